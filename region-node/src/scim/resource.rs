@@ -1,0 +1,122 @@
+//! Identity of a resource: [`ResourceId`], [`ResourceKind`], [`Version`].
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// The service provider's identifier of a resource (RFC 7643 section 3.1, `id`): random, 122
+/// bits, never reused, stable over every change of the resource.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceId(Uuid);
+
+/// The text is no id that this service gives. A client is told 404, as for any unknown id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a resource of this service")]
+pub struct ResourceIdError;
+
+impl ResourceId {
+    /// The id with these 16 bytes, which the caller took from the operating system's generator.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    /// The id that is stored as these 16 bytes.
+    #[must_use]
+    pub fn from_stored(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Parses the hyphenated, lower-case form that clients are given; no other spelling names
+    /// the resource.
+    ///
+    /// # Errors
+    /// [`ResourceIdError`] for everything else.
+    pub fn parse(text: &str) -> Result<Self, ResourceIdError> {
+        let hyphenated = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
+        match Uuid::try_parse(text) {
+            Ok(uuid) if hyphenated => Ok(Self(uuid)),
+            _ => Err(ResourceIdError),
+        }
+    }
+
+    /// The 16 bytes, as they are stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for ResourceId {
+    /// Resource ids are personal data (DESIGN section 8) and stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResourceId(…)")
+    }
+}
+
+/// The resource types of this service (RFC 7643 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResourceKind {
+    /// A user, endpoint `/Users`.
+    User,
+    /// A group, endpoint `/Groups`.
+    Group,
+}
+
+impl ResourceKind {
+    /// `meta.resourceType`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "User",
+            Self::Group => "Group",
+        }
+    }
+
+    /// The endpoint, relative to the base URL, with its slash.
+    #[must_use]
+    pub fn endpoint(self) -> &'static str {
+        match self {
+            Self::User => "/Users",
+            Self::Group => "/Groups",
+        }
+    }
+}
+
+/// The version of a resource: the tenant's `seq` at the write that made it. On the wire it is
+/// the weak ETag `W/"<seq>"` (RFC 7644 section 3.14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub i64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "W/\"{}\"", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling_names_a_resource() {
+        let id = ResourceId::from_random([7; 16]);
+        let text = id.to_string();
+        assert_eq!(ResourceId::parse(&text), Ok(id));
+        for odd in [
+            text.to_uppercase(),
+            text.replace('-', ""),
+            format!("{{{text}}}"),
+            String::new(),
+            "..".into(),
+        ] {
+            assert!(ResourceId::parse(&odd).is_err(), "{odd:?}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! What the service provider asks of its storage: one trait, spoken in SCIM's words.
+//!
+//! The tenant comes first in every call. A call on a tenant's resources carries an [`Access`],
+//! and the engine checks in the same transaction that it still holds: the head row of the tenant
+//! is active and its credential version is the one that the grant was minted under. So a
+//! revocation is effective at its commit, however stale a cache is (DESIGN section 2).
+//!
+//! Engines compare bytes. Everything that is compared without case or normalised arrives here as
+//! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
+//! meaning of an attribute, a filter's evaluation.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use shared::link::TenantLimits;
+use shared::{Scope, TenantId, Timestamp, TokenDigest, TokenId};
+
+use crate::scim::{ResourceId, ResourceKind, Version};
+
+/// The right to touch one tenant's resources, as a verified grant gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whose resources.
+    pub tenant: TenantId,
+    /// The credential version that the grant was minted under.
+    pub credential_version: i64,
+}
+
+/// What a storage call can end in, other than an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The access no longer holds: a token of the tenant was revoked, the tenant was suspended
+    /// or deleted, or its settings changed since the grant was minted.
+    #[error("the grant rests on a state of the tenant that is over")]
+    Refused,
+    /// A value that is unique in the tenant belongs to another resource.
+    #[error("{attribute} is taken by another resource")]
+    Taken {
+        /// Canonical name of the attribute: `userName`, `displayName`.
+        attribute: &'static str,
+    },
+    /// The resource has moved on from the version that the write expected.
+    #[error("the resource is at another version")]
+    Stale {
+        /// The version that it is at.
+        current: Version,
+    },
+    /// There is no such resource in this tenant.
+    #[error("no such resource")]
+    NotFound,
+    /// The store cannot answer now: busy, full, read-only, gone. Nothing was written.
+    #[error("the store cannot answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store answered something that it must never answer.
+    #[error("the store holds something that it should not: {0}")]
+    Corrupt(&'static str),
+}
+
+/// Whether a tenant is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantState {
+    /// It is.
+    Active,
+    /// The operator has suspended it; nothing is lost.
+    Suspended,
+}
+
+impl TenantState {
+    /// The name on the wire and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+/// Which userNames a tenant takes (DESIGN section 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserNameRule {
+    /// Any text.
+    #[default]
+    Any,
+    /// An e-mail address; everything else is 400 invalidValue.
+    Email,
+}
+
+/// A tenant's settings, stored as JSON. Unknown members are refused when they are set and
+/// ignored when they are read, so that an older program can serve beside a newer one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TenantSettings {
+    /// Which userNames are taken.
+    pub user_name: UserNameRule,
+    /// How much the tenant may ask for.
+    pub limits: TenantLimits,
+}
+
+/// A tenant and its head row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its public id.
+    pub id: TenantId,
+    /// What the operator calls it.
+    pub name: String,
+    /// Whether it is served.
+    pub state: TenantState,
+    /// Moves with everything that grants rest on.
+    pub credential_version: i64,
+    /// The number of its last write.
+    pub seq: i64,
+    /// How many users it has.
+    pub users: i64,
+    /// How many groups it has.
+    pub groups: i64,
+    /// Its settings.
+    pub settings: TenantSettings,
+    /// When it was created.
+    pub created: Timestamp,
+}
+
+/// An API token as the store keeps it: everything but the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredToken {
+    /// Its id.
+    pub id: TokenId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What its maker calls it.
+    pub name: String,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Who made it: `operator`, or the id of the admin token that did.
+    pub created_by: String,
+    /// When it ends, if ever.
+    pub expires: Option<Timestamp>,
+    /// When it was last used, exact to ten minutes.
+    pub last_used: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+}
+
+/// A token to be stored.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its id.
+    pub id: TokenId,
+    /// SHA-256 of the secret.
+    pub digest: TokenDigest,
+    /// What its maker calls it.
+    pub name: String,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// Who made it.
+    pub created_by: String,
+    /// When it ends, if ever.
+    pub expires: Option<Timestamp>,
+}
+
+/// What a resource is found by, besides its id: normalised in Rust, compared as bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Key of `userName`: unique among the tenant's users.
+    pub user_name: Option<String>,
+    /// `externalId`, exactly as sent (caseExact).
+    pub external_id: Option<String>,
+    /// Key of `displayName`: unique among the tenant's groups, not among its users.
+    pub display_name: Option<String>,
+    /// Whether the resource is active; groups always are.
+    pub active: bool,
+    /// Keys of indexed multi-valued attributes: the attribute's canonical path
+    /// (`emails.value`) and the key of each of its values, without repetition.
+    pub attributes: Vec<(&'static str, String)>,
+}
+
+/// What a write stores of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What it is found by.
+    pub keys: Keys,
+    /// The JSON object that a client sees, less `meta`, as text: `schemas` and `id` first.
+    pub document: String,
+}
+
+/// A resource as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id.
+    pub id: ResourceId,
+    /// Where it stands in the order of its kind's list: grows with every create, never changes.
+    pub position: Position,
+    /// The tenant's `seq` at its last write.
+    pub version: Version,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it was last written.
+    pub modified: Timestamp,
+    /// The JSON object that a client sees, less `meta`, as text.
+    pub document: String,
+}
+
+/// A place in the order of a tenant's resources of one kind. Opaque outside the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub i64);
+
+/// Which resources can match a filter: always a superset of those that do, found by an index.
+/// The provider decides about each candidate (DESIGN section 2: SQL narrows, Rust decides).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Narrowing {
+    /// No index helps.
+    Everything,
+    /// Nothing can match.
+    Nothing,
+    /// The resource with this id.
+    Id(ResourceId),
+    /// `userName` has this key.
+    UserName(String),
+    /// The key of `userName` starts with this.
+    UserNamePrefix(String),
+    /// `externalId` is exactly this.
+    ExternalId(String),
+    /// `displayName` has this key.
+    DisplayName(String),
+    /// A value of an indexed attribute has this key.
+    Attribute(&'static str, String),
+    /// Any of these, each of them an index look-up.
+    AnyOf(Vec<Narrowing>),
+}
+
+/// A run of candidates in list order.
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    /// At most as many as were asked for.
+    pub resources: Vec<Stored>,
+    /// Whether there is nothing behind the last one.
+    pub complete: bool,
+}
+
+/// A page of an unfiltered list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// How many resources of the kind the tenant has, in the snapshot that the page is from.
+    pub total: i64,
+    /// At most as many as were asked for, in list order.
+    pub resources: Vec<Stored>,
+}
+
+/// Durable storage of one region. A write that returned `Ok` survives kill -9 and power loss.
+#[async_trait]
+pub trait Store: Send + Sync {
+    // ---- tenants -------------------------------------------------------------------------
+
+    /// Creates an active tenant.
+    async fn create_tenant(
+        &self,
+        id: &TenantId,
+        name: &str,
+        settings: &TenantSettings,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError>;
+
+    /// One tenant.
+    async fn get_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError>;
+
+    /// All tenants, in the order of their creation.
+    async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Suspends or resumes a tenant; moves its credential version. `NotFound` if there is none.
+    async fn set_tenant_state(
+        &self,
+        id: &TenantId,
+        state: TenantState,
+    ) -> Result<Tenant, StoreError>;
+
+    /// Replaces a tenant's settings; moves its credential version. `NotFound` if there is none.
+    async fn set_tenant_settings(
+        &self,
+        id: &TenantId,
+        settings: &TenantSettings,
+    ) -> Result<Tenant, StoreError>;
+
+    /// Erases a tenant with everything that it owns. `NotFound` if there is none.
+    async fn delete_tenant(&self, id: &TenantId) -> Result<(), StoreError>;
+
+    // ---- API tokens ----------------------------------------------------------------------
+
+    /// Stores a token. `NotFound` if there is no such tenant.
+    async fn create_token(
+        &self,
+        tenant: &TenantId,
+        token: &NewToken,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError>;
+
+    /// A tenant's tokens, in the order of their creation, ended ones too. `NotFound` if there is
+    /// no such tenant.
+    async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<StoredToken>, StoreError>;
+
+    /// One token, whichever tenant's it is.
+    async fn get_token(&self, id: &TokenId) -> Result<Option<StoredToken>, StoreError>;
+
+    /// Stores `successor` (same tenant) and lets `id` live for `overlap` more at most, in one
+    /// transaction; moves the credential version. `NotFound` if the token is unknown or ended.
+    async fn rotate_token(
+        &self,
+        id: &TokenId,
+        successor: &NewToken,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError>;
+
+    /// Revokes a token and moves the credential version. Revoking twice keeps the first time.
+    /// `NotFound` if it is unknown.
+    async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError>;
+
+    /// The token with this digest and its tenant, from one snapshot.
+    async fn find_token(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<(StoredToken, Tenant)>, StoreError>;
+
+    /// Notes when tokens were last used; never moves a time back.
+    async fn touch_tokens(&self, used: &[(TokenId, Timestamp)]) -> Result<(), StoreError>;
+
+    // ---- resources -----------------------------------------------------------------------
+
+    /// The tenant of an access, if the access still holds.
+    async fn head(&self, access: &Access) -> Result<Tenant, StoreError>;
+
+    /// Creates a resource. `Taken` if a unique key belongs to another one.
+    async fn create(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError>;
+
+    /// One resource.
+    async fn get(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+    ) -> Result<Option<Stored>, StoreError>;
+
+    /// Replaces what is stored of a resource that is still at `expected`. `NotFound`, `Stale` or
+    /// `Taken` otherwise, and nothing is changed.
+    async fn replace(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Version,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError>;
+
+    /// Deletes a resource, if it is at `expected` where that is given. `NotFound` or `Stale`
+    /// otherwise.
+    async fn delete(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Option<Version>,
+    ) -> Result<(), StoreError>;
+
+    /// Up to `limit` resources of a kind behind the first `offset` ones, in list order.
+    async fn page(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Page, StoreError>;
+
+    /// Up to `limit` candidates behind the position `after`, in list order.
+    async fn candidates(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        narrowing: &Narrowing,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Candidates, StoreError>;
+
+    // ---- the store itself ----------------------------------------------------------------
+
+    /// Whether the store can read and write at this moment; for readiness.
+    async fn check(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,22 @@
+//! The words that the gateway and the region-node share.
+//!
+//! Here live the types that cross the link between the two programs, and the vocabulary of the
+//! protocol that both must spell alike: regions, tenants, API tokens, grants, the resolve
+//! contract, SCIM error bodies, URNs and media types. What never lives here: I/O, a web
+//! framework, SQL, or anything that only one of the two programs needs.
+
+pub mod api_token;
+pub mod clock;
+pub mod grant;
+pub mod link;
+pub mod region;
+pub mod scim_error;
+pub mod tenant;
+pub mod urn;
+
+pub use api_token::{ApiToken, Scope, TokenDigest, TokenId};
+pub use clock::{Clock, SystemClock, TestClock, Timestamp};
+pub use grant::{Grant, GrantClaims};
+pub use region::RegionId;
+pub use scim_error::{Dialect, ScimError, ScimType};
+pub use tenant::TenantId;

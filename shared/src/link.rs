@@ -1,0 +1,125 @@
+//! The contract between gateway and region-node: header names, paths, the resolve question and
+//! its answer. Changing anything here changes both programs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api_token::{Scope, TokenDigest, TokenId};
+use crate::clock::Timestamp;
+use crate::grant::Grant;
+use crate::tenant::TenantId;
+
+/// Header that proves that the caller is a gateway of this region: the link key.
+pub const LINK_KEY: &str = "x-meridian-link-key";
+/// Header that proves that the caller is the region's operator: the operator key.
+pub const OPERATOR_KEY: &str = "x-meridian-operator-key";
+/// Header with the request's id, echoed by the node and compared by the gateway, so that an
+/// answer can never reach the wrong client.
+pub const REQUEST_ID: &str = "x-request-id";
+/// Header with the public base URL of the call (`https://global-us.<domain>/api/v1/scim`), from
+/// which the node makes `meta.location` and `$ref`.
+pub const BASE_URL: &str = "x-meridian-base-url";
+/// Header with the milliseconds that are left for the call.
+pub const DEADLINE_MS: &str = "x-meridian-deadline-ms";
+/// Header with the key under which the outcome of a write is kept.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Header of an answer: the node refused the call for a reason that the gateway must act upon.
+pub const REFUSED: &str = "x-meridian-refused";
+/// Value of [`REFUSED`]: the grant is not good (any more). The gateway drops its entry, resolves
+/// again and, if the token is still good, sends again.
+pub const REFUSED_GRANT: &str = "grant";
+/// Headers with this prefix are ours alone and are dropped from whatever a client sends.
+pub const INTERNAL_PREFIX: &str = "x-meridian-";
+
+/// Path of the resolve call.
+pub const RESOLVE_PATH: &str = "/internal/v1/resolve";
+/// Prefix of the operator's calls.
+pub const OPERATOR_PATH: &str = "/internal/v1/operator";
+/// Prefix under which a node serves SCIM 2.0.
+pub const SCIM_PATH: &str = "/scim/v2";
+/// Prefix under which a node serves SCIM 1.1.
+pub const SCIM11_PATH: &str = "/scim/v1";
+
+/// Public base path of SCIM 2.0, as pasted into an identity provider.
+pub const PUBLIC_SCIM_PATH: &str = "/api/v1/scim";
+
+/// Largest body of an ordinary call, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Largest body of a group replace, in bytes.
+pub const MAX_GROUP_REPLACE_BYTES: usize = 16 * 1024 * 1024;
+
+/// `POST /internal/v1/resolve`: whose token is this?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// SHA-256 of the token.
+    pub digest: TokenDigest,
+}
+
+/// The region's answer, always with HTTP status 200. Any other status means that the region does
+/// not know at the moment, never that the token is bad.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum ResolveAnswer {
+    /// The token is live.
+    Granted(Resolved),
+    /// It is not.
+    Refused {
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// A live token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resolved {
+    /// What to send in the token's place.
+    pub grant: Grant,
+    /// When the grant ends.
+    pub grant_expires: Timestamp,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// Which of the tenant's tokens it is.
+    pub token_id: TokenId,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// The tenant's limits.
+    pub limits: TenantLimits,
+    /// How long a gateway may keep this answer, in seconds; never beyond the grant's end.
+    pub keep_s: u32,
+}
+
+/// Why a token is not good. All four are positive knowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The region never issued it, or its tenant is gone.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+    /// It is good, but its tenant is suspended.
+    TenantSuspended,
+}
+
+/// How much a tenant may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantLimits {
+    /// Requests per second that are sustained.
+    pub requests_per_s: u32,
+    /// Requests that may come at once after a pause.
+    pub burst: u32,
+    /// Requests under way at the same time.
+    pub in_flight: u32,
+}
+
+impl Default for TenantLimits {
+    /// DESIGN section 5: 100 requests/s with a burst of 500.
+    fn default() -> Self {
+        Self {
+            requests_per_s: 100,
+            burst: 500,
+            in_flight: 100,
+        }
+    }
+}
