@@ -28,12 +28,6 @@ pub fn parse(text: &str) -> Option<jiff::Timestamp> {
     jiff::tz::TimeZone::UTC.to_timestamp(local).ok()
 }
 
-/// Whether the text is the name of a time zone in the IANA database.
-#[must_use]
-pub fn is_time_zone(name: &str) -> bool {
-    jiff::tz::TimeZone::get(name).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

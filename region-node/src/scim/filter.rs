@@ -185,6 +185,39 @@ impl Filter {
         &self.steps
     }
 
+    /// The texts that a sub-attribute may have, if the filter of a value path says nothing but
+    /// that: `value eq "a" or value eq "b"`.
+    #[must_use]
+    pub fn alternatives(&self, sub_attribute: &str) -> Option<Vec<&str>> {
+        let mut texts = Vec::new();
+        for step in &self.steps {
+            match step {
+                Step::Or => {}
+                Step::Test(Test {
+                    target,
+                    operator: Operator::Eq,
+                    operand: Operand::Text { raw, .. },
+                }) if target.attribute == sub_attribute => {
+                    texts.push(raw.as_str());
+                }
+                _ => return None,
+            }
+        }
+        Some(texts)
+    }
+
+    /// Canonical name of the first attribute that is compared, to tell an administrator which
+    /// filter it is about.
+    #[must_use]
+    pub fn first_attribute(&self) -> Option<&str> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Test(Test { target, .. }) | Step::AnyElement(target, _) => {
+                Some(target.attribute.as_str())
+            }
+            Step::Not | Step::And | Step::Or => None,
+        })
+    }
+
     /// Whether a resource fits. `resource` is the tree that a client sees.
     #[must_use]
     pub fn matches(&self, resource: &Map<String, Value>) -> bool {
@@ -222,7 +255,7 @@ impl Filter {
     pub fn matches_element(&self, element: &Value) -> bool {
         element
             .as_object()
-            .is_some_and(|element| self.matches_flat(element))
+            .is_some_and(|element| self.run(element, |_, _| false))
     }
 
     /// What an element must hold to fit, if the filter says nothing but that: equality terms

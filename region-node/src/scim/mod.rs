@@ -7,6 +7,7 @@ pub mod datetime;
 pub mod document;
 mod error;
 pub mod filter;
+pub mod group;
 pub mod json;
 pub mod list;
 pub mod patch;
@@ -15,6 +16,7 @@ pub mod projection;
 pub mod resource;
 pub mod schema;
 pub mod text;
+pub mod user;
 pub mod version;
 
 pub use filter::Filter;

@@ -18,18 +18,18 @@ pub const MAX_OPERATIONS: usize = 1000;
 /// A PATCH request, read but not yet applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PatchRequest {
-    operations: Vec<Operation>,
+    pub(super) operations: Vec<Operation>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Operation {
-    verb: Verb,
-    path: Option<String>,
-    value: Option<Value>,
+pub(super) struct Operation {
+    pub(super) verb: Verb,
+    pub(super) path: Option<String>,
+    pub(super) value: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
+pub(super) enum Verb {
     Add,
     Replace,
     Remove,

@@ -9,6 +9,8 @@
 //! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
 //! meaning of an attribute, a filter's evaluation.
 
+mod narrowing;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

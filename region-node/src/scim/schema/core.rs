@@ -342,6 +342,49 @@ fn enterprise_user() -> Schema {
     }
 }
 
+fn group() -> Schema {
+    let mut display_name = text("displayName", "A human-readable name for the Group.").required();
+    display_name.uniqueness = Uniqueness::Server;
+    let mut member_value = text("value", "Identifier of the member of this Group.").exact();
+    member_value.mutability = Mutability::Immutable;
+    let mut member_ref = reference(
+        "$ref",
+        &["User", "Group"],
+        "The URI of the member resource.",
+    );
+    member_ref.mutability = Mutability::Immutable;
+    let mut member_type =
+        text("type", "Whether the member is a User or a Group.").canonical(&["User", "Group"]);
+    member_type.mutability = Mutability::Immutable;
+    Schema {
+        urn: urn::GROUP.to_owned(),
+        aliases: vec![
+            urn::CORE_1.to_owned(),
+            "urn:scim:schemas:core:2.0".to_owned(),
+        ],
+        name: "Group".to_owned(),
+        description: "Group".to_owned(),
+        attributes: vec![
+            display_name,
+            complex(
+                "members",
+                "The members of the Group.",
+                vec![member_value, member_ref, member_type],
+            )
+            .list(),
+        ],
+    }
+}
+
+/// The Group resource type.
+pub static GROUP: LazyLock<ResourceSchema> = LazyLock::new(|| ResourceSchema {
+    kind: ResourceKind::Group,
+    description: "Group".to_owned(),
+    common: common(),
+    core: group(),
+    extensions: Vec::new(),
+});
+
 /// The User resource type with the Enterprise User extension.
 pub static USER: LazyLock<ResourceSchema> = LazyLock::new(|| ResourceSchema {
     kind: ResourceKind::User,

@@ -8,7 +8,7 @@
 mod core;
 mod render;
 
-pub use core::USER;
+pub use core::{GROUP, USER};
 
 use super::resource::ResourceKind;
 
