@@ -3,6 +3,7 @@
 //! Nothing here does I/O, knows SQL or asks for the time. It looks at nothing but `shared`.
 
 pub mod attribute;
+pub mod bulk;
 pub mod datetime;
 pub mod document;
 mod error;
@@ -15,6 +16,8 @@ pub mod path;
 pub mod projection;
 pub mod resource;
 pub mod schema;
+pub mod scim11;
+pub mod sort;
 pub mod text;
 pub mod user;
 pub mod version;
