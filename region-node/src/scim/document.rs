@@ -88,7 +88,16 @@ pub fn from_document(document: &str) -> Result<Tree, DocumentError> {
     Ok(tree)
 }
 
-/// What is derived of a resource, and so not in its document.
+/// A list that is derived from other resources: a group's `members`, a user's `groups`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Derived {
+    /// The attribute's name.
+    pub attribute: &'static str,
+    /// Its elements.
+    pub elements: Value,
+}
+
+/// What is derived of every resource, and so not in its document.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
     /// `meta.resourceType`.
@@ -120,20 +129,39 @@ impl Meta {
         })
     }
 
-    /// The whole resource as a client sees it, as text: the document with `meta` spliced in. No
-    /// tree is built, which is what makes a page of 100 cheap.
+    /// The whole resource as a client sees it, as text: the document with what is derived
+    /// spliced in. No tree is built of it, which is what makes a page of 100 cheap.
     #[must_use]
-    pub fn splice(&self, document: &str, base_url: &str) -> String {
+    pub fn splice(&self, document: &str, derived: Option<&Derived>, base_url: &str) -> String {
         let open = document.strip_suffix('}').unwrap_or(document);
-        format!("{open},\"meta\":{}}}", self.to_json(base_url))
+        let derived = derived.map_or_else(
+            String::new,
+            |Derived {
+                 attribute,
+                 elements,
+             }| { format!(",\"{attribute}\":{elements}") },
+        );
+        format!("{open}{derived},\"meta\":{}}}", self.to_json(base_url))
     }
 
     /// The whole resource as a client sees it, as a tree, for filters and projections.
     ///
     /// # Errors
     /// [`DocumentError`] if the store holds something that this program never wrote.
-    pub fn to_tree(&self, document: &str, base_url: &str) -> Result<Tree, DocumentError> {
+    pub fn to_tree(
+        &self,
+        document: &str,
+        derived: Option<&Derived>,
+        base_url: &str,
+    ) -> Result<Tree, DocumentError> {
         let mut tree: Tree = serde_json::from_str(document).map_err(|_| DocumentError)?;
+        if let Some(Derived {
+            attribute,
+            elements,
+        }) = derived
+        {
+            tree.insert((*attribute).to_owned(), elements.clone());
+        }
         tree.insert("meta".to_owned(), self.to_json(base_url));
         Ok(tree)
     }
@@ -241,10 +269,10 @@ mod tests {
             version: Version(7),
         };
         let base = "https://global-us.example.com/api/v1/scim";
-        let spliced: Value = serde_json::from_str(&meta.splice(&document, base)).unwrap();
+        let spliced: Value = serde_json::from_str(&meta.splice(&document, None, base)).unwrap();
         assert_eq!(
             spliced,
-            Value::Object(meta.to_tree(&document, base).unwrap())
+            Value::Object(meta.to_tree(&document, None, base).unwrap())
         );
         assert_eq!(spliced["meta"]["version"], "W/\"7\"");
         assert_eq!(spliced["meta"]["location"], format!("{base}/Users/{id}"));

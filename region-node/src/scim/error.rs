@@ -8,6 +8,7 @@ use super::filter::FilterError;
 use super::json::JsonError;
 use super::list::QueryError;
 use super::patch::PatchError;
+use super::sort::SortError;
 
 fn bad_request(scim_type: ScimType, error: impl ToString) -> ScimError {
     ScimError::typed(400, scim_type, error.to_string())
@@ -42,6 +43,16 @@ impl From<FilterError> for ScimError {
         let scim_type = match error {
             FilterError::Sensitive { .. } => ScimType::Sensitive,
             _ => ScimType::InvalidFilter,
+        };
+        bad_request(scim_type, error)
+    }
+}
+
+impl From<SortError> for ScimError {
+    fn from(error: SortError) -> Self {
+        let scim_type = match error {
+            SortError::SortBy => ScimType::InvalidPath,
+            SortError::SortOrder => ScimType::InvalidValue,
         };
         bad_request(scim_type, error)
     }

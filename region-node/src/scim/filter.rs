@@ -218,6 +218,17 @@ impl Filter {
         })
     }
 
+    /// Whether an attribute is compared: what is derived at a cost is derived only then.
+    #[must_use]
+    pub fn mentions(&self, attribute: &str) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Test(Test { target, .. }) | Step::AnyElement(target, _) => {
+                target.extension.is_none() && target.attribute == attribute
+            }
+            Step::Not | Step::And | Step::Or => false,
+        })
+    }
+
     /// Whether a resource fits. `resource` is the tree that a client sees.
     #[must_use]
     pub fn matches(&self, resource: &Map<String, Value>) -> bool {

@@ -6,16 +6,15 @@
 use serde_json::{Map, Value};
 use shared::{ScimError, ScimType};
 
-use super::document::Tree;
 use super::filter::Filter;
 use super::patch::{Operation, PatchError, PatchRequest, Verb};
 use super::path::{AttributePath, Path};
 use super::resource::ResourceId;
 use super::schema::GROUP;
 
-/// One change of a group's members. They apply in order.
+/// One change of a group's members, as a client asks for it. They apply in order.
 #[derive(Clone, Debug, PartialEq)]
-pub enum MemberChange {
+pub enum MemberPatch {
     /// These are members; those who are already stay.
     Add(Vec<ResourceId>),
     /// These are not; those who are not already are no matter.
@@ -30,7 +29,7 @@ pub enum MemberChange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupPatch {
     /// What it does to members.
-    pub members: Vec<MemberChange>,
+    pub members: Vec<MemberPatch>,
     /// What it does to everything else.
     pub rest: PatchRequest,
 }
@@ -52,7 +51,7 @@ impl GroupPatch {
                 }
                 Some(text) => match Path::parse(&GROUP, text).map_err(PatchError::from)? {
                     Path::Attribute(path) if path.located.attribute.name == "members" => {
-                        members.push(member_change(&path, &operation)?);
+                        members.push(member_patch(&path, &operation)?);
                     }
                     _ => rest.push(operation),
                 },
@@ -74,7 +73,7 @@ impl GroupPatch {
 /// `members` in the value of an operation without a path.
 fn split_value(
     mut operation: Operation,
-) -> Result<(Option<MemberChange>, Option<Operation>), ScimError> {
+) -> Result<(Option<MemberPatch>, Option<Operation>), ScimError> {
     let Some(Value::Object(value)) = &mut operation.value else {
         return Ok((None, Some(operation)));
     };
@@ -83,26 +82,23 @@ fn split_value(
     };
     let ids = member_ids(sent)?;
     let change = match operation.verb {
-        Verb::Add => MemberChange::Add(ids),
-        Verb::Replace => MemberChange::Replace(ids),
+        Verb::Add => MemberPatch::Add(ids),
+        Verb::Replace => MemberPatch::Replace(ids),
         Verb::Remove => return Err(PatchError::RemoveWithoutPath.into()),
     };
     let left = !value.is_empty();
     Ok((Some(change), left.then_some(operation)))
 }
 
-fn member_change(
-    path: &AttributePath<'_>,
-    operation: &Operation,
-) -> Result<MemberChange, ScimError> {
+fn member_patch(path: &AttributePath<'_>, operation: &Operation) -> Result<MemberPatch, ScimError> {
     let sent = operation.value.clone();
     let Some(filter) = &path.filter else {
         return Ok(match (operation.verb, sent) {
-            (Verb::Add, sent) => MemberChange::Add(member_ids(sent.unwrap_or_default())?),
-            (Verb::Replace, sent) => MemberChange::Replace(member_ids(sent.unwrap_or_default())?),
+            (Verb::Add, sent) => MemberPatch::Add(member_ids(sent.unwrap_or_default())?),
+            (Verb::Replace, sent) => MemberPatch::Replace(member_ids(sent.unwrap_or_default())?),
             // No value at all means all of them; an empty list means none of them.
-            (Verb::Remove, None | Some(Value::Null)) => MemberChange::Replace(Vec::new()),
-            (Verb::Remove, Some(sent)) => MemberChange::Remove(known_ids(sent)),
+            (Verb::Remove, None | Some(Value::Null)) => MemberPatch::Replace(Vec::new()),
+            (Verb::Remove, Some(sent)) => MemberPatch::Remove(known_ids(sent)),
         });
     };
     if operation.verb != Verb::Remove {
@@ -113,12 +109,12 @@ fn member_change(
         ));
     }
     Ok(match filter.alternatives("value") {
-        Some(ids) => MemberChange::Remove(
+        Some(ids) => MemberPatch::Remove(
             ids.into_iter()
                 .filter_map(|id| ResourceId::parse(id).ok())
                 .collect(),
         ),
-        None => MemberChange::RemoveMatching(filter.clone()),
+        None => MemberPatch::RemoveMatching(filter.clone()),
     })
 }
 
@@ -144,13 +140,6 @@ pub fn members_of_body(
     body: &mut Map<String, Value>,
 ) -> Result<Option<Vec<ResourceId>>, ScimError> {
     take_members(body).map(member_ids).transpose()
-}
-
-/// Everything but members, of a tree that was made from a body.
-#[must_use]
-pub fn without_members(mut tree: Tree) -> Tree {
-    tree.shift_remove("members");
-    tree
 }
 
 /// The ids in a list of members: objects with `value`, or plain ids; or one of them.
@@ -233,7 +222,7 @@ mod tests {
 
     #[test]
     fn members_are_added_and_removed_in_every_clients_form() {
-        use MemberChange::{Add, Remove, Replace};
+        use MemberPatch::{Add, Remove, Replace};
         for (operation, change) in [
             (
                 json!({"op": "Add", "path": "members", "value": [{"$ref": null, "value": A}]}),
@@ -295,7 +284,7 @@ mod tests {
             {"op": "replace", "value": {"members": [], "displayName": "Team 2"}},
             {"op": "replace", "path": "externalId", "value": "x"},
         ]));
-        assert_eq!(patch.members, [MemberChange::Replace(vec![])]);
+        assert_eq!(patch.members, [MemberPatch::Replace(vec![])]);
         assert_eq!(patch.rest.operations.len(), 3);
     }
 

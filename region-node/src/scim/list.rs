@@ -1,6 +1,7 @@
 //! Queries: the parameters of a list request and the list response (RFC 7644 section 3.4.2).
 
 use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
 use shared::urn;
 
 /// Most resources on one page; more are asked for in vain. At least 100, because Okta's import
@@ -22,6 +23,27 @@ pub struct ListRequest {
     pub attributes: Option<String>,
     /// `excludedAttributes`, not yet parsed.
     pub excluded_attributes: Option<String>,
+    /// `sortBy`, not yet parsed.
+    pub sort_by: Option<String>,
+    /// `sortOrder`, not yet parsed.
+    pub sort_order: Option<String>,
+    /// `cursor` (RFC 9865 section 2); blank asks for the first page.
+    pub cursor: Option<String>,
+}
+
+impl Default for ListRequest {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            start_index: 1,
+            count: DEFAULT_COUNT,
+            attributes: None,
+            excluded_attributes: None,
+            sort_by: None,
+            sort_order: None,
+            cursor: None,
+        }
+    }
 }
 
 /// The query string cannot be read.
@@ -30,6 +52,9 @@ pub enum QueryError {
     /// Percent-encoding that yields no UTF-8, or a NUL.
     #[error("The query string is not percent-encoded UTF-8.")]
     Encoding,
+    /// A parameter of a search request has another type than text or a list of texts.
+    #[error("The parameters of a search request must be texts, or lists of names.")]
+    Text,
     /// `startIndex` is no whole number.
     #[error("'startIndex' must be a whole number.")]
     StartIndex,
@@ -46,13 +71,7 @@ impl ListRequest {
     /// # Errors
     /// [`QueryError`], for a 400 `invalidValue`.
     pub fn parse(query: &str) -> Result<Self, QueryError> {
-        let mut request = Self {
-            filter: None,
-            start_index: 1,
-            count: DEFAULT_COUNT,
-            attributes: None,
-            excluded_attributes: None,
-        };
+        let mut request = Self::default();
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let key = decode(key)?;
@@ -70,9 +89,73 @@ impl ListRequest {
                 request.attributes = Some(decode(value)?);
             } else if is("excludedAttributes") {
                 request.excluded_attributes = Some(decode(value)?);
+            } else if is("sortBy") {
+                request.sort_by = Some(decode(value)?).filter(|name| !name.trim().is_empty());
+            } else if is("sortOrder") {
+                request.sort_order = Some(decode(value)?);
+            } else if is("cursor") {
+                request.cursor = Some(decode(value)?);
             }
         }
         Ok(request)
+    }
+
+    /// Reads the body of a search request (RFC 7644 section 3.4.3): the same parameters, lists of
+    /// names as lists.
+    ///
+    /// # Errors
+    /// [`QueryError`], for a 400 `invalidValue`.
+    pub fn from_body(body: Map<String, Value>) -> Result<Self, QueryError> {
+        let mut request = Self::default();
+        for (name, value) in body {
+            if value.is_null() {
+                continue;
+            }
+            let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+            let text = |value: Value| match value {
+                Value::String(text) => Ok(Some(text)),
+                _ => Err(QueryError::Text),
+            };
+            if is("filter") {
+                request.filter = text(value)?;
+            } else if is("startIndex") {
+                let index = json_number(&value).ok_or(QueryError::StartIndex)?;
+                request.start_index = u64::try_from(index).unwrap_or(0).max(1);
+            } else if is("count") {
+                let count = json_number(&value).ok_or(QueryError::Count)?;
+                request.count = u32::try_from(count.clamp(0, MAX_COUNT.into())).unwrap_or(0);
+            } else if is("attributes") {
+                request.attributes = Some(joined(value)?);
+            } else if is("excludedAttributes") {
+                request.excluded_attributes = Some(joined(value)?);
+            } else if is("sortBy") {
+                request.sort_by = text(value)?.filter(|name| !name.trim().is_empty());
+            } else if is("sortOrder") {
+                request.sort_order = text(value)?;
+            } else if is("cursor") {
+                request.cursor = text(value)?;
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// A whole number, or one in a string.
+fn json_number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| whole_number(value.as_str()?, 1))
+}
+
+/// A list of names, or names separated by commas.
+fn joined(value: Value) -> Result<String, QueryError> {
+    match value {
+        Value::String(names) => Ok(names),
+        Value::Array(names) => {
+            let names = names
+                .iter()
+                .map(|name| name.as_str().ok_or(QueryError::Text));
+            Ok(names.collect::<Result<Vec<_>, _>>()?.join(","))
+        }
+        _ => Err(QueryError::Text),
     }
 }
 
@@ -112,17 +195,45 @@ fn decode(part: &str) -> Result<String, QueryError> {
     }
 }
 
+/// Where a list response stands in the whole list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Index paging: the first result's number.
+    StartIndex(u64),
+    /// Cursor paging (RFC 9865): the cursors of the pages before and behind.
+    Cursors {
+        /// `previousCursor`.
+        previous: Option<String>,
+        /// `nextCursor`.
+        next: Option<String>,
+    },
+}
+
 /// The list response around resources that are text already.
 #[must_use]
-pub fn list_response(total_results: u64, start_index: u64, resources: &[String]) -> String {
+pub fn list_response(total_results: u64, standing: &Standing, resources: &[String]) -> String {
     let size: usize = resources.iter().map(|resource| resource.len() + 1).sum();
-    let mut body = String::with_capacity(size + 160);
+    let mut body = String::with_capacity(size + 400);
     body.push_str("{\"schemas\":[\"");
     body.push_str(urn::LIST_RESPONSE);
+    let items = resources.len();
     body.push_str(&format!(
-        "\"],\"totalResults\":{total_results},\"startIndex\":{start_index},\"itemsPerPage\":{},\"Resources\":[",
-        resources.len()
+        "\"],\"totalResults\":{total_results},\"itemsPerPage\":{items}"
     ));
+    match standing {
+        Standing::StartIndex(start_index) => {
+            body.push_str(&format!(",\"startIndex\":{start_index}"));
+        }
+        Standing::Cursors { previous, next } => {
+            // Cursors are base64 text and need no escaping.
+            for (name, cursor) in [("previousCursor", previous), ("nextCursor", next)] {
+                if let Some(cursor) = cursor {
+                    body.push_str(&format!(",\"{name}\":\"{cursor}\""));
+                }
+            }
+        }
+    }
+    body.push_str(",\"Resources\":[");
     for (at, resource) in resources.iter().enumerate() {
         if at > 0 {
             body.push(',');
@@ -174,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_response_is_json_with_integers() {
-        let body = list_response(3, 2, &["{}".into(), "{}".into()]);
+        let body = list_response(3, &Standing::StartIndex(2), &["{}".into(), "{}".into()]);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["totalResults"], 3);
         assert_eq!(body["startIndex"], 2);

@@ -48,6 +48,24 @@ impl Projection {
         self.only.is_none() && self.without.is_empty()
     }
 
+    /// Whether any of a core attribute is shown: what is derived at a cost is derived only then.
+    #[must_use]
+    pub fn shows(&self, attribute: &str) -> bool {
+        let is =
+            |part: &Part| part.extension.is_none() && part.attribute.as_deref() == Some(attribute);
+        let hidden = self
+            .without
+            .iter()
+            .any(|part| is(part) && part.sub_attribute.is_none());
+        !hidden && self.only.as_ref().is_none_or(|only| only.iter().any(is))
+    }
+
+    /// Whether a core attribute is asked for by its name.
+    #[must_use]
+    pub fn asks_for(&self, attribute: &str) -> bool {
+        self.only.is_some() && self.shows(attribute)
+    }
+
     /// What is shown of a resource.
     #[must_use]
     pub fn apply(&self, schema: &ResourceSchema, tree: Tree) -> Tree {

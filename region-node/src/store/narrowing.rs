@@ -13,7 +13,7 @@ impl Narrowing {
     /// The narrowest look-up for a filter over resources of a kind.
     #[must_use]
     pub fn of(filter: &Filter, kind: ResourceKind) -> Self {
-        run(filter, &|test| narrow_test(test, kind))
+        run(filter, kind, &|test| narrow_test(test, kind))
     }
 
     /// How selective a look-up is; the lower, the fewer resources it finds.
@@ -23,8 +23,9 @@ impl Narrowing {
             Self::Id(_) | Self::UserName(_) => 1,
             Self::ExternalId(_) | Self::DisplayName(_) | Self::Attribute(..) => 2,
             Self::AnyOf(_) => 3,
-            Self::UserNamePrefix(_) => 4,
-            Self::Everything => 5,
+            Self::HasMember(_) => 4,
+            Self::UserNamePrefix(_) | Self::MemberOf(_) => 5,
+            Self::Everything => 6,
         }
     }
 
@@ -55,12 +56,12 @@ impl Narrowing {
 }
 
 /// Runs the filter's program with look-ups in the place of results.
-fn run(filter: &Filter, narrow: &dyn Fn(&Test) -> Narrowing) -> Narrowing {
+fn run(filter: &Filter, kind: ResourceKind, narrow: &dyn Fn(&Test) -> Narrowing) -> Narrowing {
     let mut stack: Vec<Narrowing> = Vec::new();
     for step in filter.steps() {
         let result = match step {
             Step::Test(test) => narrow(test),
-            Step::AnyElement(target, elements) => narrow_elements(target, elements),
+            Step::AnyElement(target, elements) => narrow_elements(target, elements, kind),
             Step::Not => {
                 stack.pop();
                 Narrowing::Everything
@@ -77,17 +78,20 @@ fn run(filter: &Filter, narrow: &dyn Fn(&Test) -> Narrowing) -> Narrowing {
 }
 
 /// A value path: its tests are on parts of one element, so `and` within it narrows as well.
-fn narrow_elements(target: &Target, elements: &Filter) -> Narrowing {
-    run(elements, &|test| {
+fn narrow_elements(target: &Target, elements: &Filter, kind: ResourceKind) -> Narrowing {
+    run(elements, kind, &|test| {
         let sub_attribute = Some(test.target.attribute.clone());
         let target = Target {
             sub_attribute,
             ..target.clone()
         };
-        narrow_indexed_attribute(&Test {
-            target,
-            ..test.clone()
-        })
+        narrow_part(
+            &Test {
+                target,
+                ..test.clone()
+            },
+            kind,
+        )
     })
 }
 
@@ -103,7 +107,7 @@ fn narrow_test(test: &Test, kind: ResourceKind) -> Narrowing {
         operand,
     } = test
     else {
-        return narrow_indexed_attribute(test);
+        return narrow_part(test, kind);
     };
     let Operand::Text { key, .. } = operand else {
         return Narrowing::Everything;
@@ -120,22 +124,29 @@ fn narrow_test(test: &Test, kind: ResourceKind) -> Narrowing {
     }
 }
 
-fn narrow_indexed_attribute(test: &Test) -> Narrowing {
+/// A test on a sub-attribute: those of lists that have an index of their own.
+fn narrow_part(test: &Test, kind: ResourceKind) -> Narrowing {
     let Test {
-        target,
+        target:
+            Target {
+                extension: None,
+                attribute,
+                sub_attribute: Some(sub_attribute),
+            },
         operator: Operator::Eq,
-        operand: Operand::Text { key, .. },
+        operand: Operand::Text { raw, key, .. },
     } = test
     else {
         return Narrowing::Everything;
     };
-    let is_email = target.extension.is_none()
-        && target.attribute == "emails"
-        && target.sub_attribute.as_deref() == Some("value");
-    if is_email {
-        Narrowing::Attribute(EMAILS_VALUE, key.clone())
-    } else {
-        Narrowing::Everything
+    let related = |narrowing: fn(ResourceId) -> Narrowing| {
+        ResourceId::parse(raw).map_or(Narrowing::Nothing, narrowing)
+    };
+    match (kind, attribute.as_str(), sub_attribute.as_str()) {
+        (ResourceKind::User, "emails", "value") => Narrowing::Attribute(EMAILS_VALUE, key.clone()),
+        (ResourceKind::User, "groups", "value") => related(Narrowing::MemberOf),
+        (ResourceKind::Group, "members", "value") => related(Narrowing::HasMember),
+        _ => Narrowing::Everything,
     }
 }
 
