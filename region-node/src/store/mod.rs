@@ -20,6 +20,10 @@ use shared::{Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use crate::scim::{ResourceId, ResourceKind, Version};
 
+pub mod sqlite;
+#[cfg(test)]
+mod story;
+
 /// The right to touch one tenant's resources, as a verified grant gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {

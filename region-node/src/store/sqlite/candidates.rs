@@ -1,0 +1,223 @@
+//! From a narrowing to the positions that its indexes name, merged in list order.
+//!
+//! Each look-up reads positions from its index alone, in order where the index gives them so;
+//! the resources themselves are read once, after the merge.
+
+use rusqlite::Connection;
+
+use super::connection::{all, first};
+use super::position::of_kind;
+use super::resources;
+use super::tenants::HeldHead;
+use crate::scim::ResourceKind;
+use crate::store::{Candidates, Narrowing, Position, StoreError};
+
+/// A narrowing as the look-ups that this engine makes for it.
+pub(super) enum Plan {
+    /// Walk the list.
+    Walk,
+    /// Ask indexes: none, one or several.
+    LookUp(Vec<Narrowing>),
+}
+
+/// Plans a narrowing. What no index of this engine answers is answered by the whole list: a
+/// superset is always right.
+pub(super) fn plan(kind: ResourceKind, narrowing: &Narrowing) -> Plan {
+    let mut look_ups = Vec::new();
+    let mut waiting = vec![narrowing];
+    while let Some(narrowing) = waiting.pop() {
+        match narrowing {
+            Narrowing::AnyOf(parts) => waiting.extend(parts),
+            Narrowing::Nothing => {}
+            Narrowing::Everything => return Plan::Walk,
+            // Users are not indexed by displayName: every create would pay for it.
+            Narrowing::DisplayName(_) if kind == ResourceKind::User => return Plan::Walk,
+            Narrowing::UserNamePrefix(prefix) if prefix.is_empty() => return Plan::Walk,
+            one => look_ups.push(one.clone()),
+        }
+    }
+    Plan::LookUp(look_ups)
+}
+
+impl Plan {
+    /// Whether the cost is that of a few index look-ups, whatever the tenant's size.
+    pub(super) fn is_quick(&self) -> bool {
+        match self {
+            Self::Walk => false,
+            Self::LookUp(look_ups) => {
+                look_ups.len() <= 8
+                    && !look_ups
+                        .iter()
+                        .any(|one| matches!(one, Narrowing::UserNamePrefix(_)))
+            }
+        }
+    }
+
+    /// Up to `limit` candidates behind `after`.
+    pub(super) fn run(
+        &self,
+        connection: &Connection,
+        head: &HeldHead,
+        kind: ResourceKind,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Candidates, StoreError> {
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        // One more than wanted tells whether there is anything behind the last one.
+        let limit = i64::from(limit) + 1;
+        let mut resources = match self {
+            Self::Walk => resources::behind(connection, head, kind, after, 0, limit)?,
+            Self::LookUp(look_ups) => {
+                let mut positions = Vec::new();
+                for one in look_ups {
+                    positions.extend(look_up(connection, head, kind, one, after, limit)?);
+                }
+                positions.sort_unstable();
+                positions.dedup();
+                let complete = positions.len() <= wanted;
+                positions.truncate(wanted);
+                let resources = positions
+                    .into_iter()
+                    .map(|position| resources::at(connection, position))
+                    .collect::<Result<_, _>>()?;
+                return Ok(Candidates {
+                    resources,
+                    complete,
+                });
+            }
+        };
+        let complete = resources.len() <= wanted;
+        resources.truncate(wanted);
+        Ok(Candidates {
+            resources,
+            complete,
+        })
+    }
+}
+
+/// The first positions behind `after` that one index names, in order.
+fn look_up(
+    connection: &Connection,
+    head: &HeldHead,
+    kind: ResourceKind,
+    narrowing: &Narrowing,
+    after: Option<Position>,
+    limit: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let (begin, end) = of_kind(head.key, kind);
+    let begin = after.map_or(begin, |after| after.0.max(begin));
+    let tenant = head.key;
+    match narrowing {
+        Narrowing::Id(id) => {
+            let position = first(
+                connection,
+                "SELECT position FROM resource WHERE tenant = ?1 AND id = ?2",
+                (tenant, id.as_bytes()),
+                |row| Ok(row.get::<_, i64>(0)?),
+            )?;
+            Ok(position
+                .filter(|position| *position > begin && *position <= end)
+                .into_iter()
+                .collect())
+        }
+        Narrowing::UserName(key) => all(
+            connection,
+            "SELECT position FROM resource WHERE tenant = ?1 AND user_name = ?2
+                AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5",
+            (tenant, key, begin, end, limit),
+            |row| Ok(row.get(0)?),
+        ),
+        Narrowing::UserNamePrefix(prefix) => match prefix_end(prefix) {
+            Some(prefix_end) => all(
+                connection,
+                "SELECT position FROM resource INDEXED BY resource_user_name
+                 WHERE tenant = ?1 AND user_name >= ?2 AND user_name < ?3
+                    AND position > ?4 AND position <= ?5 ORDER BY position LIMIT ?6",
+                (tenant, prefix, prefix_end, begin, end, limit),
+                |row| Ok(row.get(0)?),
+            ),
+            None => all(
+                connection,
+                "SELECT position FROM resource INDEXED BY resource_user_name
+                 WHERE tenant = ?1 AND user_name >= ?2
+                    AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5",
+                (tenant, prefix, begin, end, limit),
+                |row| Ok(row.get(0)?),
+            ),
+        },
+        Narrowing::ExternalId(key) => all(
+            connection,
+            "SELECT position FROM resource INDEXED BY resource_external_id
+             WHERE tenant = ?1 AND external_id = ?2
+                AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5",
+            (tenant, key, begin, end, limit),
+            |row| Ok(row.get(0)?),
+        ),
+        Narrowing::DisplayName(key) => all(
+            connection,
+            "SELECT position FROM resource INDEXED BY resource_display_name
+             WHERE tenant = ?1 AND display_name = ?2 AND kind = 1
+                AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5",
+            (tenant, key, begin, end, limit),
+            |row| Ok(row.get(0)?),
+        ),
+        Narrowing::Attribute(attribute, key) => all(
+            connection,
+            "SELECT position FROM attribute_index
+             WHERE tenant = ?1 AND attribute = ?2 AND value = ?3
+                AND position > ?4 AND position <= ?5 ORDER BY position LIMIT ?6",
+            (tenant, attribute, key, begin, end, limit),
+            |row| Ok(row.get(0)?),
+        ),
+        Narrowing::Everything | Narrowing::Nothing | Narrowing::AnyOf(_) => {
+            Err(StoreError::Corrupt("a narrowing was not planned"))
+        }
+    }
+}
+
+/// The least text that is above every text with this prefix, if there is one. UTF-8 sorts by
+/// code point, so the last character is moved to the next one.
+fn prefix_end(prefix: &str) -> Option<String> {
+    let mut rest = prefix.to_owned();
+    while let Some(last) = rest.pop() {
+        // The surrogates between U+D7FF and U+E000 are no characters.
+        let next = match last {
+            '\u{D7FF}' => Some('\u{E000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            rest.push(next);
+            return Some(rest);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_text_of_its_length() {
+        assert_eq!(prefix_end("ab").as_deref(), Some("ac"));
+        assert_eq!(prefix_end("a\u{D7FF}").as_deref(), Some("a\u{E000}"));
+        assert_eq!(prefix_end("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(prefix_end("\u{10FFFF}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_between_prefix_and_end_exactly_if_it_starts_with_the_prefix(
+            prefix in "\\PC{1,3}", rest in "\\PC{0,3}", other in "\\PC{0,4}"
+        ) {
+            let inside = |text: &str| {
+                text >= prefix.as_str() && prefix_end(&prefix).is_none_or(|end| text < end.as_str())
+            };
+            let longer = format!("{prefix}{rest}");
+            prop_assert!(inside(&longer));
+            prop_assert_eq!(inside(&other), other.starts_with(&prefix));
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! [`SqliteStore`]: the embedded engine, one file a region.
+//!
+//! One thread writes and shares its commits among the writes that wait; many connections read
+//! snapshots beside it; a thread of its own checkpoints. A second process that opens the same
+//! file is refused, because two programs with one SQLite file is how such files are lost.
+
+mod candidates;
+mod checkpointer;
+mod connection;
+mod error;
+mod migrations;
+mod position;
+mod readers;
+mod resources;
+mod tenants;
+mod tokens;
+mod writer;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::{TenantId, Timestamp, TokenDigest, TokenId};
+
+use self::checkpointer::Checkpointer;
+use self::connection::{Role, execute, first};
+pub use self::migrations::MigrationError;
+use self::readers::{Readers, snapshot};
+use self::writer::Writer;
+use super::{
+    Access, Candidates, Content, Narrowing, NewToken, Page, Position, Store, StoreError, Stored,
+    StoredToken, Tenant, TenantSettings, TenantState,
+};
+use crate::scim::{ResourceId, ResourceKind, Version};
+
+/// Before this release a write-ahead log could be reset under a reader and damage the file.
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// Longest page that is read on the calling thread.
+const QUICK_PAGE: u32 = 100;
+/// Places in lists that are remembered, so that the next page need not count from the start.
+const REMEMBERED_PLACES: u64 = 10_000;
+
+/// How the file is used.
+#[derive(Clone, Copy, Debug)]
+pub struct SqliteOptions {
+    /// Most connections that read at the same time; at least two.
+    pub readers: usize,
+    /// Page cache of the writing connection, in KiB.
+    pub writer_cache_kib: i64,
+    /// Page cache of each reading connection, in KiB.
+    pub reader_cache_kib: i64,
+    /// Most writes that wait; one more is refused.
+    pub write_queue: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            readers: 8,
+            writer_cache_kib: 16 * 1024,
+            reader_cache_kib: 4 * 1024,
+            write_queue: 4096,
+        }
+    }
+}
+
+/// Why a file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves from it.
+    #[error(
+        "another process has {path} open; a region's file belongs to one region-node at a time"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The program was linked against a library that can damage the file.
+    #[error("SQLite {found} is too old: 3.51.3 or later is needed")]
+    OldLibrary {
+        /// The version that was found.
+        found: &'static str,
+    },
+    /// The folder or the lock file cannot be used.
+    #[error("{path} cannot be created or locked")]
+    File {
+        /// What was tried.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The schema does not fit.
+    #[error("the schema of {path} cannot be brought up to date")]
+    Migration {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: MigrationError,
+    },
+    /// SQLite cannot use the file.
+    #[error("{path} cannot be opened")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// A place in a list that was reached before.
+type PlaceKey = (TenantId, ResourceKind, u64);
+
+/// The region's tenants, tokens and resources in one SQLite file.
+pub struct SqliteStore {
+    // Dropped in this order: writes are finished, the connections closed, and only then the lock
+    // is given up.
+    writer: Arc<Writer>,
+    _checkpointer: Checkpointer,
+    readers: Arc<Readers>,
+    /// Offset into a list, with the tenant's count of deletes, and the position just before it.
+    /// Creates come last in every list, so only a delete can move what stands at an offset.
+    places: moka::sync::Cache<PlaceKey, (i64, Position)>,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the file, creating it and its folder if they are missing, and brings its schema up
+    /// to date. Blocks while it does.
+    ///
+    /// # Errors
+    /// [`OpenError`], in sentences for the operator.
+    pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(OpenError::OldLibrary {
+                found: rusqlite::version(),
+            });
+        }
+        let lock = prepare_files(path)?;
+        let sqlite = |source| OpenError::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
+        let mut writing =
+            connection::open(path, Role::Writer, options.writer_cache_kib).map_err(sqlite)?;
+        migrations::apply(&mut writing).map_err(|source| OpenError::Migration {
+            path: path.to_owned(),
+            source,
+        })?;
+        let unfinished = tenants::unfinished_erasures(&writing).map_err(sqlite)?;
+        let checkpointing = connection::open(path, Role::Checkpointer, 256).map_err(sqlite)?;
+
+        let threads = |source| OpenError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let commits = Arc::new(AtomicU64::new(1));
+        let checkpointer =
+            Checkpointer::start(checkpointing, Arc::clone(&commits)).map_err(threads)?;
+        let reopened = path.to_owned();
+        let reopen = move || connection::open(&reopened, Role::Writer, options.writer_cache_kib);
+        let writer = Writer::start(writing, Box::new(reopen), options.write_queue, commits)
+            .map_err(threads)?;
+        let store = Self {
+            writer: Arc::new(writer),
+            _checkpointer: checkpointer,
+            readers: Arc::new(Readers::new(
+                path.to_owned(),
+                options.readers,
+                options.reader_cache_kib,
+            )),
+            places: moka::sync::Cache::new(REMEMBERED_PLACES),
+            _lock: lock,
+        };
+        store.resume_erasures(unfinished);
+        Ok(store)
+    }
+
+    /// Erasures that a crash cut short go on in the background, if there is a runtime.
+    fn resume_erasures(&self, unfinished: Vec<i64>) {
+        if unfinished.is_empty() {
+            return;
+        }
+        let writer = Arc::downgrade(&self.writer);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                for key in unfinished {
+                    if let Err(error) = erase(&writer, key).await {
+                        tracing::warn!(
+                            error = &error as &(dyn std::error::Error + 'static),
+                            "the erasure of a tenant goes on after the next start"
+                        );
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Removes what is left of a tenant, in steps between which other writes get their turn.
+async fn erase(writer: &std::sync::Weak<Writer>, key: i64) -> Result<(), StoreError> {
+    loop {
+        // Not held over the steps, or the store could not close.
+        let Some(writer) = writer.upgrade() else {
+            return Ok(());
+        };
+        if writer
+            .write(move |connection| tenants::erase_some(connection, key))
+            .await?
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Creates the folder and the file (for the owner's eyes only) and takes the lock beside it.
+fn prepare_files(path: &Path) -> Result<File, OpenError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::File { path, source }
+    };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let lock_path = {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        PathBuf::from(name)
+    };
+    let lock = open_private(&lock_path).map_err(failed(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(OpenError::InUse {
+                path: path.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
+    }
+    open_private(path).map_err(failed(path))?;
+    // The new names must be as durable as what will be written under them.
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed(folder))?;
+    Ok(lock)
+}
+
+fn open_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create_tenant(
+        &self,
+        id: &TenantId,
+        name: &str,
+        settings: &TenantSettings,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError> {
+        let (id, name, settings) = (id.clone(), name.to_owned(), settings.clone());
+        self.writer
+            .write(move |connection| tenants::create(connection, &id, &name, &settings, now))
+            .await
+    }
+
+    async fn get_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        self.readers
+            .point(|connection| tenants::get(connection, id))
+            .await
+    }
+
+    async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.readers.scan(tenants::list).await
+    }
+
+    async fn set_tenant_state(
+        &self,
+        id: &TenantId,
+        state: TenantState,
+    ) -> Result<Tenant, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection| tenants::set_state(connection, &id, state))
+            .await
+    }
+
+    async fn set_tenant_settings(
+        &self,
+        id: &TenantId,
+        settings: &TenantSettings,
+    ) -> Result<Tenant, StoreError> {
+        let (id, settings) = (id.clone(), settings.clone());
+        self.writer
+            .write(move |connection| tenants::set_settings(connection, &id, &settings))
+            .await
+    }
+
+    async fn delete_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
+        let id = id.clone();
+        let key = self
+            .writer
+            .write(move |connection| tenants::begin_erasure(connection, &id))
+            .await?;
+        // In a task of its own: a caller that goes away does not leave half a tenant behind.
+        let writer = Arc::downgrade(&self.writer);
+        tokio::spawn(async move { erase(&writer, key).await })
+            .await
+            .unwrap_or(Err(StoreError::Corrupt("an erasure ended early")))
+    }
+
+    async fn create_token(
+        &self,
+        tenant: &TenantId,
+        token: &NewToken,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError> {
+        let (tenant, token) = (tenant.clone(), token.clone());
+        self.writer
+            .write(move |connection| tokens::create(connection, &tenant, &token, now))
+            .await
+    }
+
+    async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<StoredToken>, StoreError> {
+        self.readers
+            .point(|connection| snapshot(connection, || tokens::list(connection, tenant)))
+            .await
+    }
+
+    async fn get_token(&self, id: &TokenId) -> Result<Option<StoredToken>, StoreError> {
+        self.readers
+            .point(|connection| tokens::get(connection, id))
+            .await
+    }
+
+    async fn rotate_token(
+        &self,
+        id: &TokenId,
+        successor: &NewToken,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError> {
+        let (id, successor) = (id.clone(), successor.clone());
+        self.writer
+            .write(move |connection| tokens::rotate(connection, &id, &successor, overlap, now))
+            .await
+    }
+
+    async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection| tokens::revoke(connection, &id, now))
+            .await
+    }
+
+    async fn find_token(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+        self.readers
+            .point(|connection| tokens::find(connection, digest))
+            .await
+    }
+
+    async fn touch_tokens(&self, used: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {
+        let used = used.to_vec();
+        self.writer
+            .write(move |connection| tokens::touch(connection, &used))
+            .await
+    }
+
+    async fn head(&self, access: &Access) -> Result<Tenant, StoreError> {
+        self.readers
+            .point(|connection| tenants::head(connection, access))
+            .await
+    }
+
+    async fn create(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError> {
+        let access = access.clone();
+        self.writer
+            .write(move |connection| resources::create(connection, &access, kind, id, content, now))
+            .await
+    }
+
+    async fn get(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+    ) -> Result<Option<Stored>, StoreError> {
+        self.readers
+            .point(|connection| resources::get(connection, access, kind, id))
+            .await
+    }
+
+    async fn replace(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Version,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError> {
+        let access = access.clone();
+        self.writer
+            .write(move |connection| {
+                resources::replace(connection, &access, kind, id, expected, content, now)
+            })
+            .await
+    }
+
+    async fn delete(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Option<Version>,
+    ) -> Result<(), StoreError> {
+        let access = access.clone();
+        self.writer
+            .write(move |connection| resources::delete(connection, &access, kind, id, expected))
+            .await
+    }
+
+    async fn page(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
+        let place = self.places.get(&(access.tenant.clone(), kind, offset));
+        let read = PageRead {
+            access: access.clone(),
+            kind,
+            offset,
+            limit,
+            place,
+            places: self.places.clone(),
+        };
+        if limit <= QUICK_PAGE && (offset == 0 || place.is_some()) {
+            self.readers
+                .point(move |connection| read.run(connection))
+                .await
+        } else {
+            self.readers
+                .scan(move |connection| read.run(connection))
+                .await
+        }
+    }
+
+    async fn candidates(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        narrowing: &Narrowing,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Candidates, StoreError> {
+        let plan = candidates::plan(kind, narrowing);
+        let quick = limit <= QUICK_PAGE && plan.is_quick();
+        let access = access.clone();
+        let read = move |connection: &rusqlite::Connection| {
+            snapshot(connection, || {
+                let head = tenants::held(connection, &access)?;
+                plan.run(connection, &head, kind, after, limit)
+            })
+        };
+        if quick {
+            self.readers.point(read).await
+        } else {
+            self.readers.scan(read).await
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.readers
+            .point(|connection| {
+                first(
+                    connection,
+                    "SELECT probes FROM readiness",
+                    [],
+                    |_row| Ok(()),
+                )
+            })
+            .await?;
+        self.writer
+            .write(|connection| {
+                execute(
+                    connection,
+                    "UPDATE readiness SET probes = probes + 1 WHERE only_row = 1",
+                    [],
+                )
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+/// One page to be read.
+struct PageRead {
+    access: Access,
+    kind: ResourceKind,
+    offset: u64,
+    limit: u32,
+    place: Option<(i64, Position)>,
+    places: moka::sync::Cache<PlaceKey, (i64, Position)>,
+}
+
+impl PageRead {
+    fn run(&self, connection: &rusqlite::Connection) -> Result<Page, StoreError> {
+        snapshot(connection, || {
+            let head = tenants::held(connection, &self.access)?;
+            let total = head.count(self.kind);
+            let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
+            if offset >= total || self.limit == 0 {
+                return Ok(Page {
+                    total,
+                    resources: Vec::new(),
+                });
+            }
+            let (after, skipped) = match self.place {
+                Some((deletes, position)) if deletes == head.deletes => (Some(position), 0),
+                _ => (None, offset),
+            };
+            let limit = i64::from(self.limit);
+            let resources = resources::behind(connection, &head, self.kind, after, skipped, limit)?;
+            if let Some(last) = resources.last() {
+                let reached = self.offset.saturating_add(resources.len() as u64);
+                self.places.insert(
+                    (self.access.tenant.clone(), self.kind, reached),
+                    (head.deletes, last.position),
+                );
+            }
+            Ok(Page { total, resources })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! Statements on single resources and on pages of them.
+
+use rusqlite::{Connection, Row};
+use shared::Timestamp;
+
+use super::connection::{all, execute, first};
+use super::position::{kind_number, of_create, of_kind};
+use super::tenants::{Effect, HeldHead, move_head};
+use crate::scim::{ResourceId, ResourceKind, Version};
+use crate::store::{Access, Content, Keys, Position, StoreError, Stored};
+
+/// Columns of a resource, in the order in which [`read`] takes them.
+macro_rules! resource_columns {
+    () => {
+        "r.position, r.id, r.version, r.created, r.modified, r.document"
+    };
+}
+
+/// Reads the columns of `resource_columns`, the first of which is number `at`.
+fn read(row: &Row<'_>, at: usize) -> Result<Stored, StoreError> {
+    Ok(Stored {
+        position: Position(row.get(at)?),
+        id: ResourceId::from_stored(row.get(at + 1)?),
+        version: Version(row.get(at + 2)?),
+        created: Timestamp(row.get(at + 3)?),
+        modified: Timestamp(row.get(at + 4)?),
+        document: row.get(at + 5)?,
+    })
+}
+
+pub(super) fn create(
+    connection: &Connection,
+    access: &Access,
+    kind: ResourceKind,
+    id: ResourceId,
+    content: Content,
+    now: Timestamp,
+) -> Result<Stored, StoreError> {
+    let head = move_head(connection, access, kind, Effect::Creates)?;
+    let position = of_create(head.key, kind, head.seq)?;
+    let keys = &content.keys;
+    execute(
+        connection,
+        "INSERT INTO resource
+            (position, tenant, kind, id, version, created, modified, active,
+             user_name, external_id, display_name, attributes, document)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        (
+            position,
+            head.key,
+            kind_number(kind),
+            id.as_bytes(),
+            head.seq,
+            now.as_millis(),
+            keys.active,
+            &keys.user_name,
+            &keys.external_id,
+            &keys.display_name,
+            attributes_json(keys)?,
+            &content.document,
+        ),
+    )?;
+    for (attribute, value) in &keys.attributes {
+        insert_index_row(connection, head.key, attribute, value, position)?;
+    }
+    Ok(Stored {
+        id,
+        position: Position(position),
+        version: Version(head.seq),
+        created: now,
+        modified: now,
+        document: content.document,
+    })
+}
+
+/// What is indexed of a resource, beside it in its row: so a change knows which index rows to
+/// take away without an index on the index.
+fn attributes_json(keys: &Keys) -> Result<Option<String>, StoreError> {
+    if keys.attributes.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(&keys.attributes)
+        .map(Some)
+        .map_err(|_| StoreError::Corrupt("keys that cannot be written as JSON"))
+}
+
+fn insert_index_row(
+    connection: &Connection,
+    tenant: i64,
+    attribute: &str,
+    value: &str,
+    position: i64,
+) -> Result<(), StoreError> {
+    execute(
+        connection,
+        "INSERT OR IGNORE INTO attribute_index (tenant, attribute, value, position)
+         VALUES (?1, ?2, ?3, ?4)",
+        (tenant, attribute, value, position),
+    )?;
+    Ok(())
+}
+
+fn delete_index_rows(
+    connection: &Connection,
+    tenant: i64,
+    attributes: Option<&str>,
+    position: i64,
+) -> Result<(), StoreError> {
+    let Some(attributes) = attributes else {
+        return Ok(());
+    };
+    let attributes: Vec<(String, String)> = serde_json::from_str(attributes)
+        .map_err(|_| StoreError::Corrupt("a resource with unreadable keys"))?;
+    for (attribute, value) in attributes {
+        execute(
+            connection,
+            "DELETE FROM attribute_index
+             WHERE tenant = ?1 AND attribute = ?2 AND value = ?3 AND position = ?4",
+            (tenant, attribute, value, position),
+        )?;
+    }
+    Ok(())
+}
+
+/// One statement, and so one snapshot, checks the access and finds the resource.
+pub(super) fn get(
+    connection: &Connection,
+    access: &Access,
+    kind: ResourceKind,
+    id: ResourceId,
+) -> Result<Option<Stored>, StoreError> {
+    first(
+        connection,
+        concat!(
+            "SELECT t.tenant, ",
+            resource_columns!(),
+            " FROM tenant t
+              LEFT JOIN resource r ON r.tenant = t.tenant AND r.id = ?3 AND r.kind = ?4
+              WHERE t.id = ?1 AND t.state = 'active' AND t.credential_version = ?2"
+        ),
+        (
+            access.tenant.as_str(),
+            access.credential_version,
+            id.as_bytes(),
+            kind_number(kind),
+        ),
+        |row| {
+            if row.get::<_, Option<i64>>(1)?.is_none() {
+                return Ok(None);
+            }
+            read(row, 1).map(Some)
+        },
+    )?
+    .ok_or(StoreError::Refused)
+}
+
+/// What a write has to know of the resource as it is.
+struct Present {
+    position: i64,
+    version: i64,
+    created: i64,
+    user_name: Option<String>,
+    external_id: Option<String>,
+    display_name: Option<String>,
+    attributes: Option<String>,
+}
+
+/// The resource as it is, if it is there and at the version that the write expects.
+fn present(
+    connection: &Connection,
+    tenant: i64,
+    kind: ResourceKind,
+    id: ResourceId,
+    expected: Option<Version>,
+) -> Result<Present, StoreError> {
+    let present = first(
+        connection,
+        "SELECT position, version, created, user_name, external_id, display_name, attributes
+         FROM resource WHERE tenant = ?1 AND id = ?2 AND kind = ?3",
+        (tenant, id.as_bytes(), kind_number(kind)),
+        |row| {
+            Ok(Present {
+                position: row.get(0)?,
+                version: row.get(1)?,
+                created: row.get(2)?,
+                user_name: row.get(3)?,
+                external_id: row.get(4)?,
+                display_name: row.get(5)?,
+                attributes: row.get(6)?,
+            })
+        },
+    )?
+    .ok_or(StoreError::NotFound)?;
+    match expected {
+        Some(expected) if expected.0 != present.version => Err(StoreError::Stale {
+            current: Version(present.version),
+        }),
+        _ => Ok(present),
+    }
+}
+
+pub(super) fn replace(
+    connection: &Connection,
+    access: &Access,
+    kind: ResourceKind,
+    id: ResourceId,
+    expected: Version,
+    content: Content,
+    now: Timestamp,
+) -> Result<Stored, StoreError> {
+    let head = move_head(connection, access, kind, Effect::Keeps)?;
+    let present = present(connection, head.key, kind, id, Some(expected))?;
+    let keys = &content.keys;
+    let attributes = attributes_json(keys)?;
+    // SQLite writes an index anew whenever one of its columns is set, even to what it was: most
+    // changes leave the keys alone, and then no index is touched.
+    if keys.user_name == present.user_name
+        && keys.external_id == present.external_id
+        && keys.display_name == present.display_name
+    {
+        execute(
+            connection,
+            "UPDATE resource SET version = ?2, modified = ?3, active = ?4, attributes = ?5,
+                    document = ?6
+             WHERE position = ?1",
+            (
+                present.position,
+                head.seq,
+                now.as_millis(),
+                keys.active,
+                &attributes,
+                &content.document,
+            ),
+        )?;
+    } else {
+        execute(
+            connection,
+            "UPDATE resource SET version = ?2, modified = ?3, active = ?4, attributes = ?5,
+                    document = ?6, user_name = ?7, external_id = ?8, display_name = ?9
+             WHERE position = ?1",
+            (
+                present.position,
+                head.seq,
+                now.as_millis(),
+                keys.active,
+                &attributes,
+                &content.document,
+                &keys.user_name,
+                &keys.external_id,
+                &keys.display_name,
+            ),
+        )?;
+    }
+    if attributes != present.attributes {
+        delete_index_rows(
+            connection,
+            head.key,
+            present.attributes.as_deref(),
+            present.position,
+        )?;
+        for (attribute, value) in &keys.attributes {
+            insert_index_row(connection, head.key, attribute, value, present.position)?;
+        }
+    }
+    Ok(Stored {
+        id,
+        position: Position(present.position),
+        version: Version(head.seq),
+        created: Timestamp(present.created),
+        modified: now,
+        document: content.document,
+    })
+}
+
+pub(super) fn delete(
+    connection: &Connection,
+    access: &Access,
+    kind: ResourceKind,
+    id: ResourceId,
+    expected: Option<Version>,
+) -> Result<(), StoreError> {
+    let head = move_head(connection, access, kind, Effect::Deletes)?;
+    let present = present(connection, head.key, kind, id, expected)?;
+    delete_index_rows(
+        connection,
+        head.key,
+        present.attributes.as_deref(),
+        present.position,
+    )?;
+    execute(
+        connection,
+        "DELETE FROM resource WHERE position = ?1",
+        [present.position],
+    )?;
+    Ok(())
+}
+
+/// Up to `limit` resources of a kind behind a position, in list order.
+pub(super) fn behind(
+    connection: &Connection,
+    head: &HeldHead,
+    kind: ResourceKind,
+    after: Option<Position>,
+    offset: i64,
+    limit: i64,
+) -> Result<Vec<Stored>, StoreError> {
+    let (begin, end) = of_kind(head.key, kind);
+    all(
+        connection,
+        concat!(
+            "SELECT ",
+            resource_columns!(),
+            " FROM resource r WHERE r.position > ?1 AND r.position <= ?2
+              ORDER BY r.position LIMIT ?3 OFFSET ?4"
+        ),
+        (
+            after.map_or(begin, |after| after.0.max(begin)),
+            end,
+            limit,
+            offset,
+        ),
+        |row| read(row, 0),
+    )
+}
+
+/// The resource at a position that an index named.
+pub(super) fn at(connection: &Connection, position: i64) -> Result<Stored, StoreError> {
+    first(
+        connection,
+        concat!(
+            "SELECT ",
+            resource_columns!(),
+            " FROM resource r WHERE r.position = ?1"
+        ),
+        [position],
+        |row| read(row, 0),
+    )?
+    .ok_or(StoreError::Corrupt(
+        "an index names a resource that is not there",
+    ))
+}

@@ -1,0 +1,299 @@
+//! Statements on tenants and their head rows.
+
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use shared::{TenantId, Timestamp};
+
+use super::connection::{all, execute, first};
+use super::position::{self, TENANT_KEYS};
+use crate::scim::ResourceKind;
+use crate::store::{Access, StoreError, Tenant, TenantSettings, TenantState};
+
+/// State of a tenant that is gone for everybody and whose rows are being removed.
+const ERASING: &str = "erasing";
+/// Rows that one step of an erasure removes: few enough that other writes hardly wait.
+const ERASED_AT_ONCE: i64 = 500;
+
+/// The region has had as many tenants as one file can number.
+#[derive(Debug, thiserror::Error)]
+#[error("the store has no number left for another tenant")]
+struct TenantsExhausted;
+
+/// What a write knows of its tenant after it has moved the head row.
+pub(super) struct Head {
+    /// The tenant's number in the file.
+    pub(super) key: i64,
+    /// The number of this write.
+    pub(super) seq: i64,
+}
+
+pub(super) fn create(
+    connection: &Connection,
+    id: &TenantId,
+    name: &str,
+    settings: &TenantSettings,
+    now: Timestamp,
+) -> Result<Tenant, StoreError> {
+    execute(
+        connection,
+        "INSERT INTO tenant
+            (id, name, state, credential_version, seq, users, groups, deletes, settings, created)
+         VALUES (?1, ?2, 'active', 1, 0, 0, 0, 0, ?3, ?4)",
+        (id.as_str(), name, settings_json(settings)?, now.as_millis()),
+    )?;
+    if connection.last_insert_rowid() >= TENANT_KEYS {
+        return Err(StoreError::Unavailable(Box::new(TenantsExhausted)));
+    }
+    get(connection, id)?.ok_or(StoreError::Corrupt("a tenant vanished as it was created"))
+}
+
+/// Columns of a tenant, in the order in which [`read`] takes them.
+macro_rules! tenant_columns {
+    () => {
+        "t.id, t.name, t.state, t.credential_version, t.seq, t.users, t.groups, t.settings, t.created"
+    };
+}
+pub(super) use tenant_columns;
+
+/// Reads the columns of `tenant_columns`, the first of which is number `at`.
+pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Tenant, StoreError> {
+    let settings: String = row.get(at + 7)?;
+    Ok(Tenant {
+        id: TenantId::parse(row.get_ref(at)?.as_str().map_err(|_| BAD_ID)?).map_err(|_| BAD_ID)?,
+        name: row.get(at + 1)?,
+        state: match row.get_ref(at + 2)?.as_str() {
+            Ok("active") => TenantState::Active,
+            Ok("suspended") => TenantState::Suspended,
+            _ => return Err(StoreError::Corrupt("a tenant in an unknown state")),
+        },
+        credential_version: row.get(at + 3)?,
+        seq: row.get(at + 4)?,
+        users: row.get(at + 5)?,
+        groups: row.get(at + 6)?,
+        settings: serde_json::from_str(&settings)
+            .map_err(|_| StoreError::Corrupt("a tenant with unreadable settings"))?,
+        created: Timestamp(row.get(at + 8)?),
+    })
+}
+
+const BAD_ID: StoreError = StoreError::Corrupt("a tenant with an odd id");
+
+pub(super) fn get(connection: &Connection, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+    first(
+        connection,
+        concat!(
+            "SELECT ",
+            tenant_columns!(),
+            " FROM tenant t WHERE t.id = ?1 AND t.state <> 'erasing'"
+        ),
+        [id.as_str()],
+        |row| read(row, 0),
+    )
+}
+
+pub(super) fn list(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
+    all(
+        connection,
+        concat!(
+            "SELECT ",
+            tenant_columns!(),
+            " FROM tenant t WHERE t.state <> 'erasing' ORDER BY t.tenant"
+        ),
+        [],
+        |row| read(row, 0),
+    )
+}
+
+pub(super) fn set_state(
+    connection: &Connection,
+    id: &TenantId,
+    state: TenantState,
+) -> Result<Tenant, StoreError> {
+    execute(
+        connection,
+        "UPDATE tenant SET state = ?2, credential_version = credential_version + 1
+         WHERE id = ?1 AND state <> 'erasing'",
+        (id.as_str(), state.as_str()),
+    )?;
+    get(connection, id)?.ok_or(StoreError::NotFound)
+}
+
+pub(super) fn set_settings(
+    connection: &Connection,
+    id: &TenantId,
+    settings: &TenantSettings,
+) -> Result<Tenant, StoreError> {
+    execute(
+        connection,
+        "UPDATE tenant SET settings = ?2, credential_version = credential_version + 1
+         WHERE id = ?1 AND state <> 'erasing'",
+        (id.as_str(), settings_json(settings)?),
+    )?;
+    get(connection, id)?.ok_or(StoreError::NotFound)
+}
+
+fn settings_json(settings: &TenantSettings) -> Result<String, StoreError> {
+    serde_json::to_string(settings)
+        .map_err(|_| StoreError::Corrupt("settings that cannot be written as JSON"))
+}
+
+/// The tenant's number in the file.
+pub(super) fn key(connection: &Connection, id: &TenantId) -> Result<Option<i64>, StoreError> {
+    first(
+        connection,
+        "SELECT tenant FROM tenant WHERE id = ?1 AND state <> 'erasing'",
+        [id.as_str()],
+        |row| Ok(row.get(0)?),
+    )
+}
+
+/// Moves a tenant's credential version: grants that were minted before are refused from now on.
+pub(super) fn move_credential_version(connection: &Connection, key: i64) -> Result<(), StoreError> {
+    execute(
+        connection,
+        "UPDATE tenant SET credential_version = credential_version + 1 WHERE tenant = ?1",
+        [key],
+    )?;
+    Ok(())
+}
+
+/// Makes a tenant invisible and takes its tokens; its rows are left for [`erase_some`].
+pub(super) fn begin_erasure(connection: &Connection, id: &TenantId) -> Result<i64, StoreError> {
+    let key = first(
+        connection,
+        "UPDATE tenant SET state = 'erasing', name = '', settings = '{}',
+                credential_version = credential_version + 1
+         WHERE id = ?1 AND state <> 'erasing' RETURNING tenant",
+        [id.as_str()],
+        |row| Ok(row.get(0)?),
+    )?
+    .ok_or(StoreError::NotFound)?;
+    execute(connection, "DELETE FROM api_token WHERE tenant = ?1", [key])?;
+    Ok(key)
+}
+
+/// Tenants whose erasure was cut short.
+pub(super) fn unfinished_erasures(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare("SELECT tenant FROM tenant WHERE state = ?1")?
+        .query_map([ERASING], |row| row.get(0))?
+        .collect()
+}
+
+/// Removes some rows of a tenant that is being erased; answers whether that was the last of it.
+pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, StoreError> {
+    let index_rows = execute(
+        connection,
+        "DELETE FROM attribute_index WHERE (tenant, attribute, value, position) IN
+            (SELECT tenant, attribute, value, position FROM attribute_index
+             WHERE tenant = ?1 LIMIT ?2)",
+        (key, ERASED_AT_ONCE),
+    )?;
+    let (begin, end) = position::of_tenant(key);
+    let resources = execute(
+        connection,
+        "DELETE FROM resource WHERE position IN
+            (SELECT position FROM resource WHERE position > ?1 AND position <= ?2
+             ORDER BY position LIMIT ?3)",
+        (begin, end, ERASED_AT_ONCE),
+    )?;
+    if index_rows > 0 || resources > 0 {
+        return Ok(false);
+    }
+    execute(connection, "DELETE FROM tenant WHERE tenant = ?1", [key])?;
+    Ok(true)
+}
+
+/// The head row of an access, if the access still holds: for reads.
+pub(super) fn held(connection: &Connection, access: &Access) -> Result<HeldHead, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT tenant, users, groups, deletes FROM tenant
+             WHERE id = ?1 AND state = 'active' AND credential_version = ?2",
+        )?
+        .query_row((access.tenant.as_str(), access.credential_version), |row| {
+            Ok(HeldHead {
+                key: row.get(0)?,
+                users: row.get(1)?,
+                groups: row.get(2)?,
+                deletes: row.get(3)?,
+            })
+        })
+        .optional()?
+        .ok_or(StoreError::Refused)
+}
+
+/// What a list knows of its tenant.
+pub(super) struct HeldHead {
+    pub(super) key: i64,
+    pub(super) users: i64,
+    pub(super) groups: i64,
+    pub(super) deletes: i64,
+}
+
+impl HeldHead {
+    pub(super) fn count(&self, kind: ResourceKind) -> i64 {
+        match kind {
+            ResourceKind::User => self.users,
+            ResourceKind::Group => self.groups,
+        }
+    }
+}
+
+/// The whole tenant of an access, if the access still holds.
+pub(super) fn head(connection: &Connection, access: &Access) -> Result<Tenant, StoreError> {
+    let tenant = get(connection, &access.tenant)?.ok_or(StoreError::Refused)?;
+    if tenant.state == TenantState::Active && tenant.credential_version == access.credential_version
+    {
+        Ok(tenant)
+    } else {
+        Err(StoreError::Refused)
+    }
+}
+
+/// What a write does to the number of a tenant's resources.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Creates,
+    Keeps,
+    Deletes,
+}
+
+/// Moves the head row on for a write, if the access still holds: the first statement of every
+/// write to a resource.
+pub(super) fn move_head(
+    connection: &Connection,
+    access: &Access,
+    kind: ResourceKind,
+    effect: Effect,
+) -> Result<Head, StoreError> {
+    let change: i64 = match effect {
+        Effect::Creates => 1,
+        Effect::Keeps => 0,
+        Effect::Deletes => -1,
+    };
+    let (users, groups) = match kind {
+        ResourceKind::User => (change, 0),
+        ResourceKind::Group => (0, change),
+    };
+    first(
+        connection,
+        "UPDATE tenant SET seq = seq + 1, users = users + ?3, groups = groups + ?4,
+                deletes = deletes + ?5
+         WHERE id = ?1 AND state = 'active' AND credential_version = ?2
+         RETURNING tenant, seq",
+        (
+            access.tenant.as_str(),
+            access.credential_version,
+            users,
+            groups,
+            i64::from(effect == Effect::Deletes),
+        ),
+        |row| {
+            Ok(Head {
+                key: row.get(0)?,
+                seq: row.get(1)?,
+            })
+        },
+    )?
+    .ok_or(StoreError::Refused)
+}

@@ -1,0 +1,178 @@
+//! Statements on API tokens.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, Row};
+use shared::{TenantId, Timestamp, TokenDigest, TokenId};
+
+use super::connection::{all, execute, first};
+use super::tenants::{self, tenant_columns};
+use crate::store::{NewToken, StoreError, StoredToken, Tenant};
+
+/// Columns of a token, in the order in which [`read`] takes them; `t` is its tenant's row.
+macro_rules! token_columns {
+    () => {
+        "k.id, t.id, k.name, k.scope, k.created, k.created_by, k.expires, k.last_used, k.revoked"
+    };
+}
+/// How many columns that are.
+const TOKEN_COLUMNS: usize = 9;
+
+macro_rules! select_token {
+    ($rest:literal) => {
+        concat!(
+            "SELECT ",
+            token_columns!(),
+            " FROM api_token k JOIN tenant t ON t.tenant = k.tenant ",
+            $rest
+        )
+    };
+}
+
+fn read(row: &Row<'_>) -> Result<StoredToken, StoreError> {
+    const ODD: StoreError = StoreError::Corrupt("a token with an odd id, tenant or scope");
+    let text = |at: usize| row.get_ref(at)?.as_str().map_err(|_| ODD);
+    Ok(StoredToken {
+        id: TokenId::parse(text(0)?).map_err(|_| ODD)?,
+        tenant: TenantId::parse(text(1)?).map_err(|_| ODD)?,
+        name: row.get(2)?,
+        scope: text(3)?.parse().map_err(|_| ODD)?,
+        created: Timestamp(row.get(4)?),
+        created_by: row.get(5)?,
+        expires: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+        last_used: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        revoked: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+    })
+}
+
+pub(super) fn create(
+    connection: &Connection,
+    tenant: &TenantId,
+    token: &NewToken,
+    now: Timestamp,
+) -> Result<StoredToken, StoreError> {
+    let key = tenants::key(connection, tenant)?.ok_or(StoreError::NotFound)?;
+    insert(connection, key, token, now)?;
+    get(connection, &token.id)?.ok_or(StoreError::Corrupt("a token vanished as it was created"))
+}
+
+fn insert(
+    connection: &Connection,
+    tenant_key: i64,
+    token: &NewToken,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    execute(
+        connection,
+        "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (
+            token.id.as_str(),
+            token.digest.as_bytes(),
+            tenant_key,
+            &token.name,
+            token.scope.as_str(),
+            now.as_millis(),
+            &token.created_by,
+            token.expires.map(Timestamp::as_millis),
+        ),
+    )?;
+    Ok(())
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    tenant: &TenantId,
+) -> Result<Vec<StoredToken>, StoreError> {
+    let key = tenants::key(connection, tenant)?.ok_or(StoreError::NotFound)?;
+    all(
+        connection,
+        select_token!("WHERE k.tenant = ?1 ORDER BY k.token"),
+        [key],
+        read,
+    )
+}
+
+pub(super) fn get(
+    connection: &Connection,
+    id: &TokenId,
+) -> Result<Option<StoredToken>, StoreError> {
+    first(
+        connection,
+        select_token!("WHERE k.id = ?1"),
+        [id.as_str()],
+        read,
+    )
+}
+
+pub(super) fn rotate(
+    connection: &Connection,
+    id: &TokenId,
+    successor: &NewToken,
+    overlap: Duration,
+    now: Timestamp,
+) -> Result<StoredToken, StoreError> {
+    // Only a live token can be succeeded, and its end only ever moves nearer.
+    let key = first(
+        connection,
+        "UPDATE api_token SET expires = min(coalesce(expires, ?2), ?2)
+         WHERE id = ?1 AND revoked IS NULL AND (expires IS NULL OR expires > ?3)
+         RETURNING tenant",
+        (id.as_str(), now.after(overlap).as_millis(), now.as_millis()),
+        |row| Ok(row.get(0)?),
+    )?
+    .ok_or(StoreError::NotFound)?;
+    insert(connection, key, successor, now)?;
+    tenants::move_credential_version(connection, key)?;
+    get(connection, &successor.id)?.ok_or(StoreError::Corrupt("a token vanished in its rotation"))
+}
+
+pub(super) fn revoke(
+    connection: &Connection,
+    id: &TokenId,
+    now: Timestamp,
+) -> Result<StoredToken, StoreError> {
+    let key = first(
+        connection,
+        "UPDATE api_token SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL RETURNING tenant",
+        (id.as_str(), now.as_millis()),
+        |row| Ok(row.get(0)?),
+    )?;
+    if let Some(key) = key {
+        tenants::move_credential_version(connection, key)?;
+    }
+    get(connection, id)?.ok_or(StoreError::NotFound)
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    digest: &TokenDigest,
+) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+    first(
+        connection,
+        concat!(
+            "SELECT ",
+            token_columns!(),
+            ", ",
+            tenant_columns!(),
+            " FROM api_token k JOIN tenant t ON t.tenant = k.tenant WHERE k.digest = ?1"
+        ),
+        [digest.as_bytes()],
+        |row| Ok((read(row)?, tenants::read(row, TOKEN_COLUMNS)?)),
+    )
+}
+
+pub(super) fn touch(
+    connection: &Connection,
+    used: &[(TokenId, Timestamp)],
+) -> Result<(), StoreError> {
+    for (id, at) in used {
+        execute(
+            connection,
+            "UPDATE api_token SET last_used = ?2
+             WHERE id = ?1 AND (last_used IS NULL OR last_used < ?2)",
+            (id.as_str(), at.as_millis()),
+        )?;
+    }
+    Ok(())
+}
