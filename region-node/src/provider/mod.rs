@@ -1,0 +1,56 @@
+//! What a service provider does, free of HTTP: the same operations serve a request of their own
+//! and a part of a Bulk request.
+
+pub mod settings;
+pub mod tenants;
+pub mod tokens;
+pub mod users;
+
+use shared::ScimError;
+use shared::api_token::RandomnessError;
+
+use crate::scim::document::DocumentError;
+use crate::scim::filter::FilterError;
+use crate::scim::patch::PatchError;
+use crate::store::StoreError;
+
+/// Why an operation on a tenant's resources failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The protocol forbids it; the error says why.
+    #[error("the request breaks a rule of the protocol")]
+    Scim(ScimError),
+    /// The resource is not at a version that the request's condition names.
+    #[error("the condition of the request does not hold")]
+    PreconditionFailed,
+    /// Others changed the resource faster than this request could.
+    #[error("the resource changed again and again while it was to be written")]
+    Contended,
+    /// The store.
+    #[error("the store refused or failed")]
+    Store(#[from] StoreError),
+    /// The store holds what this program never wrote.
+    #[error("a stored resource cannot be read")]
+    Document(#[from] DocumentError),
+    /// No random bytes for a new id.
+    #[error("no id could be made")]
+    Randomness(#[from] RandomnessError),
+}
+
+impl From<ScimError> for ProviderError {
+    fn from(error: ScimError) -> Self {
+        Self::Scim(error)
+    }
+}
+
+impl From<FilterError> for ProviderError {
+    fn from(error: FilterError) -> Self {
+        Self::Scim(error.into())
+    }
+}
+
+impl From<PatchError> for ProviderError {
+    fn from(error: PatchError) -> Self {
+        Self::Scim(error.into())
+    }
+}
