@@ -1,0 +1,442 @@
+//! [`Settings`]: what an operator can set, read once at start.
+//!
+//! Layers: the compiled-in `config.default.toml`, a file, the environment (`MERIDIAN_NODE__…`).
+//! Here live the settings and the checks that need no I/O but reading a key file. What never
+//! lives here: the parts that are built from them (`startup`).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Toml};
+use serde::{Deserialize, Deserializer};
+use shared::RegionId;
+
+use crate::keys::Secret;
+
+/// The commented defaults.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+/// What the names of environment variables begin with.
+pub const ENVIRONMENT_PREFIX: &str = "MERIDIAN_NODE__";
+/// The least length of a key, in bytes (DESIGN section 6).
+pub const MIN_KEY_BYTES: usize = 32;
+/// A key with fewer different bytes than this was typed, not generated.
+const MIN_DIFFERENT_BYTES: usize = 8;
+/// How many keys of a kind can be live: the present one, and the last or the next.
+const MAX_LIVE_KEYS: usize = 2;
+
+/// Why the settings cannot be used. Every message names the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A layer cannot be read, lacks a setting, has an unknown one, or one of the wrong type.
+    #[error("{0}")]
+    Read(Box<figment::Error>),
+    /// A setting is of the right type and does not make sense.
+    #[error("setting `{setting}`: {problem}")]
+    Invalid {
+        /// The setting's full name.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A key file cannot be read.
+    #[error("setting `{setting}`: {path} cannot be read")]
+    KeyFile {
+        /// The setting's full name.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Everything that can be set. `config.default.toml` says what each means.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The region whose data this node owns.
+    pub region: RegionId,
+    /// Where gateways and the operator connect.
+    pub link_listen: SocketAddr,
+    /// Where health checks connect.
+    pub management_listen: SocketAddr,
+    /// Whether the stricter checks of production apply.
+    pub production: bool,
+    /// Where the data is.
+    pub store: StoreSettings,
+    /// Who may call, and what grants are signed with.
+    pub keys: KeySettings,
+    /// How much is too much.
+    pub limits: LimitSettings,
+    /// How API tokens are handled.
+    pub tokens: TokenSettings,
+    /// What is written to the log.
+    pub telemetry: TelemetrySettings,
+}
+
+/// A storage engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// One embedded file.
+    Sqlite,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Which engine.
+    pub engine: Engine,
+    /// The file; `{region}` stands for the region.
+    pub path: PathBuf,
+    /// Most connections that read at the same time.
+    pub readers: usize,
+    /// Page cache of the writing connection, in MiB.
+    pub writer_cache_mib: u32,
+    /// Page cache of each reading connection, in MiB.
+    pub reader_cache_mib: u32,
+    /// Most writes that wait.
+    pub write_queue: usize,
+}
+
+/// `[keys]`. A list may be written as a single text.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySettings {
+    /// Link keys.
+    #[serde(deserialize_with = "one_or_more")]
+    pub link: Vec<Secret>,
+    /// Files that hold a link key each.
+    #[serde(deserialize_with = "one_or_more")]
+    pub link_files: Vec<PathBuf>,
+    /// Operator keys.
+    #[serde(deserialize_with = "one_or_more")]
+    pub operator: Vec<Secret>,
+    /// Files that hold an operator key each.
+    #[serde(deserialize_with = "one_or_more")]
+    pub operator_files: Vec<PathBuf>,
+    /// Grant keys, the one that signs first.
+    #[serde(deserialize_with = "one_or_more")]
+    pub grant: Vec<Secret>,
+    /// Files that hold a grant key each.
+    #[serde(deserialize_with = "one_or_more")]
+    pub grant_files: Vec<PathBuf>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Threads that serve requests; absent is one a processor.
+    pub workers: Option<usize>,
+    /// Connections, for each worker.
+    pub connections: usize,
+    /// Between two requests of one connection.
+    pub keep_alive_ms: u64,
+    /// For a whole request.
+    pub request_ms: u64,
+    /// For requests under way at stop, in seconds.
+    pub shutdown_s: u64,
+}
+
+/// `[tokens]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// Life of a token after its rotation, in seconds.
+    pub rotation_overlap_s: u32,
+    /// Between two writes of times of last use.
+    pub last_used_flush_ms: u64,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines of ours are written.
+    pub level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The least severe lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs somebody.
+    Error,
+    /// What may need somebody.
+    Warn,
+    /// One line a request.
+    Info,
+    /// How we got there.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The live keys, read and checked.
+#[derive(Clone, Debug)]
+pub struct LiveKeys {
+    /// What gateways present.
+    pub link: Vec<Secret>,
+    /// What the operator presents.
+    pub operator: Vec<Secret>,
+    /// What grants are signed with, the one that signs first. Empty outside production: make one.
+    pub grant: Vec<Secret>,
+}
+
+impl Settings {
+    /// The defaults, for a program that sets the rest itself: the region, which is `us` here, and
+    /// the keys, of which there are none.
+    ///
+    /// # Errors
+    /// When the compiled-in defaults are broken; a test keeps them whole.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::extract(&Figment::from(Toml::string(DEFAULTS)).merge(("region", "us")))
+    }
+
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], which names the setting.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            layers = layers.merge(Toml::file_exact(file));
+        }
+        Self::extract(&layers.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__")))
+    }
+
+    fn extract(layers: &Figment) -> Result<Self, ConfigError> {
+        layers
+            .extract()
+            .map_err(|error| ConfigError::Read(Box::new(error)))
+    }
+
+    /// The file of the store, with the region in its place.
+    #[must_use]
+    pub fn store_path(&self) -> PathBuf {
+        match self.store.path.to_str() {
+            Some(path) => PathBuf::from(path.replace("{region}", self.region.as_str())),
+            None => self.store.path.clone(),
+        }
+    }
+
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`], which names the setting.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("store.readers", self.store.readers as u64),
+            ("store.write_queue", self.store.write_queue as u64),
+            ("limits.connections", self.limits.connections as u64),
+            ("limits.keep_alive_ms", self.limits.keep_alive_ms),
+            ("limits.request_ms", self.limits.request_ms),
+            ("limits.workers", self.limits.workers.unwrap_or(1) as u64),
+            ("tokens.last_used_flush_ms", self.tokens.last_used_flush_ms),
+        ];
+        match positive.iter().find(|(_, value)| *value == 0) {
+            Some((setting, _)) => Err(ConfigError::Invalid {
+                setting,
+                problem: "must not be 0".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the key files and checks all keys.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the setting and never shows a key.
+    pub fn live_keys(&self) -> Result<LiveKeys, ConfigError> {
+        let keys = &self.keys;
+        let link = self.keys_of("keys.link", &keys.link, &keys.link_files, true)?;
+        let operator = self.keys_of("keys.operator", &keys.operator, &keys.operator_files, true)?;
+        let grant = self.keys_of(
+            "keys.grant",
+            &keys.grant,
+            &keys.grant_files,
+            self.production,
+        )?;
+        let shared_by = |setting, ours: &[Secret], others: &[&[Secret]]| {
+            let shared = ours
+                .iter()
+                .any(|key| others.iter().any(|other| other.contains(key)));
+            if shared {
+                return Err(ConfigError::Invalid {
+                    setting,
+                    problem: "a key has one purpose; this one is used for another as well"
+                        .to_owned(),
+                });
+            }
+            Ok(())
+        };
+        shared_by("keys.operator", &operator, &[&link])?;
+        shared_by("keys.grant", &grant, &[&link, &operator])?;
+        Ok(LiveKeys {
+            link,
+            operator,
+            grant,
+        })
+    }
+
+    fn keys_of(
+        &self,
+        setting: &'static str,
+        texts: &[Secret],
+        files: &[PathBuf],
+        required: bool,
+    ) -> Result<Vec<Secret>, ConfigError> {
+        let invalid = |problem: String| ConfigError::Invalid { setting, problem };
+        let mut keys: Vec<Secret> = texts.iter().map(|key| Secret::new(key.reveal())).collect();
+        for path in files {
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::KeyFile {
+                setting,
+                path: path.clone(),
+                source,
+            })?;
+            keys.push(Secret::new(&text));
+        }
+        if keys.is_empty() && required {
+            return Err(invalid(format!(
+                "no key is given; give one of at least {MIN_KEY_BYTES} random bytes, or name a file in `{setting}_files`"
+            )));
+        }
+        if keys.len() > MAX_LIVE_KEYS {
+            return Err(invalid(format!(
+                "at most {MAX_LIVE_KEYS} keys can be live at the same time"
+            )));
+        }
+        for key in &keys {
+            let bytes = key.reveal().as_bytes();
+            if bytes.len() < MIN_KEY_BYTES {
+                return Err(invalid(format!(
+                    "a key has {} bytes; at least {MIN_KEY_BYTES} random ones are needed",
+                    bytes.len()
+                )));
+            }
+            let different: std::collections::BTreeSet<&u8> = bytes.iter().collect();
+            if self.production && different.len() < MIN_DIFFERENT_BYTES {
+                return Err(invalid(
+                    "a key looks like a placeholder; production needs random bytes".to_owned(),
+                ));
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// A list, or one value in its place: what an environment variable can hold.
+fn one_or_more<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore<T> {
+        One(T),
+        More(Vec<T>),
+    }
+    Ok(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Vec<Secret> {
+        vec![Secret::new(text)]
+    }
+
+    fn settings() -> Settings {
+        let mut settings = Settings::defaults().unwrap();
+        settings.production = true;
+        settings.keys.link = key("link-0123456789abcdefghijklmnopqrstuv");
+        settings.keys.operator = key("oper-0123456789abcdefghijklmnopqrstuv");
+        settings.keys.grant = key("gran-0123456789abcdefghijklmnopqrstuv");
+        settings
+    }
+
+    #[test]
+    fn the_defaults_are_whole() {
+        let settings = settings();
+        settings.check().unwrap();
+        settings.live_keys().unwrap();
+        assert_eq!(settings.store_path(), Path::new("data/us/meridian.db"));
+    }
+
+    #[test]
+    fn a_file_overrides_and_unknown_settings_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node.toml");
+        std::fs::write(&file, "region = \"de\"\n[keys]\nlink = \"x\"\n").unwrap();
+        let settings = Settings::load(Some(&file)).unwrap();
+        assert_eq!(settings.region.as_str(), "de");
+        assert_eq!(settings.keys.link.len(), 1);
+
+        std::fs::write(&file, "region = \"de\"\n[limits]\nworker = 2\n").unwrap();
+        let error = Settings::load(Some(&file)).unwrap_err().to_string();
+        assert!(error.contains("worker"), "{error}");
+        assert!(Settings::load(Some(&folder.path().join("absent"))).is_err());
+    }
+
+    #[test]
+    fn missing_short_placeholder_and_shared_keys_stop_the_start() {
+        type Change = fn(&mut Settings);
+        let complaint = |change: Change| {
+            let mut settings = settings();
+            change(&mut settings);
+            settings.live_keys().unwrap_err().to_string()
+        };
+        let cases: [(Change, &str); 7] = [
+            (|s| s.keys.link.clear(), "keys.link"),
+            (|s| s.keys.operator.clear(), "keys.operator"),
+            (|s| s.keys.grant.clear(), "keys.grant"),
+            (|s| s.keys.link = key("short"), "keys.link"),
+            (|s| s.keys.operator = key(&"a".repeat(64)), "keys.operator"),
+            (|s| s.keys.grant = s.keys.link.clone(), "keys.grant"),
+            (
+                |s| s.keys.link_files = vec!["/nonexistent".into()],
+                "keys.link",
+            ),
+        ];
+        for (change, setting) in cases {
+            let complaint = complaint(change);
+            assert!(complaint.contains(setting), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn keys_come_from_files_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("link");
+        std::fs::write(&file, "file-0123456789abcdefghijklmnopqrstuv\n").unwrap();
+        let mut settings = settings();
+        settings.keys.link_files = vec![file];
+        let keys = settings.live_keys().unwrap();
+        assert_eq!(keys.link.len(), 2);
+        assert_eq!(
+            keys.link[1].reveal(),
+            "file-0123456789abcdefghijklmnopqrstuv"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! Secrets of the configuration: [`Secret`], which shows itself to nobody, and [`KeySet`], which
+//! compares what a caller presents.
+//!
+//! What never lives here: where keys come from (`config`), what they sign (`grant`).
+
+use std::fmt;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// A key as an operator wrote it. Neither `Display` nor a telling `Debug`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a key; white space around it, as a file's last line break, does not count.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// The key itself, for the one place that uses it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The live keys of one purpose. Keeps digests only, so that a comparison takes the same time
+/// whatever is presented, its length included.
+#[derive(Clone)]
+pub struct KeySet(Vec<[u8; 32]>);
+
+impl KeySet {
+    /// The keys that are accepted.
+    #[must_use]
+    pub fn new(keys: &[Secret]) -> Self {
+        let digests = keys.iter().map(|key| digest(key.reveal().as_bytes()));
+        Self(digests.collect())
+    }
+
+    /// Whether what was presented is one of the keys.
+    #[must_use]
+    pub fn accepts(&self, presented: &[u8]) -> bool {
+        let presented = digest(presented);
+        let matches = self.0.iter().map(|key| key.ct_eq(&presented));
+        matches
+            .fold(subtle::Choice::from(0), |any, this| any | this)
+            .into()
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeySet({} keys)", self.0.len())
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_live_key_is_accepted_and_nothing_else() {
+        let keys = KeySet::new(&[Secret::new("first"), Secret::new("second\n")]);
+        assert!(keys.accepts(b"first") && keys.accepts(b"second"));
+        for other in [&b""[..], b"firs", b"first ", b"FIRST", b"\xff"] {
+            assert!(!keys.accepts(other));
+        }
+        assert!(!KeySet::new(&[]).accepts(b""));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let secret = Secret::new("canary");
+        assert!(
+            !format!("{secret:?}{:?}", KeySet::new(std::slice::from_ref(&secret)))
+                .contains("canary")
+        );
+    }
+}
