@@ -320,6 +320,16 @@ impl Settings {
                 "must be \"https\" in production",
             ));
         }
+        // actix-http reads a clock that moves in half seconds, and never fires for a time that is
+        // over when it is set.
+        for (setting, value) in [
+            ("timeouts.header_read_ms", self.timeouts.header_read_ms),
+            ("timeouts.keep_alive_ms", self.timeouts.keep_alive_ms),
+        ] {
+            if value < 1000 {
+                return Err(ConfigError::invalid(setting, "must be at least 1000"));
+            }
+        }
         for (setting, value) in self.amounts() {
             if value == 0 {
                 return Err(ConfigError::invalid(setting, "must be more than 0"));
@@ -328,7 +338,7 @@ impl Settings {
         Ok(())
     }
 
-    fn amounts(&self) -> [(&'static str, u64); 16] {
+    fn amounts(&self) -> [(&'static str, u64); 15] {
         let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
         [
             ("limits.lookups_per_s", limits.lookups_per_s.into()),
@@ -347,7 +357,6 @@ impl Settings {
             ),
             ("limits.body_memory_mib", limits.body_memory_mib.into()),
             ("limits.answer_max_mib", limits.answer_max_mib.into()),
-            ("timeouts.header_read_ms", timeouts.header_read_ms),
             ("timeouts.body_read_ms", timeouts.body_read_ms),
             ("timeouts.request_ms", timeouts.request_ms),
             ("timeouts.lookup_ms", timeouts.lookup_ms),

@@ -42,12 +42,22 @@ pub struct Activity {
     served: Cell<bool>,
     header_since: Cell<Option<Instant>>,
     close_at: Cell<Option<Instant>>,
+    abandoned: Cell<bool>,
+}
+
+impl Activity {
+    /// Whether the connection ends after an answer that was given already.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.close_at.get().is_some()
+    }
 }
 
 /// A request is being served. Ends when dropped.
 #[derive(Debug)]
 pub struct Serving {
     activity: Option<Rc<Activity>>,
+    answered: bool,
     close_in: Option<Duration>,
 }
 
@@ -61,8 +71,14 @@ impl Serving {
         }
         Self {
             activity,
+            answered: false,
             close_in: None,
         }
+    }
+
+    /// There is an answer; it may still have to be sent.
+    pub fn answered(&mut self) {
+        self.answered = true;
     }
 
     /// After the answer the connection ends, whatever of the request is still to come.
@@ -77,6 +93,7 @@ impl Drop for Serving {
             activity.serving.set(false);
             activity.served.set(true);
             activity.header_since.set(None);
+            activity.abandoned.set(!self.answered);
             if let Some(linger) = self.close_in {
                 activity.close_at.set(Some(Instant::now() + linger));
             }
@@ -93,6 +110,7 @@ pub struct Connection {
     alarm: Option<Pin<Box<Sleep>>>,
     write_blocked_since: Option<Instant>,
     exchange: Option<Exchange>,
+    client_gone: bool,
     _seat: Seat,
 }
 
@@ -115,6 +133,7 @@ impl Connection {
             alarm: None,
             write_blocked_since: None,
             exchange: None,
+            client_gone: false,
             _seat: seat,
         }
     }
@@ -176,21 +195,23 @@ impl AsyncRead for Connection {
         match read {
             Poll::Ready(Ok(())) if closing.is_some_and(|at| Instant::now() >= at) => {
                 buffer.set_filled(before);
-                Poll::Ready(Ok(()))
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             Poll::Ready(Ok(())) => {
+                self.client_gone |= buffer.filled().len() == before;
                 let activity = &self.activity;
                 if !activity.serving.get() && activity.header_since.get().is_none() {
                     activity.header_since.set(Some(Instant::now()));
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending if self.poll_patience(cx) => match closing {
-                // As if the client had closed: the dispatcher then does the same.
-                Some(_) => Poll::Ready(Ok(())),
-                None => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            },
+            Poll::Ready(Err(error)) => {
+                self.client_gone = true;
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending if self.poll_patience(cx) => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -256,15 +277,24 @@ impl AsyncWrite for Connection {
 }
 
 impl Drop for Connection {
-    /// A connection that is closed with unread bytes resets, and the reset may overtake the
-    /// answer that says why. So what a refused client still sends is read for a moment.
+    /// Two things are left to do for a client that sent something malformed. actix-http drops a
+    /// request whose chunks are malformed without any answer: that it was one of ours and the
+    /// client is still there tells us so. And a connection that is closed with unread bytes
+    /// resets, and the reset may overtake the answer that says why, so what the client still
+    /// sends is read for a moment.
     fn drop(&mut self) {
-        if let (Some(mut io), Some(_)) = (self.io.take(), &self.exchange)
+        let unanswered = self.activity.abandoned.get() && !self.client_gone;
+        let answer = unanswered
+            .then(|| scim_answer_for(BARE_BAD_REQUEST))
+            .flatten();
+        if let Some(mut io) = self.io.take()
+            && (answer.is_some() || self.exchange.is_some())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let linger = self.limits.linger;
             runtime.spawn(async move {
                 let reading = async {
+                    io.write_all(&answer.unwrap_or_default()).await?;
                     io.shutdown().await?;
                     let mut rest = [0; 4096];
                     while io.read(&mut rest).await? > 0 {}
@@ -275,6 +305,8 @@ impl Drop for Connection {
         }
     }
 }
+
+const BARE_BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
 /// The SCIM answer for a refusal that actix-http makes by itself: one of three statuses, without
 /// a body. An answer of ours always has a body and a request id.

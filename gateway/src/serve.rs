@@ -70,7 +70,16 @@ pub async fn serve(
     mut payload: Payload,
     edge: Data<Edge>,
 ) -> HttpResponse<Observed<Serving>> {
-    let mut serving = Serving::begin(request.conn_data::<Rc<Activity>>().cloned());
+    let activity = request.conn_data::<Rc<Activity>>().cloned();
+    if activity
+        .as_ref()
+        .is_some_and(|activity| activity.is_closing())
+    {
+        // Pipelined behind a request whose answer closes the connection: it may be what that
+        // request's body was meant to smuggle. The connection ends in a moment.
+        return std::future::pending().await;
+    }
+    let mut serving = Serving::begin(activity);
     let dialect = routes::dialect(request.path());
     let (request_id, outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
@@ -91,6 +100,7 @@ pub async fn serve(
         error.to_response(dialect)
     });
     record.status = Some(response.status());
+    serving.answered();
     error::dress(
         &mut response,
         header::HeaderValue::from_str(&request_id).ok(),

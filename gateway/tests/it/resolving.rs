@@ -210,10 +210,8 @@ async fn many_refused_grants_of_one_token_cost_one_look_up() {
 async fn a_token_of_another_region_is_told_its_base_url_if_it_is_genuine() {
     let world = World::start().await;
     let genuine = world.token("de");
-    let get = async |path: &str, token: &ApiToken| {
-        let answer = world.get("us", path, token).send().await.unwrap();
-        answer
-    };
+    let get =
+        async |path: &str, token: &ApiToken| world.get("us", path, token).send().await.unwrap();
     let base = format!(
         "http://global-de.localhost:{}/api/v1/scim",
         world.gateway.port()

@@ -1,18 +1,54 @@
 //! What a service provider does, free of HTTP: the same operations serve a request of their own
 //! and a part of a Bulk request.
 
+pub mod bulk;
+pub mod cursor;
+mod groups;
+pub mod query;
+pub mod resources;
 pub mod settings;
 pub mod tenants;
 pub mod tokens;
-pub mod users;
+mod users;
 
-use shared::ScimError;
 use shared::api_token::RandomnessError;
+use shared::{ScimError, TokenId};
 
 use crate::scim::document::DocumentError;
 use crate::scim::filter::FilterError;
 use crate::scim::patch::PatchError;
-use crate::store::StoreError;
+use crate::scim::sort::SortError;
+use crate::scim::{Projection, Version};
+use crate::store::{Access, StoreError};
+
+/// Who asks: the right to a tenant's resources, and the token by which it was shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'c> {
+    /// What the grant gives access to.
+    pub access: &'c Access,
+    /// The token behind the grant: pages that it reads one after the other are one walk.
+    pub token: &'c TokenId,
+}
+
+/// How a resource is to be shown: with which links, and which parts of it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'v> {
+    /// The base URL that the client used.
+    pub base_url: &'v str,
+    /// Which parts.
+    pub projection: &'v Projection,
+}
+
+/// A resource as a client is shown it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// JSON text.
+    pub body: String,
+    /// For `ETag`.
+    pub version: Version,
+    /// `meta.location`.
+    pub location: String,
+}
 
 /// Why an operation on a tenant's resources failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +87,12 @@ impl From<FilterError> for ProviderError {
 
 impl From<PatchError> for ProviderError {
     fn from(error: PatchError) -> Self {
+        Self::Scim(error.into())
+    }
+}
+
+impl From<SortError> for ProviderError {
+    fn from(error: SortError) -> Self {
         Self::Scim(error.into())
     }
 }

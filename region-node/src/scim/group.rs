@@ -62,12 +62,6 @@ impl GroupPatch {
             rest: PatchRequest { operations: rest },
         })
     }
-
-    /// Whether it changes nothing but members.
-    #[must_use]
-    pub fn is_members_only(&self) -> bool {
-        self.rest.operations.is_empty()
-    }
 }
 
 /// `members` in the value of an operation without a path.
@@ -273,7 +267,7 @@ mod tests {
             let shown = operation.to_string();
             let patch = split(json!([operation]));
             assert_eq!(patch.members, [change], "{shown}");
-            assert!(patch.is_members_only(), "{shown}");
+            assert!(patch.rest.is_empty(), "{shown}");
         }
     }
 

@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn the_response_is_json_with_integers() {
         let body = list_response(3, &Standing::StartIndex(2), &["{}".into(), "{}".into()]);
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["totalResults"], 3);
         assert_eq!(body["startIndex"], 2);
         assert_eq!(body["itemsPerPage"], 2);

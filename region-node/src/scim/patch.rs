@@ -104,6 +104,12 @@ impl PatchRequest {
         Ok(Self { operations })
     }
 
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
     /// The tree as it is after all operations.
     ///
     /// # Errors

@@ -20,6 +20,19 @@ pub fn key(text: &str) -> Cow<'_, str> {
     Cow::Owned(folded.nfc().collect())
 }
 
+/// The key that a value shares with all that look like it (Unicode compatibility caseless
+/// matching, D146), where that is another one than [`key`]: "ａｄｍｉｎ" looks like "admin".
+#[must_use]
+pub fn look_alike_key(text: &str) -> Option<String> {
+    if text.is_ascii() {
+        return None;
+    }
+    let compatible = text.nfkc().collect::<String>();
+    let folded = key(&compatible).nfkc().collect::<String>();
+    let folded = key(&folded).into_owned();
+    (folded != key(text)).then_some(folded)
+}
+
 /// Whether a character has no place in an identifier: it is a control character, or it shows
 /// nothing or reorders what is shown (failure class 73).
 #[must_use]
@@ -61,6 +74,15 @@ mod tests {
         assert_eq!(key("STRASSE"), key("straße"));
         assert_eq!(key("Jos\u{e9}"), key("JOSE\u{301}"));
         assert_ne!(key("a"), key("b"));
+    }
+
+    #[test]
+    fn look_alikes_share_a_key() {
+        assert_eq!(look_alike_key("ＡＤＭＩＮ").as_deref(), Some("admin"));
+        assert_eq!(look_alike_key("ﬁnn@x.com").as_deref(), Some("finn@x.com"));
+        for own in ["admin", "Zoë", "straße", "josé"] {
+            assert_eq!(look_alike_key(own), None, "{own}");
+        }
     }
 
     #[test]

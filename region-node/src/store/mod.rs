@@ -424,14 +424,15 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Stored, StoreError>;
 
-    /// Deletes a resource, if it is at `expected` where that is given. `NotFound` or `Stale`
-    /// otherwise.
+    /// Deletes a resource with all memberships in it and of it, if it is at `expected` where
+    /// that is given. `NotFound` or `Stale` otherwise.
     async fn delete(
         &self,
         access: &Access,
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<Version>,
+        now: Timestamp,
     ) -> Result<(), StoreError>;
 
     /// Up to `limit` resources of a kind from `start` on, in list order.
