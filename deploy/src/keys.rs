@@ -55,7 +55,7 @@ pub fn ensure(directory: &Path) -> Result<KeyFiles, KeysError> {
 /// Writes a new key under another name first, so that no crash leaves half a key behind.
 fn create(path: &Path) -> io::Result<()> {
     let mut key = [0_u8; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     let unfinished = path.with_extension("new");
     let mut file = create_private(&unfinished)?;
     writeln!(file, "{}", hex::encode(key))?;
