@@ -1,6 +1,6 @@
 //! Every way in which a request can end here, and its one face: a SCIM error answer.
 //!
-//! [`Error::answer`] is the only place that knows both our errors and HTTP. 401 is said only on
+//! `Error::answer` is the only place that knows both our errors and HTTP. 401 is said only on
 //! positive knowledge that a credential is bad; what we do not know is 503 with `Retry-After`,
 //! because identity providers quarantine a customer's whole job on 401 and retry on 503 (DESIGN
 //! section 4).

@@ -1,7 +1,7 @@
 //! Sends a call to its region and passes the answer on.
 //!
-//! The phases, in order: [`Passage::headers`] picks what may travel, [`forward`] sends and, where
-//! that is safe, sends again, [`check`] makes sure that the answer is to this call and from a
+//! The phases, in order: `Passage::headers` picks what may travel, [`forward`] sends and, where
+//! that is safe, sends again, `check` makes sure that the answer is to this call and from a
 //! node, [`pass_on`] streams it back. Client and node use different generations of header types;
 //! they are converted here and nowhere else.
 
