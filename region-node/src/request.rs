@@ -218,7 +218,108 @@ fn length(size: BodySize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::App;
+    use actix_web::body::to_bytes;
+    use actix_web::dev::Service as _;
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service};
+    use actix_web::web::{Bytes, PayloadConfig, get, post};
+
     use super::*;
+    use crate::startup::tests::parts_in;
+
+    /// Sends a request to a node with a route that panics, one that is slow, and one that echoes.
+    async fn send(request: TestRequest) -> (u16, HeaderMap, String) {
+        async fn panics() -> HttpResponse {
+            panic!("canary");
+        }
+        async fn never() -> HttpResponse {
+            std::future::pending().await
+        }
+        async fn length(body: Bytes) -> String {
+            body.len().to_string()
+        }
+        async fn refuses() -> Result<HttpResponse, Error> {
+            Err(Error::NotOffered("/Me"))
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::new()
+            .wrap(from_fn(accompany))
+            .app_data(parts_in(&folder).await)
+            .app_data(PayloadConfig::new(10))
+            .route("/panics", get().to(panics))
+            .route("/never", get().to(never))
+            .route("/length", post().to(length))
+            .route("/scim/v1/Me", get().to(refuses))
+            .route("/scim/v2/Me", get().to(refuses));
+        let app = init_service(app).await;
+        let response = match app.call(request.to_request()).await {
+            Ok(response) => response.into_parts().1,
+            Err(error) => error.error_response(),
+        };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = to_bytes(response.into_body()).await.unwrap();
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+        headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_500_that_tells_nothing() {
+        let request = TestRequest::get()
+            .uri("/panics")
+            .insert_header((REQUEST_ID, "req-1"));
+        let (status, headers, body) = send(request).await;
+        assert_eq!(status, 500);
+        assert_eq!(header(&headers, REQUEST_ID), Some("req-1"));
+        assert_eq!(
+            header(&headers, "content-type"),
+            Some("application/scim+json")
+        );
+        assert!(body.contains(r#""status":"500""#) && !body.contains("canary"));
+    }
+
+    #[actix_web::test]
+    async fn a_deadline_that_passes_is_a_503() {
+        let request = TestRequest::get()
+            .uri("/never")
+            .insert_header((DEADLINE_MS, "1"))
+            .insert_header((REQUEST_ID, "req-2"));
+        let (status, headers, _) = send(request).await;
+        assert_eq!(status, 503);
+        assert_eq!(header(&headers, "retry-after"), Some("1"));
+        assert_eq!(header(&headers, REQUEST_ID), Some("req-2"));
+    }
+
+    #[actix_web::test]
+    async fn the_frameworks_errors_are_scim_errors_too() {
+        let fits = TestRequest::post().uri("/length").set_payload("0123456789");
+        assert_eq!(send(fits).await.2, "10");
+        let longer = TestRequest::post()
+            .uri("/length")
+            .set_payload("0123456789+");
+        let (status, _, body) = send(longer).await;
+        assert_eq!(status, 413);
+        assert!(body.contains(r#""status":"413""#));
+    }
+
+    #[actix_web::test]
+    async fn errors_are_in_the_dialect_of_the_path() {
+        let (status, headers, body) = send(TestRequest::get().uri("/scim/v2/Me")).await;
+        assert_eq!(status, 501);
+        assert_eq!(
+            header(&headers, "content-type"),
+            Some("application/scim+json")
+        );
+        assert!(body.contains(r#""schemas""#));
+        assert_eq!(header(&headers, REQUEST_ID).unwrap().len(), 22);
+        let (status, headers, body) = send(TestRequest::get().uri("/scim/v1/Me")).await;
+        assert_eq!(status, 501);
+        assert_eq!(header(&headers, "content-type"), Some("application/json"));
+        assert!(body.contains(r#""Errors""#));
+    }
 
     #[test]
     fn a_path_speaks_one_dialect() {

@@ -181,7 +181,8 @@ fn operator_calls(config: &mut ServiceConfig) {
 
 /// A SCIM endpoint that answers 405 to methods which it does not have, once the call has proved
 /// whose it is.
-pub(crate) fn scim_resource(path: &str, methods: &'static str) -> Resource {
+#[must_use]
+pub fn scim_resource(path: &str, methods: &'static str) -> Resource {
     resource(path).default_service(to(move |_scope: TenantScope| refuse(methods)))
 }
 

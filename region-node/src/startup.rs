@@ -328,3 +328,22 @@ fn serve_management(listener: TcpListener, parts: Data<Parts>) -> io::Result<Ser
         .listen(listener)?
         .run())
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use shared::{TestClock, Timestamp};
+
+    use super::*;
+
+    /// The parts of a node of `us` on a store in a folder.
+    pub(crate) async fn parts_in(folder: &tempfile::TempDir) -> Data<Parts> {
+        let mut settings = Settings::defaults().unwrap();
+        settings.store.path = folder.path().join("meridian.db");
+        settings.keys.link = vec![Secret::new("link-0123456789abcdefghijklmnopqrstuv")];
+        settings.keys.operator = vec![Secret::new("oper-0123456789abcdefghijklmnopqrstuv")];
+        let keys = settings.live_keys().unwrap();
+        let store = open_store(&settings).await.unwrap();
+        let clock = TestClock::at(Timestamp(1_700_000_000_000));
+        Data::new(parts(&settings, &keys, store, Arc::new(clock)).unwrap())
+    }
+}
