@@ -32,7 +32,10 @@ pub struct KeysError {
 /// # Errors
 /// [`KeysError`] when the directory cannot be written.
 pub fn ensure(directory: &Path) -> Result<KeyFiles, KeysError> {
-    let failed = |source| KeysError { path: directory.to_owned(), source };
+    let failed = |source| KeysError {
+        path: directory.to_owned(),
+        source,
+    };
     fs::create_dir_all(directory).map_err(failed)?;
     let ensure_one = |name: &str| {
         let path = directory.join(name);
