@@ -1,6 +1,6 @@
 //! Every way in which a request can end here, and its one face: a SCIM error answer.
 //!
-//! [`Error::answer`] is the only place that knows both our errors and HTTP. 401 is said only on
+//! `Error::answer` is the only place that knows both our errors and HTTP. 401 is said only on
 //! positive knowledge that a credential is bad; what we do not know is 503 with `Retry-After`,
 //! because identity providers quarantine a customer's whole job on 401 and retry on 503 (DESIGN
 //! section 4).
@@ -88,9 +88,9 @@ pub enum Error {
     /// The region gave no answer.
     #[error("the region gave no answer")]
     Link(#[from] LinkError),
-    /// The region refused the grant that it had just given.
-    #[error("the region refuses its own new grant")]
-    GrantRefusedTwice,
+    /// The region refused each grant that it had just given.
+    #[error("the region refuses its own new grants")]
+    GrantRefused,
     /// The node refuses us, not the client: the link key is wrong, or its listener is another's.
     #[error("the node refuses the gateway")]
     LinkRefused,
@@ -267,7 +267,7 @@ impl Error {
             )
             .typed(ScimType::InvalidSyntax),
             Self::Overloaded => Answer::unavailable(Fault::Quota),
-            Self::Link(_) | Self::GrantRefusedTwice | Self::LinkRefused | Self::WrongAnswer => {
+            Self::Link(_) | Self::GrantRefused | Self::LinkRefused | Self::WrongAnswer => {
                 Answer::unavailable(Fault::Upstream)
             }
             Self::Contract(_) => Answer::new(
@@ -398,7 +398,7 @@ mod tests {
             Error::BodyBroken,
             Error::Overloaded,
             Error::Link(LinkError::Deadline),
-            Error::GrantRefusedTwice,
+            Error::GrantRefused,
             Error::LinkRefused,
             Error::WrongAnswer,
             Error::Contract("x"),

@@ -1,7 +1,7 @@
 //! Sends a call to its region and passes the answer on.
 //!
-//! The phases, in order: [`Passage::headers`] picks what may travel, [`forward`] sends and, where
-//! that is safe, sends again, [`check`] makes sure that the answer is to this call and from a
+//! The phases, in order: `Passage::headers` picks what may travel, [`forward`] sends and, where
+//! that is safe, sends again, `check` makes sure that the answer is to this call and from a
 //! node, [`pass_on`] streams it back. Client and node use different generations of header types;
 //! they are converted here and nowhere else.
 
@@ -225,7 +225,13 @@ impl Passage<'_> {
     }
 }
 
-/// Sends a call to its region. A refused grant is resolved anew and the call sent again, once.
+/// How often a call is sent with a new grant. One revocation in a tenant makes the grants of all
+/// its tokens stale, and a look-up that was under way then brings one more; a tenant whose
+/// tokens change all the time is not kept waiting for ever.
+const MAX_NEW_GRANTS: u32 = 3;
+
+/// Sends a call to its region. When the node refuses the grant, nothing was done: the token is
+/// resolved anew and, if it is still good, the call is sent again.
 ///
 /// # Errors
 /// [`Error`] when there is no answer that may be passed on.
@@ -234,20 +240,22 @@ pub async fn forward(
     mut client: Arc<ProvisioningClient>,
     resolver: &Arc<Resolver>,
 ) -> Result<Response, Error> {
-    let answer = passage.send(&client).await?;
-    if let Verdict::PassOn = check(&answer, &passage.ids.request_id)? {
-        return Ok(answer);
-    }
-    // To the end, so that the connection can be used again.
-    drop(answer.bytes().await);
-    let region = Arc::clone(&client.region);
-    client = resolver
-        .resolve_again(&region, client.digest, &client, passage.source)
-        .await?;
-    let answer = passage.send(&client).await?;
-    match check(&answer, &passage.ids.request_id)? {
-        Verdict::PassOn => Ok(answer),
-        Verdict::GrantRefused => Err(Error::GrantRefusedTwice),
+    let mut new_grants = 0;
+    loop {
+        let answer = passage.send(&client).await?;
+        if let Verdict::PassOn = check(&answer, &passage.ids.request_id)? {
+            return Ok(answer);
+        }
+        if new_grants == MAX_NEW_GRANTS {
+            return Err(Error::GrantRefused);
+        }
+        new_grants += 1;
+        // To its end, so that the connection can be used again.
+        drop(answer.bytes().await);
+        let region = Arc::clone(&client.region);
+        client = resolver
+            .resolve_again(&region, client.digest, &client, passage.source)
+            .await?;
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 use shared::link::{Resolved, TenantLimits};
-use shared::{ApiToken, RegionId, Scope, TenantId, TokenDigest, TokenId};
+use shared::{ApiToken, Scope, TenantId, TokenDigest, TokenId};
 
 use crate::error::Error;
 use crate::host::ServedHost;
@@ -123,20 +123,11 @@ async fn is_genuine(
     }
 }
 
-/// Names that stand in log lines.
-impl ProvisioningClient {
-    /// The region's name.
-    #[must_use]
-    pub fn region_id(&self) -> &RegionId {
-        &self.region.id
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use shared::{Grant, Timestamp};
+    use shared::{Grant, RegionId, Timestamp};
     use tokio::sync::Semaphore;
 
     use super::*;

@@ -21,8 +21,8 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use crate::config::{LogFormat, LogLevel, TelemetrySettings};
 use crate::error::Fault;
 
-/// Our crates: the only ones that may say more than warnings.
-const OURS: [&str; 4] = ["gateway", "region_node", "shared", "deploy"];
+/// What the names of our crates begin with: the only ones that may say more than warnings.
+const OURS: [&str; 5] = ["gateway", "region_node", "shared", "deploy", "meridian"];
 
 /// Sends log lines to standard error, and makes panics tell where they were and not what with.
 ///

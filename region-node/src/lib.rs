@@ -1,10 +1,20 @@
 //! The SCIM service provider of one region. Owns its tenants, their API tokens and resources.
 //!
-//! A request enters at [`routes`], is given an identity by [`tenant_scope`], is read and answered
-//! by a handler, carried out by a [`provider`], decided by [`scim`] and kept by a [`store`].
-//! Direction: `handlers -> provider -> {scim, store}`, and `store -> scim` for its types.
+//! A request enters at [`routes`], is accompanied by [`request`], is given an identity by
+//! [`tenant_scope`], is read and answered by one of the [`handlers`], carried out by a
+//! [`provider`], decided by [`scim`] and kept by a [`store`]. Direction:
+//! `handlers -> provider -> {scim, store}`, and `store -> scim` for its types.
 
 pub mod config;
+pub mod error;
+pub mod grant;
+pub mod handlers;
 pub mod keys;
+pub mod provider;
+pub mod request;
+pub mod routes;
 pub mod scim;
+pub mod startup;
 pub mod store;
+pub mod telemetry;
+pub mod tenant_scope;

@@ -1,3 +1,62 @@
-//! Start.
+//! `meridian-region-node [FILE]`: reads the settings, starts, serves until it is told to stop.
 
-fn main() {}
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use region_node::config::Settings;
+use region_node::startup::Application;
+use region_node::telemetry;
+use shared::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1);
+    let file = arguments.next();
+    if arguments.next().is_some() {
+        return Err("usage: meridian-region-node [SETTINGS FILE]".into());
+    }
+    let settings = Settings::load(file.as_deref().map(Path::new))?;
+    telemetry::init(&settings.telemetry)?;
+    // Before anything is started, so that no signal finds nobody listening.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let application = Application::build(settings, Arc::new(SystemClock)).await?;
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    application.run_until_stopped(stop).await?;
+    Ok(())
+}
+
+/// Says why the program ends, with every cause, where its starter will see it.
+fn complain(error: &dyn std::error::Error) {
+    let mut text = format!("meridian-region-node: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    // If standard error is closed there is nobody to tell.
+    let _unheard = writeln!(std::io::stderr(), "{text}");
+}

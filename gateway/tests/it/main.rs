@@ -14,4 +14,6 @@ mod support;
 mod flood;
 mod forwarding;
 mod hostile;
+mod log;
+mod panics;
 mod resolving;

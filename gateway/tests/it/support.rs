@@ -279,6 +279,16 @@ impl World {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let clock = TestClock::at(START);
+        let mut world = Self::start_on(Arc::new(clock.clone()), change).await;
+        world.clock = clock;
+        world
+    }
+
+    pub(crate) async fn start_on(
+        clock: Arc<dyn shared::Clock>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let (us, de) = (
             Node::start(anywhere, Data::new(FarEnd::default())),
@@ -304,10 +314,7 @@ impl World {
             region: region("us"),
         });
         change(&mut settings);
-        let clock = TestClock::at(START);
-        let application = Application::build(settings, Arc::new(clock.clone()))
-            .await
-            .unwrap();
+        let application = Application::build(settings, clock).await.unwrap();
         let (gateway, management) = (application.address(), application.management_address());
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(application.run_until_stopped(async move {
@@ -324,7 +331,7 @@ impl World {
             management,
             us,
             de,
-            clock,
+            clock: TestClock::at(START),
             http,
             stop: Some(stop),
             ended,

@@ -60,7 +60,10 @@ pub async fn get_service_provider_config(
         && let Value::Object(config) = &mut config
     {
         config.insert("schemas".to_owned(), json!([urn::CORE_1]));
-        config.insert("bulk".to_owned(), json!({"supported": false, "maxOperations": 0, "maxPayloadSize": 0}));
+        config.insert(
+            "bulk".to_owned(),
+            json!({"supported": false, "maxOperations": 0, "maxPayloadSize": 0}),
+        );
         config.insert("xmlDataFormat".to_owned(), json!({"supported": false}));
         config.shift_remove("pagination");
         config.shift_remove("meta");
@@ -99,9 +102,14 @@ pub async fn list_schemas(
     let types = resources.schemas(&scope.access).await?;
     let base_url = exchange.base_url();
     let entries: Vec<Value> = match scope.dialect {
-        Dialect::Scim11 => types.iter().map(|t| scim11::show_schema(t, base_url)).collect(),
+        Dialect::Scim11 => types
+            .iter()
+            .map(|t| scim11::show_schema(t, base_url))
+            .collect(),
         Dialect::Scim20 => {
-            let schemas = types.iter().flat_map(|t| std::iter::once(&t.core).chain(&t.extensions));
+            let schemas = types
+                .iter()
+                .flat_map(|t| std::iter::once(&t.core).chain(&t.extensions));
             schemas.map(|schema| schema.to_json(base_url)).collect()
         }
     };
@@ -125,7 +133,11 @@ pub async fn get_schema(
         Dialect::Scim11 => types
             .iter()
             .map(|t| scim11::show_schema(t, base_url))
-            .find(|shown| shown["id"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&urn))),
+            .find(|shown| {
+                shown["id"]
+                    .as_str()
+                    .is_some_and(|id| id.eq_ignore_ascii_case(&urn))
+            }),
         Dialect::Scim20 => types
             .iter()
             .flat_map(|t| std::iter::once(&t.core).chain(&t.extensions))
@@ -148,7 +160,10 @@ pub async fn list_resource_types(
     refuse_filter(&request)?;
     let exchange = Exchange::new(&request, &scope);
     let types = resources.schemas(&scope.access).await?;
-    let entries: Vec<Value> = types.iter().map(|t| t.to_json(exchange.base_url())).collect();
+    let entries: Vec<Value> = types
+        .iter()
+        .map(|t| t.to_json(exchange.base_url()))
+        .collect();
     Ok(exchange.answer(StatusCode::OK, list(&entries, scope.dialect)))
 }
 
@@ -164,9 +179,14 @@ pub async fn get_resource_type(
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
     let types = resources.schemas(&scope.access).await?;
-    let resource_type = types.iter().find(|t| t.kind.name().eq_ignore_ascii_case(&name));
+    let resource_type = types
+        .iter()
+        .find(|t| t.kind.name().eq_ignore_ascii_case(&name));
     let resource_type = resource_type.ok_or(StoreError::NotFound)?;
-    Ok(exchange.answer(StatusCode::OK, resource_type.to_json(exchange.base_url()).to_string()))
+    Ok(exchange.answer(
+        StatusCode::OK,
+        resource_type.to_json(exchange.base_url()).to_string(),
+    ))
 }
 
 fn list(entries: &[Value], dialect: Dialect) -> String {
@@ -186,8 +206,11 @@ fn list(entries: &[Value], dialect: Dialect) -> String {
 /// RFC 7644 section 4: a filter on these endpoints is 403, so that nobody takes the whole list
 /// for the filtered one.
 fn refuse_filter(request: &HttpRequest) -> Result<(), Error> {
-    let names_filter =
-        |pair: &str| pair.split('=').next().is_some_and(|key| key.eq_ignore_ascii_case("filter"));
+    let names_filter = |pair: &str| {
+        pair.split('=')
+            .next()
+            .is_some_and(|key| key.eq_ignore_ascii_case("filter"))
+    };
     if request.query_string().split('&').any(names_filter) {
         return Err(ScimError::new(403, "This endpoint does not take a filter.").into());
     }

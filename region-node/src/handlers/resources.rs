@@ -23,8 +23,13 @@ pub async fn create(
     let exchange = Exchange::new(&request, &scope);
     let body = exchange.resource(kind, &body)?;
     let projection = exchange.projection(kind)?;
-    let view = View { base_url: exchange.base_url(), projection: &projection };
-    let shown = resources.create(exchange.caller(), kind, body, view).await?;
+    let view = View {
+        base_url: exchange.base_url(),
+        projection: &projection,
+    };
+    let shown = resources
+        .create(exchange.caller(), kind, body, view)
+        .await?;
     Ok(exchange.created(shown))
 }
 
@@ -42,9 +47,14 @@ pub async fn get(
     let exchange = Exchange::new(&request, &scope);
     let known = exchange.if_none_match();
     let projection = exchange.projection(kind)?;
-    let view = View { base_url: exchange.base_url(), projection: &projection };
+    let view = View {
+        base_url: exchange.base_url(),
+        projection: &projection,
+    };
     let id = resource_id(&id)?;
-    let shown = resources.get(exchange.caller(), kind, id, known.as_ref(), view).await?;
+    let shown = resources
+        .get(exchange.caller(), kind, id, known.as_ref(), view)
+        .await?;
     Ok(exchange.ok_or_not_modified(shown))
 }
 
@@ -60,7 +70,9 @@ pub async fn query(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
-    let list = resources.query(exchange.caller(), &[kind], exchange.base_url(), &query.0).await?;
+    let list = resources
+        .query(exchange.caller(), &[kind], exchange.base_url(), &query.0)
+        .await?;
     Ok(exchange.list(list))
 }
 
@@ -80,10 +92,15 @@ pub async fn replace(
     let body = exchange.resource(kind, &body)?;
     let expected = exchange.if_match();
     let projection = exchange.projection(kind)?;
-    let view = View { base_url: exchange.base_url(), projection: &projection };
+    let view = View {
+        base_url: exchange.base_url(),
+        projection: &projection,
+    };
     let id = resource_id(&id)?;
     let caller = exchange.caller();
-    let shown = resources.replace(caller, kind, id, expected.as_ref(), body, view).await?;
+    let shown = resources
+        .replace(caller, kind, id, expected.as_ref(), body, view)
+        .await?;
     Ok(exchange.ok(shown))
 }
 
@@ -104,10 +121,15 @@ pub async fn patch(
     let patch = exchange.patch(kind, &body)?;
     let expected = exchange.if_match();
     let projection = exchange.projection(kind)?;
-    let view = View { base_url: exchange.base_url(), projection: &projection };
+    let view = View {
+        base_url: exchange.base_url(),
+        projection: &projection,
+    };
     let id = resource_id(&id)?;
     let caller = exchange.caller();
-    let shown = resources.patch(caller, kind, id, expected.as_ref(), patch, view).await?;
+    let shown = resources
+        .patch(caller, kind, id, expected.as_ref(), patch, view)
+        .await?;
     Ok(exchange.ok_or_no_content(shown))
 }
 
@@ -125,6 +147,8 @@ pub async fn delete(
     let exchange = Exchange::new(&request, &scope);
     let expected = exchange.if_match();
     let id = resource_id(&id)?;
-    resources.delete(exchange.caller(), kind, id, expected.as_ref()).await?;
+    resources
+        .delete(exchange.caller(), kind, id, expected.as_ref())
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -49,13 +49,20 @@ impl<'r> Exchange<'r> {
     /// The exchange of a call.
     #[must_use]
     pub fn new(request: &'r HttpRequest, scope: &'r TenantScope) -> Self {
-        Self { request, scope, dialect: Cell::new(scope.dialect) }
+        Self {
+            request,
+            scope,
+            dialect: Cell::new(scope.dialect),
+        }
     }
 
     /// Who calls.
     #[must_use]
     pub fn caller(&self) -> Caller<'r> {
-        Caller { access: &self.scope.access, token: &self.scope.token_id }
+        Caller {
+            access: &self.scope.access,
+            token: &self.scope.token_id,
+        }
     }
 
     /// Where the client reaches this service provider.
@@ -108,7 +115,9 @@ impl<'r> Exchange<'r> {
     /// As [`Self::object`], and 400 where it is no PATCH.
     pub fn patch(&self, kind: ResourceKind, body: &[u8]) -> Result<PatchRequest, Error> {
         let body = self.object(body, MAX_BODY_BYTES)?;
-        let has_operations = body.keys().any(|name| name.eq_ignore_ascii_case("operations"));
+        let has_operations = body
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("operations"));
         if self.dialect.get() == Dialect::Scim11 && !has_operations {
             return Ok(scim11::read_patch(schema(kind), body));
         }
@@ -125,7 +134,10 @@ impl<'r> Exchange<'r> {
             return Ok(Projection::default());
         }
         let list = ListRequest::parse(query).map_err(ScimError::from)?;
-        let (only, without) = (list.attributes.as_deref(), list.excluded_attributes.as_deref());
+        let (only, without) = (
+            list.attributes.as_deref(),
+            list.excluded_attributes.as_deref(),
+        );
         Ok(Projection::parse(schema(kind), only, without))
     }
 
@@ -162,13 +174,19 @@ impl<'r> Exchange<'r> {
     /// 200 with the resource, or 304 where the client has it.
     #[must_use]
     pub fn ok_or_not_modified(&self, shown: Option<Shown>) -> HttpResponse {
-        shown.map_or_else(|| HttpResponse::NotModified().finish(), |shown| self.ok(shown))
+        shown.map_or_else(
+            || HttpResponse::NotModified().finish(),
+            |shown| self.ok(shown),
+        )
     }
 
     /// 200 with the resource, or 204 where it is not shown.
     #[must_use]
     pub fn ok_or_no_content(&self, shown: Option<Shown>) -> HttpResponse {
-        shown.map_or_else(|| HttpResponse::NoContent().finish(), |shown| self.ok(shown))
+        shown.map_or_else(
+            || HttpResponse::NoContent().finish(),
+            |shown| self.ok(shown),
+        )
     }
 
     /// 200 with a list response.
@@ -181,7 +199,9 @@ impl<'r> Exchange<'r> {
     /// An answer with a JSON text.
     #[must_use]
     pub fn answer(&self, status: StatusCode, body: String) -> HttpResponse {
-        HttpResponse::build(status).insert_header((CONTENT_TYPE, self.media_type())).body(body)
+        HttpResponse::build(status)
+            .insert_header((CONTENT_TYPE, self.media_type()))
+            .body(body)
     }
 
     fn with_version(&self, status: StatusCode, shown: Shown) -> HttpResponse {
@@ -208,15 +228,27 @@ impl<'r> Exchange<'r> {
 
     /// SCIM's media type, unless the client accepts plain JSON alone (RFC 7644 section 3.8).
     fn media_type(&self) -> &'static str {
-        let accept = self.request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let accept = self
+            .request
+            .headers()
+            .get(ACCEPT)
+            .and_then(|accept| accept.to_str().ok());
         let accepts = |name: &str| {
             accept.is_none_or(|accept| {
-                let mut types = accept.split(',').map(|t| t.split(';').next().unwrap_or(t).trim());
+                let mut types = accept
+                    .split(',')
+                    .map(|t| t.split(';').next().unwrap_or(t).trim());
                 types.any(|t| t.eq_ignore_ascii_case(name))
             })
         };
-        let any = [urn::SCIM_JSON, "*/*", "application/*"].into_iter().any(accepts);
-        if accepts(urn::JSON) && !any { urn::JSON } else { self.dialect.get().media_type() }
+        let any = [urn::SCIM_JSON, "*/*", "application/*"]
+            .into_iter()
+            .any(accepts);
+        if accepts(urn::JSON) && !any {
+            urn::JSON
+        } else {
+            self.dialect.get().media_type()
+        }
     }
 }
 

@@ -37,7 +37,14 @@ pub async fn search_all(
     body: Bytes,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
-    search(&scope, &request, &[ResourceKind::User, ResourceKind::Group], &body, &resources).await
+    search(
+        &scope,
+        &request,
+        &[ResourceKind::User, ResourceKind::Group],
+        &body,
+        &resources,
+    )
+    .await
 }
 
 async fn search(
@@ -50,7 +57,9 @@ async fn search(
     let exchange = Exchange::new(request, scope);
     let body = exchange.object(body, MAX_BODY_BYTES)?;
     let search = ListRequest::from_body(body).map_err(ScimError::from)?;
-    let list = resources.query(exchange.caller(), kinds, exchange.base_url(), &search).await?;
+    let list = resources
+        .query(exchange.caller(), kinds, exchange.base_url(), &search)
+        .await?;
     Ok(exchange.list(list))
 }
 
@@ -67,7 +76,8 @@ pub async fn bulk(
     let exchange = Exchange::new(&request, &scope);
     let bulk = BulkRequest::parse(exchange.object(&body, MAX_BODY_BYTES)?)?;
     let explain = |error| Error::from(error).to_scim_error();
-    let outcomes =
-        resources.bulk(exchange.caller(), exchange.base_url(), &bulk, explain).await;
+    let outcomes = resources
+        .bulk(exchange.caller(), exchange.base_url(), &bulk, explain)
+        .await;
     Ok(exchange.answer(StatusCode::OK, bulk_response(&outcomes).to_string()))
 }

@@ -44,18 +44,30 @@ impl Resources {
         let mut deferred: Vec<Deferred> = Vec::new();
         let mut failures = 0;
         for at in request.order() {
-            if request.fail_on_errors.is_some_and(|limit| failures >= limit) {
+            if request
+                .fail_on_errors
+                .is_some_and(|limit| failures >= limit)
+            {
                 break;
             }
-            let Some(operation) = request.operations.get(at) else { continue };
+            let Some(operation) = request.operations.get(at) else {
+                continue;
+            };
             let result = self.step(caller, base_url, request, operation, &ids).await;
             let result = result.map(|(done, left)| {
-                let made = done.location.as_deref().and_then(|location| location.rsplit('/').next());
+                let made = done
+                    .location
+                    .as_deref()
+                    .and_then(|location| location.rsplit('/').next());
                 if let (Some(bulk_id), Some(id)) = (&operation.bulk_id, made) {
                     ids.insert(bulk_id.clone(), id.to_owned());
                 }
                 if let (Some(id), false) = (made, left.is_empty()) {
-                    deferred.push(Deferred { at, group: id.to_owned(), members: left });
+                    deferred.push(Deferred {
+                        at,
+                        group: id.to_owned(),
+                        members: left,
+                    });
                 }
                 done
             });
@@ -64,12 +76,17 @@ impl Resources {
             outcomes.insert(at, outcome);
         }
         for Deferred { at, group, members } in deferred {
-            if let Err(error) = self.complete_group(caller, base_url, &group, &members, &ids).await {
+            if let Err(error) = self
+                .complete_group(caller, base_url, &group, &members, &ids)
+                .await
+            {
                 outcomes.insert(at, outcome(Err(error), &explain));
             }
         }
         let in_order = request.operations.iter().enumerate();
-        in_order.filter_map(|(at, operation)| Some((operation, outcomes.remove(&at)?))).collect()
+        in_order
+            .filter_map(|(at, operation)| Some((operation, outcomes.remove(&at)?)))
+            .collect()
     }
 
     /// One operation. Answers also which members of a new group are not there yet.
@@ -88,7 +105,9 @@ impl Resources {
         };
         action.resolve(ids)?;
         let expected = operation.version.as_deref().map(EntityTags::parse);
-        let done = self.execute(caller, base_url, action, expected.as_ref()).await?;
+        let done = self
+            .execute(caller, base_url, action, expected.as_ref())
+            .await?;
         Ok((done, left))
     }
 
@@ -101,7 +120,10 @@ impl Resources {
     ) -> Outcome {
         // Answers carry no resource, so members are not read to be shown.
         let projection = Projection::identity_only();
-        let view = View { base_url, projection: &projection };
+        let view = View {
+            base_url,
+            projection: &projection,
+        };
         let id = |text: &str| ResourceId::parse(text).map_err(|_| StoreError::NotFound);
         let done = |status: u16, shown: Shown| Done {
             status,
@@ -113,12 +135,16 @@ impl Resources {
                 Ok(done(201, self.create(caller, kind, data, view).await?))
             }
             BulkAction::Replace(kind, text, data) => {
-                let replaced = self.replace(caller, kind, id(&text)?, expected, data, view).await?;
+                let replaced = self
+                    .replace(caller, kind, id(&text)?, expected, data, view)
+                    .await?;
                 Ok(done(200, replaced))
             }
             BulkAction::Patch(kind, text, data) => {
                 let patch = PatchRequest::parse(data)?;
-                let patched = self.patch(caller, kind, id(&text)?, expected, patch, view).await?;
+                let patched = self
+                    .patch(caller, kind, id(&text)?, expected, patch, view)
+                    .await?;
                 Ok(patched.map_or_else(
                     || Done {
                         status: 204,
@@ -131,7 +157,11 @@ impl Resources {
             BulkAction::Delete(kind, text) => {
                 self.delete(caller, kind, id(&text)?, expected).await?;
                 let location = Some(format!("{base_url}{}/{text}", kind.endpoint()));
-                Ok(Done { status: 204, location, version: None })
+                Ok(Done {
+                    status: 204,
+                    location,
+                    version: None,
+                })
             }
         }
     }
@@ -146,13 +176,18 @@ impl Resources {
         members: &[String],
         ids: &HashMap<String, String>,
     ) -> Result<(), ProviderError> {
-        let value: Vec<Value> =
-            members.iter().map(|bulk_id| Value::from(format!("bulkId:{bulk_id}"))).collect();
+        let value: Vec<Value> = members
+            .iter()
+            .map(|bulk_id| Value::from(format!("bulkId:{bulk_id}")))
+            .collect();
         let operation = serde_json::json!({"op": "add", "path": "members", "value": value});
         let data = Map::from_iter([("Operations".to_owned(), Value::from(vec![operation]))]);
         let mut action = BulkAction::Patch(ResourceKind::Group, group.to_owned(), data);
         let added = match action.resolve(ids) {
-            Ok(()) => self.execute(caller, base_url, action, None).await.map(|_| ()),
+            Ok(()) => self
+                .execute(caller, base_url, action, None)
+                .await
+                .map(|_| ()),
             Err(error) => Err(error.into()),
         };
         if added.is_err() {
@@ -171,7 +206,9 @@ fn take_missing(
     ids: &HashMap<String, String>,
 ) -> Vec<String> {
     let mut missing = Vec::new();
-    let members = data.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("members"));
+    let members = data
+        .iter_mut()
+        .find(|(name, _)| name.eq_ignore_ascii_case("members"));
     if let Some((_, Value::Array(members))) = members {
         members.retain(|member| {
             let value = member.get("value").unwrap_or(member).as_str();
@@ -189,13 +226,25 @@ fn take_missing(
 
 fn outcome(result: Outcome, explain: &impl Fn(ProviderError) -> ScimError) -> BulkOutcome {
     match result {
-        Ok(Done { status, location, version }) => {
-            BulkOutcome { status, location, version, error: None }
-        }
+        Ok(Done {
+            status,
+            location,
+            version,
+        }) => BulkOutcome {
+            status,
+            location,
+            version,
+            error: None,
+        },
         Err(error) => {
             let error = explain(error);
             let status = error.status;
-            BulkOutcome { status, location: None, version: None, error: Some(error) }
+            BulkOutcome {
+                status,
+                location: None,
+                version: None,
+                error: Some(error),
+            }
         }
     }
 }

@@ -48,17 +48,27 @@ impl CursorSealer {
     #[must_use]
     pub fn new<'k>(secrets: impl IntoIterator<Item = &'k [u8]>) -> Self {
         let ciphers = secrets.into_iter().map(|secret| {
-            let key = Sha256::new().chain_update("meridian cursor 1").chain_update(secret).finalize();
+            let key = Sha256::new()
+                .chain_update("meridian cursor 1")
+                .chain_update(secret)
+                .finalize();
             XChaCha20Poly1305::new(&key)
         });
-        Self { ciphers: ciphers.collect() }
+        Self {
+            ciphers: ciphers.collect(),
+        }
     }
 
     /// Seals a place in the list that `list` describes.
     ///
     /// # Errors
     /// [`RandomnessError`] without a random nonce.
-    pub fn seal(&self, start: Start, list: &[u8], now: Timestamp) -> Result<String, RandomnessError> {
+    pub fn seal(
+        &self,
+        start: Start,
+        list: &[u8],
+        now: Timestamp,
+    ) -> Result<String, RandomnessError> {
         let cipher = self.ciphers.first().ok_or(RandomnessError)?;
         let expires = now.after(Duration::from_secs(CURSOR_TIMEOUT_S.into()));
         let mut plain = Vec::with_capacity(24);
@@ -68,8 +78,15 @@ impl CursorSealer {
         let mut sealed = vec![0; NONCE_LENGTH];
         getrandom::fill(&mut sealed).map_err(|_| RandomnessError)?;
         let nonce = XNonce::try_from(sealed.as_slice()).map_err(|_| RandomnessError)?;
-        let payload = Payload { msg: &plain, aad: list };
-        sealed.extend(cipher.encrypt(&nonce, payload).map_err(|_| RandomnessError)?);
+        let payload = Payload {
+            msg: &plain,
+            aad: list,
+        };
+        sealed.extend(
+            cipher
+                .encrypt(&nonce, payload)
+                .map_err(|_| RandomnessError)?,
+        );
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
@@ -86,7 +103,9 @@ impl CursorSealer {
             )
         })?;
         let number = |at: usize| {
-            let bytes = plain.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            let bytes = plain
+                .get(at..at + 8)
+                .and_then(|bytes| bytes.try_into().ok());
             i64::from_be_bytes(bytes.unwrap_or_default())
         };
         if Timestamp(number(0)) <= now {
@@ -98,7 +117,9 @@ impl CursorSealer {
         }
         Ok(Start {
             rank: u64::try_from(number(8)).unwrap_or(0),
-            behind: Some(number(16)).filter(|position| *position >= 0).map(Position),
+            behind: Some(number(16))
+                .filter(|position| *position >= 0)
+                .map(Position),
         })
     }
 
@@ -106,8 +127,13 @@ impl CursorSealer {
         let sealed = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let (nonce, ciphertext) = sealed.split_at_checked(NONCE_LENGTH)?;
         let nonce = XNonce::try_from(nonce).ok()?;
-        let payload = || Payload { msg: ciphertext, aad: list };
-        self.ciphers.iter().find_map(|cipher| cipher.decrypt(&nonce, payload()).ok())
+        let payload = || Payload {
+            msg: ciphertext,
+            aad: list,
+        };
+        self.ciphers
+            .iter()
+            .find_map(|cipher| cipher.decrypt(&nonce, payload()).ok())
     }
 }
 
@@ -118,18 +144,36 @@ mod tests {
     #[test]
     fn a_cursor_opens_only_where_it_was_sealed_and_for_an_hour() {
         let sealer = CursorSealer::new([b"new secret".as_slice(), b"old secret"]);
-        let start = Start { rank: 100, behind: Some(Position(7)) };
+        let start = Start {
+            rank: 100,
+            behind: Some(Position(7)),
+        };
         let now = Timestamp(1_000_000);
         let cursor = sealer.seal(start, b"acme users", now).unwrap();
         assert_eq!(sealer.open(&cursor, b"acme users", now), Ok(start));
 
         let keyword = |result: Result<Start, ScimError>| result.unwrap_err().scim_type.unwrap();
-        assert_eq!(keyword(sealer.open(&cursor, b"umbrella users", now)), ScimType::InvalidCursor);
+        assert_eq!(
+            keyword(sealer.open(&cursor, b"umbrella users", now)),
+            ScimType::InvalidCursor
+        );
         let later = now.after(Duration::from_secs(3600));
-        assert_eq!(keyword(sealer.open(&cursor, b"acme users", later)), ScimType::ExpiredCursor);
-        for odd in ["", "x", "AAAA", &cursor[1..], &cursor.replace(&cursor[40..41], "_")] {
+        assert_eq!(
+            keyword(sealer.open(&cursor, b"acme users", later)),
+            ScimType::ExpiredCursor
+        );
+        for odd in [
+            "",
+            "x",
+            "AAAA",
+            cursor.get(1..).unwrap(),
+            &cursor.replace(cursor.get(40..41).unwrap(), "_"),
+        ] {
             let result = sealer.open(odd, b"acme users", now);
-            assert!(odd == cursor || keyword(result) == ScimType::InvalidCursor, "{odd}");
+            assert!(
+                odd == cursor || keyword(result) == ScimType::InvalidCursor,
+                "{odd}"
+            );
         }
         let rotated = CursorSealer::new([b"newest secret".as_slice(), b"new secret"]);
         assert_eq!(rotated.open(&cursor, b"acme users", now), Ok(start));

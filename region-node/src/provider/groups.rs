@@ -43,7 +43,10 @@ pub(super) fn members(members: &[Related], base_url: &str) -> Derived {
             })
         })
         .collect();
-    Derived { attribute: "members", elements: elements.into() }
+    Derived {
+        attribute: "members",
+        elements: elements.into(),
+    }
 }
 
 /// One of a user's `groups`.

@@ -1,9 +1,10 @@
 //! What a service provider does, free of HTTP: the same operations serve a request of their own
-//! and a part of a Bulk request.
+//! and a part of a Bulk request. What never lives here: headers, status codes, SQL.
 
 pub mod bulk;
 pub mod cursor;
 mod groups;
+pub mod last_used;
 pub mod query;
 pub mod resources;
 pub mod settings;

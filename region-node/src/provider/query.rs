@@ -88,44 +88,82 @@ impl Resources {
         let ask = Ask::parse(kind, request)?;
         let rank = request.start_index.saturating_sub(1);
         if !self.offers(caller.access, kind).await? {
-            return Ok(list_response(0, &Standing::StartIndex(request.start_index), &[]));
+            return Ok(list_response(
+                0,
+                &Standing::StartIndex(request.start_index),
+                &[],
+            ));
         }
         let list = digest(caller, kind, request);
         let start = match request.cursor.as_deref().map(str::trim) {
-            Some("") => Start { rank: 0, behind: None },
+            Some("") => Start {
+                rank: 0,
+                behind: None,
+            },
             Some(cursor) => self.cursors.open(cursor, &list, self.clock.now())?,
             None => {
                 let bookmark = self.bookmark(caller, list, request.start_index);
-                Start { rank, behind: self.bookmarks.0.get(&bookmark) }
+                Start {
+                    rank,
+                    behind: self.bookmarks.0.get(&bookmark),
+                }
             }
         };
         let found = self.find(caller, &ask, start).await?;
-        let next = found.stored.last().filter(|_| found.by_position).map(|last| last.position);
+        let next = found
+            .stored
+            .last()
+            .filter(|_| found.by_position)
+            .map(|last| last.position);
         let reached = start.rank.saturating_add(found.stored.len() as u64);
         let standing = if request.cursor.is_none() {
             if let Some(next) = next {
-                self.bookmarks.0.insert(self.bookmark(caller, list, reached + 1), next);
+                self.bookmarks
+                    .0
+                    .insert(self.bookmark(caller, list, reached + 1), next);
             }
             Standing::StartIndex(request.start_index)
         } else {
             let now = self.clock.now();
             let is_last = reached >= found.total || found.stored.is_empty();
             let seal = |start: Start| self.cursors.seal(start, &list, now);
-            let next = (!is_last).then(|| seal(Start { rank: reached, behind: next })).transpose()?;
+            let next = (!is_last)
+                .then(|| {
+                    seal(Start {
+                        rank: reached,
+                        behind: next,
+                    })
+                })
+                .transpose()?;
             let before = start.rank.saturating_sub(request.count.into());
             let previous = (start.rank > 0 && request.count > 0)
-                .then(|| seal(Start { rank: before, behind: None }))
+                .then(|| {
+                    seal(Start {
+                        rank: before,
+                        behind: None,
+                    })
+                })
                 .transpose()?;
             Standing::Cursors { previous, next }
         };
         let projection = projection(kind, request);
-        let view = View { base_url, projection: &projection };
-        let shown = self.show_all(caller.access, kind, &found.stored, view).await?;
+        let view = View {
+            base_url,
+            projection: &projection,
+        };
+        let shown = self
+            .show_all(caller.access, kind, &found.stored, view)
+            .await?;
         Ok(list_response(found.total, &standing, &shown))
     }
 
     fn bookmark(&self, caller: Caller<'_>, list: [u8; 32], next: u64) -> Bookmark {
-        (caller.access.tenant.clone(), caller.token.clone(), list, next)
+        (
+            caller.access.tenant.clone(),
+            caller.token.clone(),
+            list,
+            next,
+        )
     }
 
     async fn query_kinds(
@@ -161,9 +199,14 @@ impl Resources {
         } else {
             let (mut total, mut page) = (0_u64, Vec::new());
             for ask in &mut asks {
-                let room = request.count.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+                let room = request
+                    .count
+                    .saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
                 ask.count = room;
-                let start = Start { rank: rank.saturating_sub(total), behind: None };
+                let start = Start {
+                    rank: rank.saturating_sub(total),
+                    behind: None,
+                };
                 let found = self.find(caller, ask, start).await?;
                 total += found.total;
                 page.extend(found.stored.into_iter().map(|stored| (ask.kind, stored)));
@@ -173,10 +216,17 @@ impl Resources {
         let mut shown = Vec::with_capacity(page.len());
         for (kind, stored) in &page {
             let projection = projection(*kind, request);
-            let view = View { base_url, projection: &projection };
+            let view = View {
+                base_url,
+                projection: &projection,
+            };
             shown.push(self.show(caller.access, *kind, stored, view).await?.body);
         }
-        Ok(list_response(total, &Standing::StartIndex(request.start_index), &shown))
+        Ok(list_response(
+            total,
+            &Standing::StartIndex(request.start_index),
+            &shown,
+        ))
     }
 
     async fn find(
@@ -187,17 +237,32 @@ impl Resources {
     ) -> Result<Found, ProviderError> {
         if ask.sort.is_some() {
             let asks = std::slice::from_ref(ask);
-            let (total, page) = self.find_sorted(caller, asks, start.rank, ask.count).await?;
+            let (total, page) = self
+                .find_sorted(caller, asks, start.rank, ask.count)
+                .await?;
             let stored = page.into_iter().map(|(_, stored)| stored).collect();
-            return Ok(Found { total, stored, by_position: false });
+            return Ok(Found {
+                total,
+                stored,
+                by_position: false,
+            });
         }
         if ask.filter.is_some() {
             return self.find_filtered(caller, ask, start).await;
         }
-        let from = start.behind.map_or(PageStart::Offset(start.rank), PageStart::Behind);
-        let page = self.store.page(caller.access, ask.kind, from, ask.count).await?;
+        let from = start
+            .behind
+            .map_or(PageStart::Offset(start.rank), PageStart::Behind);
+        let page = self
+            .store
+            .page(caller.access, ask.kind, from, ask.count)
+            .await?;
         let total = u64::try_from(page.total).unwrap_or(0);
-        Ok(Found { total, stored: page.resources, by_position: true })
+        Ok(Found {
+            total,
+            stored: page.resources,
+            by_position: true,
+        })
     }
 
     /// Looks at every candidate, because `totalResults` counts all that match.
@@ -207,7 +272,10 @@ impl Resources {
         ask: &Ask,
         start: Start,
     ) -> Result<Found, ProviderError> {
-        let mut found = Found { by_position: true, ..Found::default() };
+        let mut found = Found {
+            by_position: true,
+            ..Found::default()
+        };
         let wanted = usize::try_from(ask.count).unwrap_or(usize::MAX);
         self.scan(caller, ask, |stored, _| {
             found.total += 1;
@@ -266,17 +334,21 @@ impl Resources {
         let derives = filter.is_some_and(|filter| filter.mentions(derived_attribute(ask.kind)));
         let (mut looked_at, mut after) = (0, None);
         loop {
-            let batch =
-                self.store.candidates(access, ask.kind, &narrowing, after, BATCH).await?;
+            let batch = self
+                .store
+                .candidates(access, ask.kind, &narrowing, after, BATCH)
+                .await?;
             looked_at += batch.resources.len();
             after = batch.resources.last().map(|stored| stored.position);
             let derived = if derives {
-                self.derive_for(access, ask.kind, &batch.resources, "", false).await?
+                self.derive_for(access, ask.kind, &batch.resources, "", false)
+                    .await?
             } else {
                 vec![None; batch.resources.len()]
             };
             for (stored, derived) in batch.resources.into_iter().zip(derived) {
-                let tree = meta(ask.kind, &stored).to_tree(&stored.document, derived.as_ref(), "")?;
+                let tree =
+                    meta(ask.kind, &stored).to_tree(&stored.document, derived.as_ref(), "")?;
                 if filter.is_none_or(|filter| filter.matches(&tree)) {
                     see(stored, &tree);
                 }
@@ -295,10 +367,23 @@ impl Resources {
 impl Ask {
     fn parse(kind: ResourceKind, request: &ListRequest) -> Result<Self, ProviderError> {
         let schema = schema(kind);
-        let filter = request.filter.as_deref().map(|text| Filter::parse(schema, text)).transpose()?;
+        let filter = request
+            .filter
+            .as_deref()
+            .map(|text| Filter::parse(schema, text))
+            .transpose()?;
         let order = request.sort_order.as_deref();
-        let sort = request.sort_by.as_deref().map(|by| Sort::parse(schema, by, order)).transpose()?;
-        Ok(Self { kind, filter, sort, count: request.count })
+        let sort = request
+            .sort_by
+            .as_deref()
+            .map(|by| Sort::parse(schema, by, order))
+            .transpose()?;
+        Ok(Self {
+            kind,
+            filter,
+            sort,
+            count: request.count,
+        })
     }
 }
 

@@ -15,12 +15,9 @@ use super::{Caller, ProviderError, Shown, View, groups, users};
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::schema::{GROUP, ResourceSchema, USER};
-use crate::scim::{
-    EntityTags, PatchRequest, ResourceId, ResourceKind, Version, user,
-};
+use crate::scim::{EntityTags, PatchRequest, ResourceId, ResourceKind, Version, user};
 use crate::store::{
-    Access, Content, GroupsRule, MemberChange, Narrowing, Store, StoreError, Stored,
-    TenantSettings,
+    Access, Content, GroupsRule, MemberChange, Narrowing, Store, StoreError, Stored, TenantSettings,
 };
 
 /// How often a write starts again when others were faster. Each round somebody's write succeeds.
@@ -57,7 +54,13 @@ impl Resources {
         cursors: CursorSealer,
     ) -> Self {
         let cursors = Arc::new(cursors);
-        Self { store, settings, clock, cursors, bookmarks: Bookmarks::new() }
+        Self {
+            store,
+            settings,
+            clock,
+            cursors,
+            bookmarks: Bookmarks::new(),
+        }
     }
 
     /// `POST` to an endpoint, RFC 7644 section 3.3.
@@ -86,7 +89,10 @@ impl Resources {
             }
         };
         let now = self.clock.now();
-        let stored = self.store.create(caller.access, kind, id, content, now).await?;
+        let stored = self
+            .store
+            .create(caller.access, kind, id, content, now)
+            .await?;
         self.show(caller.access, kind, &stored, view).await
     }
 
@@ -108,7 +114,9 @@ impl Resources {
         if known.is_some_and(|tags| tags.name(stored.version)) {
             return Ok(None);
         }
-        self.show(caller.access, kind, &stored, view).await.map(Some)
+        self.show(caller.access, kind, &stored, view)
+            .await
+            .map(Some)
     }
 
     /// `PUT` of a resource, RFC 7644 section 3.5.1. A group whose body does not name `members`
@@ -136,7 +144,9 @@ impl Resources {
             ResourceKind::User => users::tree(body.clone(), Some(current)),
             ResourceKind::Group => document::from_body(&GROUP, body.clone()),
         };
-        let stored = self.write(caller.access, kind, id, expected, members, change).await?;
+        let stored = self
+            .write(caller.access, kind, id, expected, members, change)
+            .await?;
         self.show(caller.access, kind, &stored, view).await
     }
 
@@ -166,16 +176,24 @@ impl Resources {
             self.writable(access, kind).await?;
             let expected = match expected {
                 None => None,
-                Some(tags) => Some(check_condition(tags, self.read(access, kind, id).await?.version)?),
+                Some(tags) => Some(check_condition(
+                    tags,
+                    self.read(access, kind, id).await?.version,
+                )?),
             };
             let now = self.clock.now();
-            let changed = self.store.change_members(access, id, expected, members, now).await;
+            let changed = self
+                .store
+                .change_members(access, id, expected, members, now)
+                .await;
             conditional(changed)?;
             return Ok(None);
         }
         let quiet = !members.is_empty();
         let change = |current: &Tree| patch.apply(schema(kind), current);
-        let stored = self.write(access, kind, id, expected, members, change).await?;
+        let stored = self
+            .write(access, kind, id, expected, members, change)
+            .await?;
         if quiet {
             return Ok(None);
         }
@@ -196,12 +214,17 @@ impl Resources {
         self.writable(caller.access, kind).await?;
         let expected = match expected {
             None => None,
-            Some(tags) => {
-                Some(check_condition(tags, self.read(caller.access, kind, id).await?.version)?)
-            }
+            Some(tags) => Some(check_condition(
+                tags,
+                self.read(caller.access, kind, id).await?.version,
+            )?),
         };
         let now = self.clock.now();
-        conditional(self.store.delete(caller.access, kind, id, expected, now).await)
+        conditional(
+            self.store
+                .delete(caller.access, kind, id, expected, now)
+                .await,
+        )
     }
 
     /// Reads, changes and writes at the version that was read; starts again when somebody else
@@ -234,13 +257,22 @@ impl Resources {
             let written = if same {
                 let version = Some(current.version);
                 let changes = content.members;
-                let changed = self.store.change_members(access, id, version, changes, now).await;
-                changed.map(|version| Stored { version, modified: now, ..current })
+                let changed = self
+                    .store
+                    .change_members(access, id, version, changes, now)
+                    .await;
+                changed.map(|version| Stored {
+                    version,
+                    modified: now,
+                    ..current
+                })
             } else {
                 if kind == ResourceKind::User {
                     self.refuse_look_alike(access, id, &content).await?;
                 }
-                self.store.replace(access, kind, id, current.version, content, now).await
+                self.store
+                    .replace(access, kind, id, current.version, content, now)
+                    .await
             };
             match written {
                 Err(StoreError::Stale { .. }) => {}
@@ -267,17 +299,29 @@ impl Resources {
         id: ResourceId,
         content: &Content,
     ) -> Result<(), ProviderError> {
-        let Some(own) = &content.keys.user_name else { return Ok(()) };
-        let shared = content.keys.attributes.iter().find(|(name, _)| *name == user::USER_NAME_LOOK_ALIKE);
+        let Some(own) = &content.keys.user_name else {
+            return Ok(());
+        };
+        let shared = content
+            .keys
+            .attributes
+            .iter()
+            .find(|(name, _)| *name == user::USER_NAME_LOOK_ALIKE);
         let key = shared.map_or(own, |(_, key)| key).clone();
         let narrowing = Narrowing::AnyOf(vec![
             Narrowing::UserName(key.clone()),
             Narrowing::Attribute(user::USER_NAME_LOOK_ALIKE, key),
         ]);
         let kind = ResourceKind::User;
-        let found = self.store.candidates(access, kind, &narrowing, None, 2).await?;
+        let found = self
+            .store
+            .candidates(access, kind, &narrowing, None, 2)
+            .await?;
         if found.resources.iter().any(|stored| stored.id != id) {
-            return Err(StoreError::Taken { attribute: "userName" }.into());
+            return Err(StoreError::Taken {
+                attribute: "userName",
+            }
+            .into());
         }
         Ok(())
     }
@@ -314,7 +358,11 @@ impl Resources {
         access: &Access,
         kind: ResourceKind,
     ) -> Result<(), ProviderError> {
-        if self.offers(access, kind).await? { Ok(()) } else { Err(StoreError::NotFound.into()) }
+        if self.offers(access, kind).await? {
+            Ok(())
+        } else {
+            Err(StoreError::NotFound.into())
+        }
     }
 
     /// The schemas of the resource types that a tenant has, for discovery.
@@ -351,7 +399,10 @@ impl Resources {
                     let members = self.store.members(access, &[group.position]).await?;
                     let fits = |related: &&crate::store::Related| {
                         let shown = groups::members(std::slice::from_ref(*related), "");
-                        shown.elements.get(0).is_some_and(|element| filter.matches_element(element))
+                        shown
+                            .elements
+                            .get(0)
+                            .is_some_and(|element| filter.matches_element(element))
                     };
                     let members = members.iter().flatten().filter(fits);
                     MemberChange::Remove(members.map(|related| related.id).collect())
@@ -369,7 +420,9 @@ impl Resources {
         stored: &Stored,
         view: View<'_>,
     ) -> Result<Shown, ProviderError> {
-        let derived = self.derive(access, kind, std::slice::from_ref(stored), view).await?;
+        let derived = self
+            .derive(access, kind, std::slice::from_ref(stored), view)
+            .await?;
         show(kind, stored, derived.first().and_then(Option::as_ref), view)
     }
 
@@ -401,7 +454,8 @@ impl Resources {
             return Ok(vec![None; stored.len()]);
         }
         let indirect = view.projection.asks_for(attribute);
-        self.derive_for(access, kind, stored, view.base_url, indirect).await
+        self.derive_for(access, kind, stored, view.base_url, indirect)
+            .await
     }
 
     /// Like [`Self::derive`], whatever is shown; for filters too.
@@ -417,7 +471,9 @@ impl Resources {
         match kind {
             ResourceKind::Group => {
                 let members = self.store.members(access, &positions).await?;
-                let derived = members.iter().map(|members| Some(groups::members(members, base_url)));
+                let derived = members
+                    .iter()
+                    .map(|members| Some(groups::members(members, base_url)));
                 Ok(derived.collect())
             }
             ResourceKind::User => {
@@ -454,7 +510,11 @@ impl Resources {
         while !level.is_empty() && seen.len() < MOST_INDIRECT_GROUPS {
             let positions: Vec<_> = level.iter().map(|group| group.position).collect();
             let parents = self.store.groups_of(access, &positions).await?;
-            level = parents.into_iter().flatten().filter(|parent| seen.insert(parent.id)).collect();
+            level = parents
+                .into_iter()
+                .flatten()
+                .filter(|parent| seen.insert(parent.id))
+                .collect();
             found.extend(level.iter().cloned());
         }
         Ok(found)
@@ -471,7 +531,12 @@ pub(super) fn derived_attribute(kind: ResourceKind) -> &'static str {
 
 fn membership(group: &Stored, kind: &str, base_url: &str) -> Result<Value, ProviderError> {
     let tree = document::from_document(&group.document)?;
-    Ok(groups::membership(group.id, tree.get("displayName"), kind, base_url))
+    Ok(groups::membership(
+        group.id,
+        tree.get("displayName"),
+        kind,
+        base_url,
+    ))
 }
 
 fn new_id() -> Result<ResourceId, RandomnessError> {
@@ -481,7 +546,11 @@ fn new_id() -> Result<ResourceId, RandomnessError> {
 }
 
 fn check_condition(expected: &EntityTags, current: Version) -> Result<Version, ProviderError> {
-    if expected.name(current) { Ok(current) } else { Err(ProviderError::PreconditionFailed) }
+    if expected.name(current) {
+        Ok(current)
+    } else {
+        Err(ProviderError::PreconditionFailed)
+    }
 }
 
 /// A write at a version that has passed is one whose condition does not hold.
@@ -516,5 +585,9 @@ fn show(
         let tree = meta.to_tree(&stored.document, derived, view.base_url)?;
         Value::Object(view.projection.apply(schema(kind), tree)).to_string()
     };
-    Ok(Shown { body, version: stored.version, location: meta.location(view.base_url) })
+    Ok(Shown {
+        body,
+        version: stored.version,
+        location: meta.location(view.base_url),
+    })
 }

@@ -25,7 +25,9 @@ pub(super) fn content(
     user::check(tree, settings.user_name == UserNameRule::Email)?;
     let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
     let key_of = |name: &str| text_of(name).map(|value| text::key(value).into_owned());
-    let emails = user::email_keys(tree).into_iter().map(|key| (user::EMAILS_VALUE, key));
+    let emails = user::email_keys(tree)
+        .into_iter()
+        .map(|key| (user::EMAILS_VALUE, key));
     let look_alike = text_of("userName").and_then(text::look_alike_key);
     let look_alike = look_alike.map(|key| (user::USER_NAME_LOOK_ALIKE, key));
     Ok(Content {

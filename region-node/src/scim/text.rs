@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn look_alikes_share_a_key() {
         assert_eq!(look_alike_key("ＡＤＭＩＮ").as_deref(), Some("admin"));
-        assert_eq!(look_alike_key("ﬁnn@x.com").as_deref(), Some("finn@x.com"));
+        assert_eq!(
+            look_alike_key("user²@x.com").as_deref(),
+            Some("user2@x.com")
+        );
         for own in ["admin", "Zoë", "straße", "josé"] {
             assert_eq!(look_alike_key(own), None, "{own}");
         }

@@ -23,7 +23,7 @@ pub const USER_NAME_LOOK_ALIKE: &str = "userName.lookAlike";
 pub fn complete(user: &mut Tree, previous: Option<&Tree>) {
     user.entry("timezone")
         .or_insert_with(|| DEFAULT_TIME_ZONE.into());
-    let previously = previous.map_or(true, is_active);
+    let previously = previous.is_none_or(is_active);
     user.entry("active").or_insert(Value::Bool(previously));
 }
 

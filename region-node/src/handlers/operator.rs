@@ -1,0 +1,360 @@
+//! The operator API: tenants and tokens of the region. Every call needs the operator key; what is
+//! unknown in a body is refused, so that a typing error never looks like success.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Bytes, Data, Path};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use shared::link::TenantLimits;
+use shared::{Scope, TenantId, Timestamp, TokenId};
+
+use crate::error::Error;
+use crate::provider::tokens::{IssuedToken, TokenRequest, TokenState};
+use crate::startup::Parts;
+use crate::store::{GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule};
+use crate::tenant_scope::FromOperator;
+
+/// Who made a token, when the operator did.
+const OPERATOR: &str = "operator";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTenant {
+    name: String,
+    #[serde(default)]
+    settings: SettingsBody,
+}
+
+/// [`TenantSettings`] as an operator sets them: nothing unknown, and what is absent is default.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SettingsBody {
+    user_name: UserNameRule,
+    groups: GroupsRule,
+    limits: LimitsBody,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsBody {
+    requests_per_s: Option<u32>,
+    burst: Option<u32>,
+    in_flight: Option<u32>,
+}
+
+impl From<SettingsBody> for TenantSettings {
+    fn from(body: SettingsBody) -> Self {
+        let default = TenantLimits::default();
+        let limits = body.limits;
+        Self {
+            user_name: body.user_name,
+            groups: body.groups,
+            limits: TenantLimits {
+                requests_per_s: limits.requests_per_s.unwrap_or(default.requests_per_s),
+                burst: limits.burst.unwrap_or(default.burst),
+                in_flight: limits.in_flight.unwrap_or(default.in_flight),
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTokenBody {
+    name: Option<String>,
+    #[serde(default = "provisioning")]
+    scope: Scope,
+    expires_s: Option<u64>,
+}
+
+fn provisioning() -> Scope {
+    Scope::Scim
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotationBody {
+    overlap_s: Option<u64>,
+    expires_s: Option<u64>,
+}
+
+/// `POST …/tenants`
+///
+/// # Errors
+/// 400 for a body that is not right, and as the store.
+pub async fn create_tenant(
+    _operator: FromOperator,
+    body: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let request: NewTenant = read(&body)?;
+    let tenant = parts
+        .tenants
+        .create(&request.name, &request.settings.into())
+        .await?;
+    Ok(answer(StatusCode::CREATED, &tenant_json(&parts, &tenant)))
+}
+
+/// `GET …/tenants`
+///
+/// # Errors
+/// As the store.
+pub async fn list_tenants(
+    _operator: FromOperator,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let tenants = parts.tenants.list().await?;
+    let tenants: Vec<Value> = tenants
+        .iter()
+        .map(|tenant| tenant_json(&parts, tenant))
+        .collect();
+    Ok(answer(StatusCode::OK, &json!({ "tenants": tenants })))
+}
+
+/// `GET …/tenants/{id}`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn get_tenant(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let tenant = parts.tenants.get(&tenant_id(&id)?).await?;
+    Ok(answer(StatusCode::OK, &tenant_json(&parts, &tenant)))
+}
+
+/// `DELETE …/tenants/{id}`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn delete_tenant(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    parts.tenants.delete(&tenant_id(&id)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST …/tenants/{id}/suspend`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn suspend_tenant(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let id = tenant_id(&id)?;
+    let tenant = parts.tenants.set_state(&id, TenantState::Suspended).await?;
+    Ok(answer(StatusCode::OK, &tenant_json(&parts, &tenant)))
+}
+
+/// `POST …/tenants/{id}/resume`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn resume_tenant(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let id = tenant_id(&id)?;
+    let tenant = parts.tenants.set_state(&id, TenantState::Active).await?;
+    Ok(answer(StatusCode::OK, &tenant_json(&parts, &tenant)))
+}
+
+/// `PUT …/tenants/{id}/settings`: replaces all of them.
+///
+/// # Errors
+/// 400 for settings that are not right, 404 if there is no such tenant, and as the store.
+pub async fn set_tenant_settings(
+    _operator: FromOperator,
+    id: Path<String>,
+    body: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let id = tenant_id(&id)?;
+    let settings: SettingsBody = read(&body)?;
+    let tenant = parts.tenants.set_settings(&id, &settings.into()).await?;
+    Ok(answer(StatusCode::OK, &tenant_json(&parts, &tenant)))
+}
+
+/// `POST …/tenants/{id}/tokens`: the only time, with rotation, that a token is shown.
+///
+/// # Errors
+/// 400 for a body that is not right, 404 if there is no such tenant, and as the store.
+pub async fn create_token(
+    _operator: FromOperator,
+    id: Path<String>,
+    body: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let id = tenant_id(&id)?;
+    let body: NewTokenBody = read(&body)?;
+    let request = TokenRequest {
+        name: body.name,
+        scope: body.scope,
+        life: body.expires_s.map(Duration::from_secs),
+        created_by: OPERATOR.to_owned(),
+    };
+    let issued = parts.tokens.create(&id, &request).await?;
+    Ok(answer(StatusCode::CREATED, &issued_json(&issued)))
+}
+
+/// `GET …/tenants/{id}/tokens`
+///
+/// # Errors
+/// 404 if there is no such tenant, and as the store.
+pub async fn list_tokens(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let tokens = parts.tokens.list(&tenant_id(&id)?).await?;
+    let now = parts.clock.now();
+    let tokens: Vec<Value> = tokens
+        .iter()
+        .map(|token| Value::Object(token_json(token, now)))
+        .collect();
+    Ok(answer(StatusCode::OK, &json!({ "tokens": tokens })))
+}
+
+/// `GET …/tokens/{id}`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn get_token(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let token = parts.tokens.get(&token_id(&id)?).await?;
+    let body = Value::Object(token_json(&token, parts.clock.now()));
+    Ok(answer(StatusCode::OK, &body))
+}
+
+/// `POST …/tokens/{id}/rotate`
+///
+/// # Errors
+/// 400 for a body that is not right or a token that has ended, 404 if there is none, and as the
+/// store.
+pub async fn rotate_token(
+    _operator: FromOperator,
+    id: Path<String>,
+    body: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let id = token_id(&id)?;
+    let body: RotationBody = read(&body)?;
+    let issued = parts
+        .tokens
+        .rotate(
+            &id,
+            body.overlap_s.map(Duration::from_secs),
+            body.expires_s.map(Duration::from_secs),
+            OPERATOR,
+        )
+        .await?;
+    Ok(answer(StatusCode::CREATED, &issued_json(&issued)))
+}
+
+/// `POST …/tokens/{id}/revoke`: effective when it returns.
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn revoke_token(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let token = parts.tokens.revoke(&token_id(&id)?).await?;
+    let body = Value::Object(token_json(&token, parts.clock.now()));
+    Ok(answer(StatusCode::OK, &body))
+}
+
+/// What is not there, for the operator alone to know.
+///
+/// # Errors
+/// Always.
+pub async fn no_such_endpoint(_operator: FromOperator) -> Result<HttpResponse, Error> {
+    Err(Error::NoSuchEndpoint)
+}
+
+/// Reads a body; an empty one is an empty object.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| Error::OperatorRequest(format!("The body is not right: {error}.").into()))
+}
+
+/// What is no id names no tenant.
+fn tenant_id(text: &str) -> Result<TenantId, Error> {
+    TenantId::parse(text).map_err(|_| crate::store::StoreError::NotFound.into())
+}
+
+fn token_id(text: &str) -> Result<TokenId, Error> {
+    TokenId::parse(text).map_err(|_| crate::store::StoreError::NotFound.into())
+}
+
+fn answer(status: StatusCode, body: &Value) -> HttpResponse {
+    HttpResponse::build(status).json(body)
+}
+
+fn tenant_json(parts: &Parts, tenant: &Tenant) -> Value {
+    json!({
+        "id": tenant.id,
+        "region": parts.region,
+        "name": tenant.name,
+        "state": tenant.state,
+        "users": tenant.users,
+        "groups": tenant.groups,
+        "settings": tenant.settings,
+        "created": rfc3339(tenant.created),
+    })
+}
+
+fn token_json(token: &StoredToken, now: Timestamp) -> Map<String, Value> {
+    let members = [
+        ("id", json!(token.id)),
+        ("tenant", json!(token.tenant)),
+        ("name", json!(token.name)),
+        ("scope", json!(token.scope)),
+        ("state", json!(TokenState::of(token, now).as_str())),
+        ("created", json!(rfc3339(token.created))),
+        ("created_by", json!(token.created_by)),
+        ("expires", json!(token.expires.map(rfc3339))),
+        ("last_used", json!(token.last_used.map(rfc3339))),
+        ("revoked", json!(token.revoked.map(rfc3339))),
+    ];
+    members
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+fn issued_json(issued: &IssuedToken) -> Value {
+    let token = &issued.stored;
+    json!({
+        "id": token.id,
+        "token": issued.secret.reveal(),
+        "tenant": token.tenant,
+        "name": token.name,
+        "scope": token.scope,
+        "created": rfc3339(token.created),
+        "created_by": token.created_by,
+        "expires": token.expires.map(rfc3339),
+    })
+}
+
+/// RFC 3339 in UTC; a time beyond the calendar, which no clock gives, is shown as its end.
+fn rfc3339(time: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(time.as_millis())
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
+}

@@ -1,0 +1,146 @@
+//! [`Tenants`]: what an operator does with tenants.
+
+use std::sync::Arc;
+
+use shared::api_token::RandomnessError;
+use shared::{Clock, TenantId};
+
+use crate::store::{Store, StoreError, Tenant, TenantSettings, TenantState};
+
+/// Longest name of a tenant or a token, in characters.
+pub(super) const LONGEST_NAME: usize = 200;
+/// A tenant is never throttled below this: Entra's gallery asks for it.
+const LEAST_REQUESTS_PER_S: u32 = 25;
+
+/// Why a tenant could not be created or changed. The messages are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantError {
+    /// The store did not do it.
+    #[error("the store did not do it")]
+    Store(#[from] StoreError),
+    /// No id could be made.
+    #[error("no id could be made")]
+    Randomness(#[from] RandomnessError),
+    /// The name is empty, too long, or has control characters.
+    #[error("`name` must have 1 to 200 characters, and no control characters")]
+    Name,
+    /// The limits would not let the tenant work.
+    #[error(
+        "`settings.limits`: requests_per_s must be at least 25, burst at least requests_per_s, in_flight at least 1"
+    )]
+    Limits,
+}
+
+/// The region's tenants.
+pub struct Tenants {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Tenants {
+    /// The tenants of a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Creates an active tenant.
+    ///
+    /// # Errors
+    /// [`TenantError`]
+    pub async fn create(
+        &self,
+        name: &str,
+        settings: &TenantSettings,
+    ) -> Result<Tenant, TenantError> {
+        let name = checked_name(name).ok_or(TenantError::Name)?;
+        check(settings)?;
+        let id = TenantId::generate()?;
+        let tenant = self
+            .store
+            .create_tenant(&id, name, settings, self.clock.now())
+            .await?;
+        tracing::info!(tenant_id = id.as_str(), "tenant created");
+        Ok(tenant)
+    }
+
+    /// One tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none, and as the store.
+    pub async fn get(&self, id: &TenantId) -> Result<Tenant, TenantError> {
+        let tenant = self.store.get_tenant(id).await?;
+        Ok(tenant.ok_or(StoreError::NotFound)?)
+    }
+
+    /// All tenants, in the order of their creation.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn list(&self) -> Result<Vec<Tenant>, TenantError> {
+        Ok(self.store.list_tenants().await?)
+    }
+
+    /// Stops or begins to serve a tenant; effective when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none, and as the store.
+    pub async fn set_state(
+        &self,
+        id: &TenantId,
+        state: TenantState,
+    ) -> Result<Tenant, TenantError> {
+        let tenant = self.store.set_tenant_state(id, state).await?;
+        tracing::info!(
+            tenant_id = id.as_str(),
+            state = state.as_str(),
+            "tenant state set"
+        );
+        Ok(tenant)
+    }
+
+    /// Replaces a tenant's settings; effective when it returns.
+    ///
+    /// # Errors
+    /// [`TenantError::Limits`], [`StoreError::NotFound`] if there is no such tenant, and as the
+    /// store.
+    pub async fn set_settings(
+        &self,
+        id: &TenantId,
+        settings: &TenantSettings,
+    ) -> Result<Tenant, TenantError> {
+        check(settings)?;
+        let tenant = self.store.set_tenant_settings(id, settings).await?;
+        tracing::info!(tenant_id = id.as_str(), "tenant settings set");
+        Ok(tenant)
+    }
+
+    /// Erases a tenant with everything that it owns.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none, and as the store.
+    pub async fn delete(&self, id: &TenantId) -> Result<(), TenantError> {
+        self.store.delete_tenant(id).await?;
+        tracing::info!(tenant_id = id.as_str(), "tenant deleted");
+        Ok(())
+    }
+}
+
+/// A name without the white space around it, if it is one.
+pub(super) fn checked_name(name: &str) -> Option<&str> {
+    let name = name.trim();
+    let length = name.chars().count();
+    ((1..=LONGEST_NAME).contains(&length) && !name.chars().any(char::is_control)).then_some(name)
+}
+
+fn check(settings: &TenantSettings) -> Result<(), TenantError> {
+    let limits = &settings.limits;
+    if limits.requests_per_s >= LEAST_REQUESTS_PER_S
+        && limits.burst >= limits.requests_per_s
+        && limits.in_flight >= 1
+    {
+        Ok(())
+    } else {
+        Err(TenantError::Limits)
+    }
+}

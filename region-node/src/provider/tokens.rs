@@ -1,0 +1,269 @@
+//! [`Tokens`]: API tokens from their making to their end, and whose they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::api_token::RandomnessError;
+use shared::link::Refusal;
+use shared::{ApiToken, Clock, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
+
+use super::tenants::checked_name;
+use crate::store::{NewToken, Store, StoreError, StoredToken, Tenant, TenantState};
+
+/// Longest life that can be given to a token: ten years.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+/// Longest overlap of a rotation: 90 days.
+const LONGEST_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// What a token is called whose maker gives it no name.
+const DEFAULT_NAME: &str = "API token";
+
+/// Why a token could not be made or changed. The messages are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The store did not do it.
+    #[error("the store did not do it")]
+    Store(#[from] StoreError),
+    /// No secret could be made.
+    #[error("no secret could be made")]
+    Randomness(#[from] RandomnessError),
+    /// The name is empty, too long, or has control characters.
+    #[error("`name` must have 1 to 200 characters, and no control characters")]
+    Name,
+    /// The token would end at once, or live too long.
+    #[error("`expires_s` must be at least 1 and at most ten years")]
+    Expiry,
+    /// The overlap is too long.
+    #[error("`overlap_s` must be at most 90 days")]
+    Overlap,
+    /// The token to be rotated has ended.
+    #[error("the token has expired or was revoked; create a new one")]
+    Ended,
+}
+
+/// Whether a token is good at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// It is.
+    Live,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl TokenState {
+    /// Of a token, at a moment.
+    #[must_use]
+    pub fn of(token: &StoredToken, now: Timestamp) -> Self {
+        if token.revoked.is_some() {
+            Self::Revoked
+        } else if token.expires.is_some_and(|end| end <= now) {
+            Self::Expired
+        } else {
+            Self::Live
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// What a token is to be.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// What its maker calls it.
+    pub name: Option<String>,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// How long it lives, if not for ever.
+    pub life: Option<Duration>,
+    /// Who makes it.
+    pub created_by: String,
+}
+
+/// A token at the one moment at which its secret can be shown.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// What is kept.
+    pub stored: StoredToken,
+    /// The secret.
+    pub secret: ApiToken,
+}
+
+/// What a digest stands for.
+#[derive(Debug)]
+pub enum Resolution {
+    /// A live token of an active tenant.
+    Live(Box<(StoredToken, Tenant)>),
+    /// Nothing that opens anything.
+    Refused(Refusal),
+}
+
+/// The region's API tokens.
+pub struct Tokens {
+    region: RegionId,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    default_overlap: Duration,
+}
+
+impl Tokens {
+    /// The tokens of a store. `default_overlap` is how long a rotated token lives on.
+    #[must_use]
+    pub fn new(
+        region: RegionId,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        default_overlap: Duration,
+    ) -> Self {
+        Self {
+            region,
+            store,
+            clock,
+            default_overlap,
+        }
+    }
+
+    /// Makes a token.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such tenant; otherwise [`TokenError`].
+    pub async fn create(
+        &self,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> Result<IssuedToken, TokenError> {
+        let now = self.clock.now();
+        let (new, secret) = self.new_token(request, now)?;
+        let stored = self.store.create_token(tenant, &new, now).await?;
+        log("token created", &stored);
+        Ok(IssuedToken { stored, secret })
+    }
+
+    /// A tenant's tokens, ended ones too.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such tenant, and as the store.
+    pub async fn list(&self, tenant: &TenantId) -> Result<Vec<StoredToken>, TokenError> {
+        Ok(self.store.list_tokens(tenant).await?)
+    }
+
+    /// One token.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none, and as the store.
+    pub async fn get(&self, id: &TokenId) -> Result<StoredToken, TokenError> {
+        let token = self.store.get_token(id).await?;
+        Ok(token.ok_or(StoreError::NotFound)?)
+    }
+
+    /// Makes a successor, and lets the token live on for the overlap. The successor lives for
+    /// `life`; where none is given, as long as its predecessor was meant to.
+    ///
+    /// # Errors
+    /// [`TokenError::Ended`] for a token that is not live, [`StoreError::NotFound`] if there is
+    /// none; otherwise [`TokenError`].
+    pub async fn rotate(
+        &self,
+        id: &TokenId,
+        overlap: Option<Duration>,
+        life: Option<Duration>,
+        created_by: &str,
+    ) -> Result<IssuedToken, TokenError> {
+        let now = self.clock.now();
+        let overlap = overlap.unwrap_or(self.default_overlap);
+        if overlap > LONGEST_OVERLAP {
+            return Err(TokenError::Overlap);
+        }
+        let before = self.get(id).await?;
+        if TokenState::of(&before, now) != TokenState::Live {
+            return Err(TokenError::Ended);
+        }
+        let meant_life = before.expires.map(|end| end.since(before.created));
+        let request = TokenRequest {
+            name: Some(before.name),
+            scope: before.scope,
+            life: life.or(meant_life),
+            created_by: created_by.to_owned(),
+        };
+        let (new, secret) = self.new_token(&request, now)?;
+        let stored = match self.store.rotate_token(id, &new, overlap, now).await {
+            // It was live a moment ago, so it ended meanwhile.
+            Err(StoreError::NotFound) => return Err(TokenError::Ended),
+            stored => stored?,
+        };
+        log("token rotated", &stored);
+        Ok(IssuedToken { stored, secret })
+    }
+
+    /// Ends a token. When this has returned, nothing is read or written with it any more.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none, and as the store.
+    pub async fn revoke(&self, id: &TokenId) -> Result<StoredToken, TokenError> {
+        let stored = self.store.revoke_token(id, self.clock.now()).await?;
+        log("token revoked", &stored);
+        Ok(stored)
+    }
+
+    /// Whose token has this digest?
+    ///
+    /// # Errors
+    /// As the store: then nothing is known about the token.
+    pub async fn resolve(&self, digest: &TokenDigest) -> Result<Resolution, TokenError> {
+        let Some((token, tenant)) = self.store.find_token(digest).await? else {
+            return Ok(Resolution::Refused(Refusal::Unknown));
+        };
+        Ok(
+            match (TokenState::of(&token, self.clock.now()), tenant.state) {
+                (TokenState::Revoked, _) => Resolution::Refused(Refusal::Revoked),
+                (TokenState::Expired, _) => Resolution::Refused(Refusal::Expired),
+                (TokenState::Live, TenantState::Suspended) => {
+                    Resolution::Refused(Refusal::TenantSuspended)
+                }
+                (TokenState::Live, TenantState::Active) => {
+                    Resolution::Live(Box::new((token, tenant)))
+                }
+            },
+        )
+    }
+
+    fn new_token(
+        &self,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<(NewToken, ApiToken), TokenError> {
+        let name = request.name.as_deref().unwrap_or(DEFAULT_NAME);
+        let name = checked_name(name).ok_or(TokenError::Name)?;
+        if let Some(life) = request.life
+            && (life < Duration::from_secs(1) || life > LONGEST_LIFE)
+        {
+            return Err(TokenError::Expiry);
+        }
+        let secret = ApiToken::generate(&self.region)?;
+        let new = NewToken {
+            id: TokenId::generate()?,
+            digest: secret.digest(),
+            name: name.to_owned(),
+            scope: request.scope,
+            created_by: request.created_by.clone(),
+            expires: request.life.map(|life| now.after(life)),
+        };
+        Ok((new, secret))
+    }
+}
+
+fn log(what: &'static str, token: &StoredToken) {
+    tracing::info!(
+        token_id = token.id.as_str(),
+        tenant_id = token.tenant.as_str(),
+        "{what}"
+    );
+}

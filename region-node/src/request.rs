@@ -1,0 +1,343 @@
+//! What happens to every request, whichever its route: an id that comes back with the answer, a
+//! deadline, a net for panics, errors in the caller's dialect, one line in the log.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage as _, HttpResponse};
+use futures_util::FutureExt as _;
+use shared::Dialect;
+use shared::link::{DEADLINE_MS, REQUEST_ID, SCIM11_PATH};
+
+use crate::error::{Error, Fault};
+use crate::startup::Parts;
+use crate::telemetry::RequestRecord;
+
+/// Longest request id that is taken over.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// The id of a request, as the gateway gave it or, to a call without one, as we did. Letters,
+/// digits, `.`, `_` and `-` only, so that it can stand in a header and in a log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers
+            .get(REQUEST_ID)
+            .and_then(|value| value.to_str().ok())
+            .filter(|id| is_request_id(id));
+        Self(match given {
+            Some(id) => id.to_owned(),
+            // Without randomness the id is only less useful.
+            None => shared::api_token::random_base62(22).unwrap_or_default(),
+        })
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_request_id(id: &str) -> bool {
+    (1..=LONGEST_REQUEST_ID).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// The dialect that a path speaks.
+#[must_use]
+pub fn dialect_of(path: &str) -> Dialect {
+    match path.strip_prefix(SCIM11_PATH) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => Dialect::Scim11,
+        _ => Dialect::Scim20,
+    }
+}
+
+/// Middleware around all routes of the link listener.
+///
+/// # Errors
+/// None that is not an answer already.
+pub async fn accompany(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let Some(parts) = request.app_data::<actix_web::web::Data<Parts>>() else {
+        return Err(Error::Internal("the parts are missing".into()).into());
+    };
+    let id = RequestId::of(request.headers());
+    let dialect = dialect_of(request.path());
+    let time_left = time_left(request.headers(), parts.longest_request);
+    let record = RequestRecord::begin(
+        parts.region.clone(),
+        id.as_str(),
+        method_name(request.method()),
+    );
+    request.extensions_mut().insert(record.clone());
+    request.extensions_mut().insert(id.clone());
+
+    // The request itself must not be held here: the router needs to be its only owner.
+    let served = AssertUnwindSafe(next.call(request)).catch_unwind();
+    let error = match tokio::time::timeout(time_left, served).await {
+        Ok(Ok(Ok(response))) => {
+            let response = in_dialect(response.map_into_boxed_body(), dialect, &id);
+            return Ok(finish(response, &record, &id));
+        }
+        Ok(Ok(Err(error))) => {
+            let response = translate(&error, dialect, &id)
+                .unwrap_or_else(|| error.as_response_error().error_response());
+            return Err(answer_alone(response, &record, &id));
+        }
+        Ok(Err(_panic)) => Error::Panicked,
+        Err(_elapsed) => Error::Deadline,
+    };
+    log(&error, &id);
+    Err(answer_alone(error.response(dialect), &record, &id))
+}
+
+fn time_left(headers: &HeaderMap, longest: Duration) -> Duration {
+    headers
+        .get(DEADLINE_MS)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .map_or(longest, |ms| Duration::from_millis(ms).min(longest))
+}
+
+/// Methods by name; what HTTP does not define could be anything, and is not repeated.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Logs the error of an answer, if it is one, and gives it the dialect of the request.
+fn in_dialect(
+    response: ServiceResponse<BoxBody>,
+    dialect: Dialect,
+    id: &RequestId,
+) -> ServiceResponse<BoxBody> {
+    let translated = response
+        .response()
+        .error()
+        .and_then(|error| translate(error, dialect, id));
+    match translated {
+        Some(answer) => response.into_response(answer),
+        None => response,
+    }
+}
+
+/// The answer that takes the place of the one that the error gave of itself.
+fn translate(
+    error: &actix_web::Error,
+    dialect: Dialect,
+    id: &RequestId,
+) -> Option<HttpResponse<BoxBody>> {
+    match error.as_error::<Error>() {
+        Some(error) => {
+            log(error, id);
+            (dialect != Dialect::Scim20).then(|| error.response(dialect))
+        }
+        None => {
+            let error = Error::from_framework(error);
+            log(&error, id);
+            Some(error.response(dialect))
+        }
+    }
+}
+
+/// The one place that logs why a request failed.
+fn log(error: &Error, id: &RequestId) {
+    let (fault, cause, request_id) = (error.fault(), error.chain(), id.as_str());
+    match fault {
+        Fault::Us => tracing::error!(fault = fault.as_str(), cause, request_id, "request failed"),
+        Fault::Upstream => {
+            tracing::warn!(fault = fault.as_str(), cause, request_id, "request failed");
+        }
+        Fault::Client | Fault::Quota => {
+            tracing::debug!(fault = fault.as_str(), cause, request_id, "request refused");
+        }
+    }
+}
+
+fn finish(
+    mut response: ServiceResponse<BoxBody>,
+    record: &RequestRecord,
+    id: &RequestId,
+) -> ServiceResponse<BoxBody> {
+    if !record.has_route() {
+        record.route(response.request().match_pattern());
+    }
+    echo(response.headers_mut(), id);
+    record.finish(
+        response.status().as_u16(),
+        length(response.response().body().size()),
+    );
+    response
+}
+
+/// An answer to a request that is gone: consumed by a panic, or still in a handler that was too
+/// slow.
+fn answer_alone(
+    mut response: HttpResponse<BoxBody>,
+    record: &RequestRecord,
+    id: &RequestId,
+) -> actix_web::Error {
+    echo(response.headers_mut(), id);
+    record.finish(response.status().as_u16(), length(response.body().size()));
+    InternalError::from_response("answered", response).into()
+}
+
+fn echo(headers: &mut HeaderMap, id: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(HeaderName::from_static(REQUEST_ID), value);
+    }
+}
+
+fn length(size: BodySize) -> u64 {
+    match size {
+        BodySize::Sized(length) => length,
+        BodySize::None | BodySize::Stream => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::App;
+    use actix_web::body::to_bytes;
+    use actix_web::dev::Service as _;
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service};
+    use actix_web::web::{Bytes, PayloadConfig, get, post};
+
+    use super::*;
+    use crate::startup::tests::parts_in;
+
+    /// Sends a request to a node with a route that panics, one that is slow, and one that echoes.
+    async fn send(request: TestRequest) -> (u16, HeaderMap, String) {
+        async fn panics() -> HttpResponse {
+            panic!("canary");
+        }
+        async fn never() -> HttpResponse {
+            std::future::pending().await
+        }
+        async fn length(body: Bytes) -> String {
+            body.len().to_string()
+        }
+        async fn refuses() -> Result<HttpResponse, Error> {
+            Err(Error::NotOffered("/Me"))
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::new()
+            .wrap(from_fn(accompany))
+            .app_data(parts_in(&folder).await)
+            .app_data(PayloadConfig::new(10))
+            .route("/panics", get().to(panics))
+            .route("/never", get().to(never))
+            .route("/length", post().to(length))
+            .route("/scim/v1/Me", get().to(refuses))
+            .route("/scim/v2/Me", get().to(refuses));
+        let app = init_service(app).await;
+        let response = match app.call(request.to_request()).await {
+            Ok(response) => response.into_parts().1,
+            Err(error) => error.error_response(),
+        };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = to_bytes(response.into_body()).await.unwrap();
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+        headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_500_that_tells_nothing() {
+        let request = TestRequest::get()
+            .uri("/panics")
+            .insert_header((REQUEST_ID, "req-1"));
+        let (status, headers, body) = send(request).await;
+        assert_eq!(status, 500);
+        assert_eq!(header(&headers, REQUEST_ID), Some("req-1"));
+        assert_eq!(
+            header(&headers, "content-type"),
+            Some("application/scim+json")
+        );
+        assert!(body.contains(r#""status":"500""#) && !body.contains("canary"));
+    }
+
+    #[actix_web::test]
+    async fn a_deadline_that_passes_is_a_503() {
+        let request = TestRequest::get()
+            .uri("/never")
+            .insert_header((DEADLINE_MS, "1"))
+            .insert_header((REQUEST_ID, "req-2"));
+        let (status, headers, _) = send(request).await;
+        assert_eq!(status, 503);
+        assert_eq!(header(&headers, "retry-after"), Some("1"));
+        assert_eq!(header(&headers, REQUEST_ID), Some("req-2"));
+    }
+
+    #[actix_web::test]
+    async fn the_frameworks_errors_are_scim_errors_too() {
+        let fits = TestRequest::post().uri("/length").set_payload("0123456789");
+        assert_eq!(send(fits).await.2, "10");
+        let longer = TestRequest::post()
+            .uri("/length")
+            .set_payload("0123456789+");
+        let (status, _, body) = send(longer).await;
+        assert_eq!(status, 413);
+        assert!(body.contains(r#""status":"413""#));
+    }
+
+    #[actix_web::test]
+    async fn errors_are_in_the_dialect_of_the_path() {
+        let (status, headers, body) = send(TestRequest::get().uri("/scim/v2/Me")).await;
+        assert_eq!(status, 501);
+        assert_eq!(
+            header(&headers, "content-type"),
+            Some("application/scim+json")
+        );
+        assert!(body.contains(r#""schemas""#));
+        assert_eq!(header(&headers, REQUEST_ID).unwrap().len(), 22);
+        let (status, headers, body) = send(TestRequest::get().uri("/scim/v1/Me")).await;
+        assert_eq!(status, 501);
+        assert_eq!(header(&headers, "content-type"), Some("application/json"));
+        assert!(body.contains(r#""Errors""#));
+    }
+
+    #[test]
+    fn a_path_speaks_one_dialect() {
+        for path in ["/scim/v1", "/scim/v1/", "/scim/v1/Users/2"] {
+            assert_eq!(dialect_of(path), Dialect::Scim11, "{path}");
+        }
+        for path in ["/scim/v2/Users", "/scim/v10", "/scim/v1x/Users", "/", ""] {
+            assert_eq!(dialect_of(path), Dialect::Scim20, "{path}");
+        }
+    }
+
+    #[test]
+    fn odd_request_ids_are_not_taken_over() {
+        for good in ["a", "0190-ab_cd.EF", &"x".repeat(128)] {
+            assert!(is_request_id(good), "{good}");
+        }
+        for bad in ["", "a b", "a\n", "ä", "{}", &"x".repeat(129)] {
+            assert!(!is_request_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The whole URL space of the node on one screen.
+
+use actix_web::web::{
+    PayloadConfig, ServiceConfig, delete, get, patch, post, put, resource, scope, to,
+};
+use actix_web::{Resource, guard};
+use shared::link::{MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH};
+
+use crate::error::Error;
+use crate::handlers::scim_http::Kind;
+use crate::handlers::{discovery, fallback, health, operator, resolve, resources, search};
+use crate::scim::ResourceKind;
+use crate::tenant_scope::{FromOperator, TenantScope};
+
+/// Largest body of a call that is not SCIM.
+const SMALL_BODY: usize = 64 * 1024;
+
+/// The link listener: gateways and the operator.
+pub fn link(config: &mut ServiceConfig) {
+    config
+        // SCIM bodies up to what the link carries; the handlers keep to their own limits.
+        .app_data(PayloadConfig::new(MAX_GROUP_REPLACE_BYTES))
+        .service(
+            resource(RESOLVE_PATH)
+                .app_data(PayloadConfig::new(SMALL_BODY))
+                .route(post().to(resolve::resolve))
+                .default_service(to(resolve::not_allowed)),
+        )
+        .service(
+            scope(OPERATOR_PATH)
+                .app_data(PayloadConfig::new(SMALL_BODY))
+                .configure(operator_calls)
+                .default_service(to(operator::no_such_endpoint)),
+        )
+        .service(
+            scope(SCIM_PATH)
+                .configure(scim20)
+                .default_service(to(fallback::no_such_scim_endpoint)),
+        )
+        .service(
+            scope(SCIM11_PATH)
+                .configure(scim11)
+                .default_service(to(fallback::no_such_scim_endpoint)),
+        )
+        .default_service(to(fallback::no_such_endpoint));
+}
+
+/// The management listener: health.
+pub fn management(config: &mut ServiceConfig) {
+    config
+        .route("/livez", get().to(health::livez))
+        .route("/readyz", get().to(health::readyz))
+        .default_service(to(fallback::no_such_endpoint));
+}
+
+/// SCIM 2.0 (RFC 7644 section 3.2). Every resource says which methods it has.
+fn scim20(config: &mut ServiceConfig) {
+    for kind in [ResourceKind::User, ResourceKind::Group] {
+        let endpoint = kind.endpoint();
+        config
+            .service(
+                scim_resource(endpoint, "GET, POST")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::query))
+                    .route(post().to(resources::create)),
+            )
+            .service(
+                scim_resource(&format!("{endpoint}/.search"), "POST")
+                    .app_data(Kind(kind))
+                    .route(post().to(search::search_kind)),
+            )
+            .service(
+                scim_resource(&format!("{endpoint}/{{id}}"), "GET, PUT, PATCH, DELETE")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::get))
+                    .route(put().to(resources::replace))
+                    .route(patch().to(resources::patch))
+                    .route(delete().to(resources::delete)),
+            );
+    }
+    config
+        .service(scim_resource("/.search", "POST").route(post().to(search::search_all)))
+        .service(scim_resource("/Bulk", "POST").route(post().to(search::bulk)))
+        .service(resource("/Me").route(to(fallback::me)))
+        .service(
+            scim_resource("/ServiceProviderConfig", "GET")
+                .route(get().to(discovery::get_service_provider_config)),
+        );
+    schemas_and_resource_types(config);
+}
+
+/// SCIM 1.1: the same resources under its own names. A POST may say that it means another
+/// method (SCIM protocol 1.1, section 3).
+fn scim11(config: &mut ServiceConfig) {
+    let overrides = |method: &'static str| {
+        guard::fn_guard(move |context| {
+            let said = context.head().headers().get("x-http-method-override");
+            said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(method.as_bytes()))
+        })
+    };
+    for kind in [ResourceKind::User, ResourceKind::Group] {
+        let endpoint = kind.endpoint();
+        config
+            .service(
+                scim_resource(endpoint, "GET, POST")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::query))
+                    .route(post().to(resources::create)),
+            )
+            .service(
+                scim_resource(&format!("{endpoint}/{{id}}"), "GET, PUT, PATCH, DELETE")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::get))
+                    .route(put().to(resources::replace))
+                    .route(patch().to(resources::patch))
+                    .route(delete().to(resources::delete))
+                    .route(post().guard(overrides("PUT")).to(resources::replace))
+                    .route(post().guard(overrides("PATCH")).to(resources::patch))
+                    .route(post().guard(overrides("DELETE")).to(resources::delete)),
+            );
+    }
+    for name in ["/ServiceProviderConfigs", "/ServiceProviderConfig"] {
+        let config_route = get().to(discovery::get_service_provider_config);
+        config.service(scim_resource(name, "GET").route(config_route));
+    }
+    schemas_and_resource_types(config);
+}
+
+fn schemas_and_resource_types(config: &mut ServiceConfig) {
+    config
+        .service(scim_resource("/Schemas", "GET").route(get().to(discovery::list_schemas)))
+        .service(scim_resource("/Schemas/{urn}", "GET").route(get().to(discovery::get_schema)))
+        .service(
+            scim_resource("/ResourceTypes", "GET").route(get().to(discovery::list_resource_types)),
+        )
+        .service(
+            scim_resource("/ResourceTypes/{name}", "GET")
+                .route(get().to(discovery::get_resource_type)),
+        );
+}
+
+fn operator_calls(config: &mut ServiceConfig) {
+    config
+        .service(
+            operator_resource("/tenants", "GET, POST")
+                .route(get().to(operator::list_tenants))
+                .route(post().to(operator::create_tenant)),
+        )
+        .service(
+            operator_resource("/tenants/{id}", "GET, DELETE")
+                .route(get().to(operator::get_tenant))
+                .route(delete().to(operator::delete_tenant)),
+        )
+        .service(
+            operator_resource("/tenants/{id}/suspend", "POST")
+                .route(post().to(operator::suspend_tenant)),
+        )
+        .service(
+            operator_resource("/tenants/{id}/resume", "POST")
+                .route(post().to(operator::resume_tenant)),
+        )
+        .service(
+            operator_resource("/tenants/{id}/settings", "PUT")
+                .route(put().to(operator::set_tenant_settings)),
+        )
+        .service(
+            operator_resource("/tenants/{id}/tokens", "GET, POST")
+                .route(get().to(operator::list_tokens))
+                .route(post().to(operator::create_token)),
+        )
+        .service(operator_resource("/tokens/{id}", "GET").route(get().to(operator::get_token)))
+        .service(
+            operator_resource("/tokens/{id}/rotate", "POST")
+                .route(post().to(operator::rotate_token)),
+        )
+        .service(
+            operator_resource("/tokens/{id}/revoke", "POST")
+                .route(post().to(operator::revoke_token)),
+        );
+}
+
+/// A SCIM endpoint that answers 405 to methods which it does not have, once the call has proved
+/// whose it is.
+#[must_use]
+pub fn scim_resource(path: &str, methods: &'static str) -> Resource {
+    resource(path).default_service(to(move |_scope: TenantScope| refuse(methods)))
+}
+
+/// The same for the operator's calls.
+fn operator_resource(path: &str, methods: &'static str) -> Resource {
+    resource(path).default_service(to(move |_operator: FromOperator| refuse(methods)))
+}
+
+async fn refuse(methods: &'static str) -> Result<actix_web::HttpResponse, Error> {
+    Err(Error::MethodNotAllowed(methods))
+}

@@ -1,0 +1,147 @@
+//! The log: who may write to it, and the one line for each request.
+//!
+//! A line may hold tenant id, token id, region, route template, method, status, durations, byte
+//! counts and request id, and nothing else of a request (DESIGN section 8). So libraries, whose
+//! lines could hold headers, paths and values, never write below `warn`, whatever the level is.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use shared::{RegionId, TenantId, TokenId};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::config::{LogFormat, LogLevel, TelemetrySettings};
+
+/// Our crates: the only ones that may say more than warnings.
+const OURS: [&str; 2] = ["region_node", "shared"];
+
+/// Sends log lines to standard error, and makes panics tell where they were and not what with.
+///
+/// # Errors
+/// When the process has a log already.
+pub fn init(settings: &TelemetrySettings) -> Result<(), TryInitError> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match settings.format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => lines.boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter(settings.level)))
+        .try_init()?;
+    std::panic::set_hook(Box::new(|panic| {
+        // The message of a panic may quote what it was working on; its place never does.
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "a panic: please report it with this line");
+    }));
+    Ok(())
+}
+
+/// Who may log what at a level.
+#[must_use]
+pub fn filter(level: LogLevel) -> Targets {
+    let ours = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(ours))
+        // Complains about every malformed request; our own line tells as much.
+        .with_target("actix_http", LevelFilter::OFF)
+        .with_targets(OURS.map(|name| (name, ours)))
+}
+
+/// What is known of a request while it is served. Shared between the middleware, which writes the
+/// line, and the extractors, which learn who is calling.
+#[derive(Clone, Debug)]
+pub struct RequestRecord(Rc<RefCell<Facts>>);
+
+#[derive(Debug)]
+struct Facts {
+    started: Instant,
+    region: RegionId,
+    request_id: String,
+    method: &'static str,
+    route: Option<String>,
+    tenant: Option<TenantId>,
+    token: Option<TokenId>,
+    written: bool,
+}
+
+impl RequestRecord {
+    /// Begins with a request.
+    #[must_use]
+    pub fn begin(region: RegionId, request_id: &str, method: &'static str) -> Self {
+        Self(Rc::new(RefCell::new(Facts {
+            started: Instant::now(),
+            region,
+            request_id: request_id.to_owned(),
+            method,
+            route: None,
+            tenant: None,
+            token: None,
+            written: false,
+        })))
+    }
+
+    /// Notes whose call it is.
+    pub fn identify(&self, tenant: &TenantId, token: &TokenId) {
+        let mut facts = self.0.borrow_mut();
+        facts.tenant = Some(tenant.clone());
+        facts.token = Some(token.clone());
+    }
+
+    /// Notes the route's template; a path is never noted, because it holds resource ids.
+    pub fn route(&self, template: Option<String>) {
+        let mut facts = self.0.borrow_mut();
+        if facts.route.is_none() {
+            facts.route = template;
+        }
+    }
+
+    /// Whether the route is known.
+    #[must_use]
+    pub fn has_route(&self) -> bool {
+        self.0.borrow().route.is_some()
+    }
+
+    /// Writes the line.
+    pub fn finish(&self, status: u16, bytes: u64) {
+        self.0.borrow_mut().write(Some(status), bytes);
+    }
+}
+
+impl Facts {
+    fn write(&mut self, status: Option<u16>, bytes: u64) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let route = self.route.as_deref().unwrap_or("-");
+        tracing::info!(
+            region = self.region.as_str(),
+            tenant_id = self.tenant.as_ref().map(TenantId::as_str),
+            token_id = self.token.as_ref().map(TokenId::as_str),
+            route,
+            method = self.method,
+            status,
+            duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            bytes,
+            request_id = self.request_id,
+            "request finished"
+        );
+    }
+}
+
+impl Drop for Facts {
+    /// A caller that hung up leaves no status, and a line all the same.
+    fn drop(&mut self) {
+        self.write(None, 0);
+    }
+}
