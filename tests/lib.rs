@@ -1,1 +1,1 @@
-//! Whole-system tests live in `it/`.
+//! Whole-system tests live in `it/`, the conversations that they replay in `data/`.

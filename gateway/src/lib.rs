@@ -1,1 +1,21 @@
-//! Front page.
+//! The gateway: from a hostname and a token to a region, and there and back.
+//!
+//! Stateless, any number of them. The road of a request is `serve`; its stops are, in order:
+//! `connection` (below HTTP), `host`, `routes`, `credential`, `provisioning_client`, `resolver`,
+//! `limits`, `forward`, and `error` for whatever ends early. What never lives here: anything
+//! that is stored, anything about users, the meaning of a body.
+
+pub mod config;
+pub mod connection;
+pub mod credential;
+pub mod error;
+pub mod forward;
+pub mod host;
+pub mod limits;
+pub mod provisioning_client;
+pub mod region;
+pub mod resolver;
+pub mod routes;
+pub mod serve;
+pub mod startup;
+pub mod telemetry;

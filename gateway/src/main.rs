@@ -1,3 +1,65 @@
-//! Start.
+//! `meridian-gateway [settings.toml]`: reads the settings, starts, and runs until it is told to
+//! stop.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use gateway::config::Settings;
+use gateway::startup::Application;
+use gateway::telemetry;
+use shared::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// glibc's allocator keeps what a burst of bodies took; this one gives it back and is faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let file = std::env::args_os().nth(1).map(PathBuf::from);
+    let settings = Settings::load(file.as_deref())?;
+    telemetry::init(&settings.telemetry)?;
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let application = Application::build(settings, Arc::new(SystemClock)).await?;
+    tracing::info!(
+        listen = %application.address(),
+        management = %application.management_address(),
+        "the gateway listens on {}",
+        application.address()
+    );
+    application
+        .run_until_stopped(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+/// Before there is a log, and so that an operator at a terminal sees it.
+#[expect(clippy::print_stderr, reason = "the program ends with this sentence")]
+fn complain(error: &dyn std::error::Error) {
+    eprint!("meridian-gateway: {error}");
+    let mut next = error.source();
+    while let Some(cause) = next {
+        eprint!(": {cause}");
+        next = cause.source();
+    }
+    eprintln!();
+}

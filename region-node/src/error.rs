@@ -15,6 +15,7 @@ use shared::link::{REFUSED, REFUSED_GRANT};
 use shared::{Dialect, ScimError, ScimType};
 
 use crate::grant::GrantError;
+use crate::provider::ProviderError;
 use crate::provider::tenants::TenantError;
 use crate::provider::tokens::TokenError;
 use crate::store::StoreError;
@@ -28,6 +29,12 @@ pub enum Error {
     /// The SCIM engine refused, in the protocol's own terms.
     #[error("the request does not keep to the protocol")]
     Scim(ScimError),
+    /// The resource is not at a version that the request's condition names.
+    #[error("the condition of the request does not hold")]
+    PreconditionFailed,
+    /// Others changed the resource faster than this request could.
+    #[error("the resource changed again and again while it was to be written")]
+    Contended,
     /// The grant is missing or not good.
     #[error("the grant is not accepted")]
     Grant(#[from] GrantError),
@@ -140,11 +147,23 @@ impl Error {
                     .into(),
                 Client,
             ),
-            Self::Store(StoreError::Stale { .. }) => (
+            Self::Store(StoreError::Stale { .. }) | Self::PreconditionFailed => (
                 S::PRECONDITION_FAILED,
                 None,
                 "The resource has changed since the version that the request names.".into(),
                 Client,
+            ),
+            Self::Store(StoreError::UnknownMember) => (
+                S::BAD_REQUEST,
+                Some(ScimType::InvalidValue),
+                "A value in 'members' is not the id of a user or group of this tenant.".into(),
+                Client,
+            ),
+            Self::Contended => (
+                S::SERVICE_UNAVAILABLE,
+                None,
+                "The resource is being changed by too many requests at once.".into(),
+                Fault::Quota,
             ),
             Self::Store(StoreError::Refused) | Self::Grant(_) => (
                 S::UNAUTHORIZED,
@@ -237,16 +256,27 @@ impl Error {
         self.answer().fault
     }
 
+    /// What the client is told, as the protocol has it.
+    #[must_use]
+    pub fn to_scim_error(&self) -> ScimError {
+        let Answer {
+            status,
+            scim_type,
+            detail,
+            ..
+        } = self.answer();
+        ScimError {
+            status: status.as_u16(),
+            scim_type,
+            detail: detail.into_owned(),
+        }
+    }
+
     /// The answer to the client, in the dialect that it speaks.
     #[must_use]
     pub fn response(&self, dialect: Dialect) -> HttpResponse {
         let answer = self.answer();
-        let body = ScimError {
-            status: answer.status.as_u16(),
-            scim_type: answer.scim_type,
-            detail: answer.detail.into_owned(),
-        }
-        .body(dialect);
+        let body = self.to_scim_error().body(dialect);
         let mut response = HttpResponse::build(answer.status);
         response.content_type(dialect.media_type());
         match self {
@@ -302,6 +332,19 @@ const INTERNAL: &str = "The service failed. The request id helps its operator to
 impl From<ScimError> for Error {
     fn from(error: ScimError) -> Self {
         Self::Scim(error)
+    }
+}
+
+impl From<ProviderError> for Error {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Scim(error) => Self::Scim(error),
+            ProviderError::PreconditionFailed => Self::PreconditionFailed,
+            ProviderError::Contended => Self::Contended,
+            ProviderError::Store(error) => Self::Store(error),
+            ProviderError::Document(error) => Self::Internal(Box::new(error)),
+            ProviderError::Randomness(error) => Self::Randomness(error),
+        }
     }
 }
 

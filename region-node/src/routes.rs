@@ -1,11 +1,15 @@
 //! The whole URL space of the node on one screen.
 
-use actix_web::Resource;
-use actix_web::web::{PayloadConfig, ServiceConfig, delete, get, post, put, resource, scope, to};
+use actix_web::web::{
+    PayloadConfig, ServiceConfig, delete, get, patch, post, put, resource, scope, to,
+};
+use actix_web::{Resource, guard};
 use shared::link::{MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH};
 
 use crate::error::Error;
-use crate::handlers::{fallback, health, operator, resolve};
+use crate::handlers::scim_http::Kind;
+use crate::handlers::{discovery, fallback, health, operator, resolve, resources, search};
+use crate::scim::ResourceKind;
 use crate::tenant_scope::{FromOperator, TenantScope};
 
 /// Largest body of a call that is not SCIM.
@@ -33,7 +37,11 @@ pub fn link(config: &mut ServiceConfig) {
                 .configure(scim20)
                 .default_service(to(fallback::no_such_scim_endpoint)),
         )
-        .service(scope(SCIM11_PATH).default_service(to(fallback::no_such_scim_endpoint)))
+        .service(
+            scope(SCIM11_PATH)
+                .configure(scim11)
+                .default_service(to(fallback::no_such_scim_endpoint)),
+        )
         .default_service(to(fallback::no_such_endpoint));
 }
 
@@ -45,10 +53,90 @@ pub fn management(config: &mut ServiceConfig) {
         .default_service(to(fallback::no_such_endpoint));
 }
 
-/// SCIM 2.0 (RFC 7644 section 3.2). Every resource says which methods it has:
-/// `scim_resource("/Users", "GET, POST").route(…)`.
+/// SCIM 2.0 (RFC 7644 section 3.2). Every resource says which methods it has.
 fn scim20(config: &mut ServiceConfig) {
-    config.service(resource("/Me").route(to(fallback::me)));
+    for kind in [ResourceKind::User, ResourceKind::Group] {
+        let endpoint = kind.endpoint();
+        config
+            .service(
+                scim_resource(endpoint, "GET, POST")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::query))
+                    .route(post().to(resources::create)),
+            )
+            .service(
+                scim_resource(&format!("{endpoint}/.search"), "POST")
+                    .app_data(Kind(kind))
+                    .route(post().to(search::search_kind)),
+            )
+            .service(
+                scim_resource(&format!("{endpoint}/{{id}}"), "GET, PUT, PATCH, DELETE")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::get))
+                    .route(put().to(resources::replace))
+                    .route(patch().to(resources::patch))
+                    .route(delete().to(resources::delete)),
+            );
+    }
+    config
+        .service(scim_resource("/.search", "POST").route(post().to(search::search_all)))
+        .service(scim_resource("/Bulk", "POST").route(post().to(search::bulk)))
+        .service(resource("/Me").route(to(fallback::me)))
+        .service(
+            scim_resource("/ServiceProviderConfig", "GET")
+                .route(get().to(discovery::get_service_provider_config)),
+        );
+    schemas_and_resource_types(config);
+}
+
+/// SCIM 1.1: the same resources under its own names. A POST may say that it means another
+/// method (SCIM protocol 1.1, section 3).
+fn scim11(config: &mut ServiceConfig) {
+    let overrides = |method: &'static str| {
+        guard::fn_guard(move |context| {
+            let said = context.head().headers().get("x-http-method-override");
+            said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(method.as_bytes()))
+        })
+    };
+    for kind in [ResourceKind::User, ResourceKind::Group] {
+        let endpoint = kind.endpoint();
+        config
+            .service(
+                scim_resource(endpoint, "GET, POST")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::query))
+                    .route(post().to(resources::create)),
+            )
+            .service(
+                scim_resource(&format!("{endpoint}/{{id}}"), "GET, PUT, PATCH, DELETE")
+                    .app_data(Kind(kind))
+                    .route(get().to(resources::get))
+                    .route(put().to(resources::replace))
+                    .route(patch().to(resources::patch))
+                    .route(delete().to(resources::delete))
+                    .route(post().guard(overrides("PUT")).to(resources::replace))
+                    .route(post().guard(overrides("PATCH")).to(resources::patch))
+                    .route(post().guard(overrides("DELETE")).to(resources::delete)),
+            );
+    }
+    for name in ["/ServiceProviderConfigs", "/ServiceProviderConfig"] {
+        let config_route = get().to(discovery::get_service_provider_config);
+        config.service(scim_resource(name, "GET").route(config_route));
+    }
+    schemas_and_resource_types(config);
+}
+
+fn schemas_and_resource_types(config: &mut ServiceConfig) {
+    config
+        .service(scim_resource("/Schemas", "GET").route(get().to(discovery::list_schemas)))
+        .service(scim_resource("/Schemas/{urn}", "GET").route(get().to(discovery::get_schema)))
+        .service(
+            scim_resource("/ResourceTypes", "GET").route(get().to(discovery::list_resource_types)),
+        )
+        .service(
+            scim_resource("/ResourceTypes/{name}", "GET")
+                .route(get().to(discovery::get_resource_type)),
+        );
 }
 
 fn operator_calls(config: &mut ServiceConfig) {

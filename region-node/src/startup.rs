@@ -16,7 +16,9 @@ use shared::{Clock, RegionId};
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
 use crate::grant::Grants;
 use crate::keys::{KeySet, Secret};
+use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
+use crate::provider::resources::Resources;
 use crate::provider::settings::SettingsCache;
 use crate::provider::tenants::Tenants;
 use crate::provider::tokens::Tokens;
@@ -77,8 +79,8 @@ pub struct Parts {
     pub tokens: Tokens,
     /// Uses of tokens that are not written yet.
     pub last_used: LastUsed,
-    /// Tenants' settings at hand.
-    pub settings: SettingsCache,
+    /// The tenants' users and groups.
+    pub resources: Data<Resources>,
     /// Longest time that a request may take.
     pub longest_request: Duration,
     stopping: AtomicBool,
@@ -248,15 +250,20 @@ fn parts(
     clock: Arc<dyn Clock>,
 ) -> Result<Parts, StartupError> {
     let region = settings.region.clone();
-    let grants = match keys.grant.split_first() {
-        Some((signing, others)) => Grants::new(region.clone(), signing, others),
+    let (signing, others) = match keys.grant.split_first() {
+        Some((signing, others)) => (signing.clone(), others),
         // Outside production only: `Settings::live_keys` has seen to it.
         None => {
             tracing::warn!("setting `keys.grant`: none is given, so this process makes its own");
-            let secret = Secret::new(&random_base62(EPHEMERAL_KEY_LENGTH)?);
-            Grants::new(region.clone(), &secret, &[])
+            (
+                Secret::new(&random_base62(EPHEMERAL_KEY_LENGTH)?),
+                [].as_slice(),
+            )
         }
     };
+    let grants = Grants::new(region.clone(), &signing, others);
+    let secrets = std::iter::once(&signing).chain(others);
+    let cursors = CursorSealer::new(secrets.map(|secret| secret.reveal().as_bytes()));
     let overlap = Duration::from_secs(u64::from(settings.tokens.rotation_overlap_s));
     Ok(Parts {
         link_keys: KeySet::new(&keys.link),
@@ -270,7 +277,12 @@ fn parts(
             overlap,
         ),
         last_used: LastUsed::new(),
-        settings: SettingsCache::new(),
+        resources: Data::new(Resources::new(
+            Arc::clone(&store),
+            Arc::new(SettingsCache::new()),
+            Arc::clone(&clock),
+            cursors,
+        )),
         longest_request: Duration::from_millis(settings.limits.request_ms),
         stopping: AtomicBool::new(false),
         region,
@@ -289,6 +301,7 @@ fn serve_link(
         App::new()
             .wrap(from_fn(request::accompany))
             .app_data(Data::clone(&parts))
+            .app_data(Data::clone(&parts.resources))
             .configure(routes::link)
     })
     .keep_alive(Duration::from_millis(limits.keep_alive_ms))

@@ -1,1 +1,16 @@
-//! Tests.
+//! Tests of the whole system: the real `meridian` program on free ports, spoken to as an
+//! identity provider or an operator would.
+
+mod support;
+
+mod cli;
+mod conversations;
+mod discovery;
+mod durability;
+mod flood;
+mod malformed;
+mod privacy;
+mod regions;
+mod revocation;
+mod tenancy;
+mod users;

@@ -15,7 +15,7 @@ use shared::{Scope, TenantId, Timestamp, TokenId};
 use crate::error::Error;
 use crate::provider::tokens::{IssuedToken, TokenRequest, TokenState};
 use crate::startup::Parts;
-use crate::store::{StoredToken, Tenant, TenantSettings, TenantState, UserNameRule};
+use crate::store::{GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule};
 use crate::tenant_scope::FromOperator;
 
 /// Who made a token, when the operator did.
@@ -34,6 +34,7 @@ struct NewTenant {
 #[serde(default, deny_unknown_fields)]
 struct SettingsBody {
     user_name: UserNameRule,
+    groups: GroupsRule,
     limits: LimitsBody,
 }
 
@@ -51,6 +52,7 @@ impl From<SettingsBody> for TenantSettings {
         let limits = body.limits;
         Self {
             user_name: body.user_name,
+            groups: body.groups,
             limits: TenantLimits {
                 requests_per_s: limits.requests_per_s.unwrap_or(default.requests_per_s),
                 burst: limits.burst.unwrap_or(default.burst),

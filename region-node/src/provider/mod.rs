@@ -1,9 +1,99 @@
-//! What a service provider does, free of HTTP.
-//!
-//! Handlers call these; Bulk will call them without any request of its own. What never lives
-//! here: headers, status codes, SQL.
+//! What a service provider does, free of HTTP: the same operations serve a request of their own
+//! and a part of a Bulk request. What never lives here: headers, status codes, SQL.
 
+pub mod bulk;
+pub mod cursor;
+mod groups;
 pub mod last_used;
+pub mod query;
+pub mod resources;
 pub mod settings;
 pub mod tenants;
 pub mod tokens;
+mod users;
+
+use shared::api_token::RandomnessError;
+use shared::{ScimError, TokenId};
+
+use crate::scim::document::DocumentError;
+use crate::scim::filter::FilterError;
+use crate::scim::patch::PatchError;
+use crate::scim::sort::SortError;
+use crate::scim::{Projection, Version};
+use crate::store::{Access, StoreError};
+
+/// Who asks: the right to a tenant's resources, and the token by which it was shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'c> {
+    /// What the grant gives access to.
+    pub access: &'c Access,
+    /// The token behind the grant: pages that it reads one after the other are one walk.
+    pub token: &'c TokenId,
+}
+
+/// How a resource is to be shown: with which links, and which parts of it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'v> {
+    /// The base URL that the client used.
+    pub base_url: &'v str,
+    /// Which parts.
+    pub projection: &'v Projection,
+}
+
+/// A resource as a client is shown it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// JSON text.
+    pub body: String,
+    /// For `ETag`.
+    pub version: Version,
+    /// `meta.location`.
+    pub location: String,
+}
+
+/// Why an operation on a tenant's resources failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The protocol forbids it; the error says why.
+    #[error("the request breaks a rule of the protocol")]
+    Scim(ScimError),
+    /// The resource is not at a version that the request's condition names.
+    #[error("the condition of the request does not hold")]
+    PreconditionFailed,
+    /// Others changed the resource faster than this request could.
+    #[error("the resource changed again and again while it was to be written")]
+    Contended,
+    /// The store.
+    #[error("the store refused or failed")]
+    Store(#[from] StoreError),
+    /// The store holds what this program never wrote.
+    #[error("a stored resource cannot be read")]
+    Document(#[from] DocumentError),
+    /// No random bytes for a new id.
+    #[error("no id could be made")]
+    Randomness(#[from] RandomnessError),
+}
+
+impl From<ScimError> for ProviderError {
+    fn from(error: ScimError) -> Self {
+        Self::Scim(error)
+    }
+}
+
+impl From<FilterError> for ProviderError {
+    fn from(error: FilterError) -> Self {
+        Self::Scim(error.into())
+    }
+}
+
+impl From<PatchError> for ProviderError {
+    fn from(error: PatchError) -> Self {
+        Self::Scim(error.into())
+    }
+}
+
+impl From<SortError> for ProviderError {
+    fn from(error: SortError) -> Self {
+        Self::Scim(error.into())
+    }
+}

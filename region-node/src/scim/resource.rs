@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn one_spelling_names_a_resource() {
-        let id = ResourceId::from_random([7; 16]);
+        let id = ResourceId::from_random([0xab; 16]);
         let text = id.to_string();
         assert_eq!(ResourceId::parse(&text), Ok(id));
         for odd in [

@@ -9,6 +9,8 @@
 //! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
 //! meaning of an attribute, a filter's evaluation.
 
+mod narrowing;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -53,6 +55,9 @@ pub enum StoreError {
     /// There is no such resource in this tenant.
     #[error("no such resource")]
     NotFound,
+    /// A member that is to be added is no resource of this tenant.
+    #[error("a member is no resource of the tenant")]
+    UnknownMember,
     /// The store cannot answer now: busy, full, read-only, gone. Nothing was written.
     #[error("the store cannot answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -100,8 +105,21 @@ pub enum UserNameRule {
 pub struct TenantSettings {
     /// Which userNames are taken.
     pub user_name: UserNameRule,
+    /// Whether the tenant has groups at all (DESIGN section 7).
+    pub groups: GroupsRule,
     /// How much the tenant may ask for.
     pub limits: TenantLimits,
+}
+
+/// Whether groups are provisioned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupsRule {
+    /// They are.
+    #[default]
+    On,
+    /// Discovery does not list them, their list is empty, and writes are answered 501.
+    Off,
 }
 
 /// A tenant and its head row.
@@ -188,8 +206,34 @@ pub struct Keys {
 pub struct Content {
     /// What it is found by.
     pub keys: Keys,
-    /// The JSON object that a client sees, less `meta`, as text: `schemas` and `id` first.
+    /// The JSON object that a client sees, less `meta` and what is derived (`members`,
+    /// `groups`), as text: `schemas` and `id` first.
     pub document: String,
+    /// What happens to the members of a group, in this order.
+    pub members: Vec<MemberChange>,
+}
+
+/// One change of a group's members. They apply in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// These are members; those who are already stay. `UnknownMember` if one is no resource of
+    /// the tenant.
+    Add(Vec<ResourceId>),
+    /// These are not; those who are not already are no matter.
+    Remove(Vec<ResourceId>),
+    /// These are, and nobody else. `UnknownMember` likewise.
+    Replace(Vec<ResourceId>),
+}
+
+/// A resource that is a member of a group, or a group that has a resource as a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// Its id.
+    pub id: ResourceId,
+    /// Its place among those that are related to the same resource.
+    pub position: Position,
+    /// What it is.
+    pub kind: ResourceKind,
 }
 
 /// A resource as the store keeps it.
@@ -205,7 +249,7 @@ pub struct Stored {
     pub created: Timestamp,
     /// When it was last written.
     pub modified: Timestamp,
-    /// The JSON object that a client sees, less `meta`, as text.
+    /// The JSON object that a client sees, less `meta` and what is derived, as text.
     pub document: String,
 }
 
@@ -233,6 +277,10 @@ pub enum Narrowing {
     DisplayName(String),
     /// A value of an indexed attribute has this key.
     Attribute(&'static str, String),
+    /// The resource is a direct member of this group.
+    MemberOf(ResourceId),
+    /// The group has this resource as a direct member.
+    HasMember(ResourceId),
     /// Any of these, each of them an index look-up.
     AnyOf(Vec<Narrowing>),
 }
@@ -244,6 +292,15 @@ pub struct Candidates {
     pub resources: Vec<Stored>,
     /// Whether there is nothing behind the last one.
     pub complete: bool,
+}
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageStart {
+    /// Behind so many resources, counted from the first.
+    Offset(u64),
+    /// Behind this position, whatever has been deleted before it.
+    Behind(Position),
 }
 
 /// A page of an unfiltered list.
@@ -367,22 +424,23 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Stored, StoreError>;
 
-    /// Deletes a resource, if it is at `expected` where that is given. `NotFound` or `Stale`
-    /// otherwise.
+    /// Deletes a resource with all memberships in it and of it, if it is at `expected` where
+    /// that is given. `NotFound` or `Stale` otherwise.
     async fn delete(
         &self,
         access: &Access,
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<Version>,
+        now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Up to `limit` resources of a kind behind the first `offset` ones, in list order.
+    /// Up to `limit` resources of a kind from `start` on, in list order.
     async fn page(
         &self,
         access: &Access,
         kind: ResourceKind,
-        offset: u64,
+        start: PageStart,
         limit: u32,
     ) -> Result<Page, StoreError>;
 
@@ -395,6 +453,34 @@ pub trait Store: Send + Sync {
         after: Option<Position>,
         limit: u32,
     ) -> Result<Candidates, StoreError>;
+
+    // ---- members -------------------------------------------------------------------------
+
+    /// Changes the members of a group that is at `expected` where that is given, and nothing
+    /// else of it; costs what the change costs, whatever the group's size. The group moves to a
+    /// new version if anything changed. `NotFound`, `Stale` or `UnknownMember` otherwise.
+    async fn change_members(
+        &self,
+        access: &Access,
+        group: ResourceId,
+        expected: Option<Version>,
+        changes: Vec<MemberChange>,
+        now: Timestamp,
+    ) -> Result<Version, StoreError>;
+
+    /// The direct members of each of the groups at these positions.
+    async fn members(
+        &self,
+        access: &Access,
+        groups: &[Position],
+    ) -> Result<Vec<Vec<Related>>, StoreError>;
+
+    /// The groups of which each of the resources at these positions is a direct member.
+    async fn groups_of(
+        &self,
+        access: &Access,
+        resources: &[Position],
+    ) -> Result<Vec<Vec<Stored>>, StoreError>;
 
     // ---- the store itself ----------------------------------------------------------------
 

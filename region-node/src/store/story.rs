@@ -8,8 +8,8 @@ use shared::link::TenantLimits;
 use shared::{ApiToken, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use super::{
-    Access, Content, Keys, Narrowing, NewToken, Store, StoreError, Stored, TenantSettings,
-    TenantState, UserNameRule,
+    Access, Content, GroupsRule, Keys, MemberChange, Narrowing, NewToken, PageStart, Store,
+    StoreError, Stored, TenantSettings, TenantState, UserNameRule,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -30,6 +30,7 @@ macro_rules! on_every_story {
             an_access_ends_with_what_it_rests_on,
             one_tenant_never_sees_another,
             pages_walk_the_list,
+            members_change_by_deltas,
             candidates_come_in_list_order,
             indexed_values_follow_the_resource,
             one_of_fifty_creates_wins,
@@ -72,6 +73,7 @@ pub(crate) fn user(name: &str) -> Content {
             ..Keys::default()
         },
         document: format!(r#"{{"userName":"{name}"}}"#),
+        members: Vec::new(),
     }
 }
 
@@ -83,6 +85,7 @@ fn group(name: &str) -> Content {
             ..Keys::default()
         },
         document: format!(r#"{{"displayName":"{name}"}}"#),
+        members: Vec::new(),
     }
 }
 
@@ -123,6 +126,7 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
     let (first, second) = (TenantId::generate().unwrap(), TenantId::generate().unwrap());
     let settings = TenantSettings {
         user_name: UserNameRule::Email,
+        groups: GroupsRule::Off,
         limits: TenantLimits {
             burst: 7,
             ..TenantLimits::default()
@@ -222,7 +226,14 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
         store.list_tokens(&gone.tenant).await,
         Err(StoreError::NotFound)
     ));
-    assert_eq!(store.page(&stays, USER, 0, 100).await.unwrap().total, 20);
+    assert_eq!(
+        store
+            .page(&stays, USER, PageStart::Offset(0), 100)
+            .await
+            .unwrap()
+            .total,
+        20
+    );
     let found = candidates(
         &*store,
         &stays,
@@ -401,12 +412,12 @@ pub(crate) async fn resources_are_created_read_replaced_and_deleted(store: Subje
         .unwrap();
 
     store
-        .delete(&access, USER, id, Some(replaced.version))
+        .delete(&access, USER, id, Some(replaced.version), at(99))
         .await
         .unwrap();
     assert_eq!(store.get(&access, USER, id).await.unwrap(), None);
     store
-        .delete(&access, USER, resource_id(2), None)
+        .delete(&access, USER, resource_id(2), None, at(99))
         .await
         .unwrap();
     assert_eq!(store.head(&access).await.unwrap().users, 0);
@@ -437,7 +448,7 @@ pub(crate) async fn every_write_moves_the_head_by_one(store: Subject) {
             .await
             .err(),
         store
-            .delete(&access, USER, resource_id(9), None)
+            .delete(&access, USER, resource_id(9), None, at(99))
             .await
             .err(),
     ];
@@ -449,7 +460,10 @@ pub(crate) async fn every_write_moves_the_head_by_one(store: Subject) {
         .await
         .unwrap();
     assert_eq!(replaced.version, Version(3));
-    store.delete(&access, GROUP, team, None).await.unwrap();
+    store
+        .delete(&access, GROUP, team, None, at(99))
+        .await
+        .unwrap();
     let head = store.head(&access).await.unwrap();
     assert_eq!((head.seq, head.users, head.groups), (4, 1, 0));
 }
@@ -473,7 +487,9 @@ pub(crate) async fn a_stale_or_missing_resource_is_left_alone(store: Subject) {
         matches!(stale, Err(StoreError::Stale { current }) if current == second.version),
         "{stale:?}"
     );
-    let stale = store.delete(&access, USER, id, Some(first.version)).await;
+    let stale = store
+        .delete(&access, USER, id, Some(first.version), at(99))
+        .await;
     assert!(matches!(stale, Err(StoreError::Stale { current }) if current == second.version));
     assert_eq!(store.get(&access, USER, id).await.unwrap(), Some(second));
 
@@ -482,7 +498,9 @@ pub(crate) async fn a_stale_or_missing_resource_is_left_alone(store: Subject) {
             .replace(&access, kind, id, first.version, user("x"), at(3))
             .await;
         assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
-        let missing = store.delete(&access, kind, id, Some(first.version)).await;
+        let missing = store
+            .delete(&access, kind, id, Some(first.version), at(99))
+            .await;
         assert!(matches!(missing, Err(StoreError::NotFound)));
     }
 }
@@ -581,8 +599,14 @@ pub(crate) async fn an_access_ends_with_what_it_rests_on(store: Subject) {
                 .replace(access, USER, present.id, present.version, user("x"), at(9))
                 .await
                 .err(),
-            store.delete(access, USER, present.id, None).await.err(),
-            store.page(access, USER, 0, 10).await.err(),
+            store
+                .delete(access, USER, present.id, None, at(99))
+                .await
+                .err(),
+            store
+                .page(access, USER, PageStart::Offset(0), 10)
+                .await
+                .err(),
             store
                 .candidates(access, USER, &Narrowing::Everything, None, 10)
                 .await
@@ -662,7 +686,7 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
         .replace(&umbrella, USER, ann.id, ann.version, user("x"), at(2))
         .await;
     assert!(matches!(write, Err(StoreError::NotFound)));
-    let write = store.delete(&umbrella, USER, ann.id, None).await;
+    let write = store.delete(&umbrella, USER, ann.id, None, at(99)).await;
     assert!(matches!(write, Err(StoreError::NotFound)));
     for narrowing in [
         Narrowing::Everything,
@@ -677,7 +701,14 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
         let ours = candidates(&*store, &acme, USER, &narrowing).await;
         assert_eq!(ours.len(), 1, "{narrowing:?}");
     }
-    assert_eq!(store.page(&umbrella, USER, 0, 10).await.unwrap().total, 0);
+    assert_eq!(
+        store
+            .page(&umbrella, USER, PageStart::Offset(0), 10)
+            .await
+            .unwrap()
+            .total,
+        0
+    );
 }
 
 async fn candidates(
@@ -719,7 +750,10 @@ pub(crate) async fn pages_walk_the_list(store: Subject) {
     let page = |offset, limit| {
         let (store, access) = (Arc::clone(&store), access.clone());
         async move {
-            let page = store.page(&access, USER, offset, limit).await.unwrap();
+            let page = store
+                .page(&access, USER, PageStart::Offset(offset), limit)
+                .await
+                .unwrap();
             let ids: Vec<ResourceId> = page.resources.iter().map(|one| one.id).collect();
             (page.total, ids)
         }
@@ -736,7 +770,7 @@ pub(crate) async fn pages_walk_the_list(store: Subject) {
 
     // A delete before the place moves what stands there, for the next page too.
     store
-        .delete(&access, USER, resource_id(3), None)
+        .delete(&access, USER, resource_id(3), None, at(99))
         .await
         .unwrap();
     assert_eq!(page(10, 10).await, (24, ids(11..21)));
@@ -746,8 +780,150 @@ pub(crate) async fn pages_walk_the_list(store: Subject) {
         .await
         .unwrap();
     assert_eq!(page(20, 10).await, (25, ids(21..26)));
-    let groups = store.page(&access, GROUP, 0, 10).await.unwrap();
+    let groups = store
+        .page(&access, GROUP, PageStart::Offset(0), 10)
+        .await
+        .unwrap();
     assert_eq!((groups.total, groups.resources.len()), (1, 1));
+}
+
+pub(crate) async fn members_change_by_deltas(store: Subject) {
+    let access = tenant(&*store).await;
+    let other = tenant(&*store).await;
+    let mut users = Vec::new();
+    for number in 0..4 {
+        let id = resource_id(number);
+        let content = user(&format!("m{number}"));
+        users.push(
+            store
+                .create(&access, USER, id, content, at(1))
+                .await
+                .unwrap(),
+        );
+    }
+    let foreign = resource_id(50);
+    store
+        .create(&other, USER, foreign, user("foreign"), at(1))
+        .await
+        .unwrap();
+    let mut content = group("Team");
+    content.members = vec![MemberChange::Add(vec![users[0].id, users[1].id])];
+    let team = store
+        .create(&access, GROUP, resource_id(10), content, at(1))
+        .await
+        .unwrap();
+    let members = async || -> Vec<ResourceId> {
+        let members = store
+            .members(&access, &[team.position])
+            .await
+            .unwrap()
+            .remove(0);
+        members.into_iter().map(|member| member.id).collect()
+    };
+    let change = async |expected, changes| {
+        store
+            .change_members(&access, team.id, expected, changes, at(2))
+            .await
+    };
+    assert_eq!(members().await, [users[0].id, users[1].id]);
+
+    // Nobody new: nothing is written, and the version stays.
+    let same = change(None, vec![MemberChange::Add(vec![users[0].id])])
+        .await
+        .unwrap();
+    assert_eq!(same, team.version);
+    let moved = change(
+        Some(team.version),
+        vec![
+            MemberChange::Remove(vec![users[0].id, foreign]),
+            MemberChange::Add(vec![users[2].id, users[2].id]),
+        ],
+    );
+    let moved = moved.await.unwrap();
+    assert!(moved > team.version);
+    assert_eq!(members().await, [users[1].id, users[2].id]);
+    let stale = change(Some(team.version), vec![MemberChange::Replace(vec![])]).await;
+    assert!(matches!(stale, Err(StoreError::Stale { current }) if current == moved));
+
+    // A member of another tenant is as unknown as one that does not exist, and nothing is kept.
+    for unknown in [foreign, resource_id(77)] {
+        let add = MemberChange::Add(vec![users[3].id, unknown]);
+        assert!(matches!(
+            change(None, vec![add]).await,
+            Err(StoreError::UnknownMember)
+        ));
+    }
+    assert_eq!(members().await, [users[1].id, users[2].id]);
+    change(
+        None,
+        vec![MemberChange::Replace(vec![users[3].id, users[1].id])],
+    )
+    .await
+    .unwrap();
+    assert_eq!(members().await, [users[1].id, users[3].id]);
+
+    // Both ways, and by the index.
+    let of = store
+        .groups_of(&access, &[users[1].position, users[0].position])
+        .await
+        .unwrap();
+    assert_eq!((of[0].len(), of[0][0].id, of[1].len()), (1, team.id, 0));
+    for (kind, narrowing, found) in [
+        (
+            USER,
+            Narrowing::MemberOf(team.id),
+            vec![users[1].id, users[3].id],
+        ),
+        (GROUP, Narrowing::HasMember(users[1].id), vec![team.id]),
+        (GROUP, Narrowing::HasMember(users[0].id), vec![]),
+    ] {
+        let candidates = store
+            .candidates(&access, kind, &narrowing, None, 10)
+            .await
+            .unwrap();
+        let ids: Vec<_> = candidates.resources.iter().map(|one| one.id).collect();
+        assert_eq!(ids, found);
+    }
+
+    // Groups nest; deleting a member leaves the group at a new version, without it.
+    let mut content = group("All");
+    content.members = vec![MemberChange::Add(vec![team.id])];
+    let all = store
+        .create(&access, GROUP, resource_id(11), content, at(3))
+        .await
+        .unwrap();
+    let before = store
+        .get(&access, GROUP, team.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .version;
+    store
+        .delete(&access, USER, users[1].id, None, at(4))
+        .await
+        .unwrap();
+    assert_eq!(members().await, [users[3].id]);
+    assert!(
+        store
+            .get(&access, GROUP, team.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .version
+            > before
+    );
+    store
+        .delete(&access, GROUP, team.id, None, at(5))
+        .await
+        .unwrap();
+    assert!(store.members(&access, &[all.position]).await.unwrap()[0].is_empty());
+    assert!(
+        store
+            .groups_of(&access, &[users[3].position])
+            .await
+            .unwrap()[0]
+            .is_empty()
+    );
 }
 
 pub(crate) async fn candidates_come_in_list_order(store: Subject) {
@@ -913,7 +1089,7 @@ pub(crate) async fn indexed_values_follow_the_resource(store: Subject) {
         .await
         .unwrap();
     assert!(has("d@x").await);
-    store.delete(&access, USER, id, None).await.unwrap();
+    store.delete(&access, USER, id, None, at(99)).await.unwrap();
     assert!(!has("d@x").await);
 }
 
@@ -968,7 +1144,7 @@ pub(crate) async fn counters_survive_parallel_writes(store: Subject) {
                     .unwrap();
                 if number % 2 == 0 {
                     store
-                        .delete(&access, USER, id, Some(replaced.version))
+                        .delete(&access, USER, id, Some(replaced.version), at(99))
                         .await
                         .unwrap();
                 }
@@ -984,7 +1160,14 @@ pub(crate) async fn counters_survive_parallel_writes(store: Subject) {
     }
     let head = store.head(&access).await.unwrap();
     assert_eq!((head.seq, head.users), (100, 20));
-    assert_eq!(store.page(&access, USER, 0, 100).await.unwrap().total, 20);
+    assert_eq!(
+        store
+            .page(&access, USER, PageStart::Offset(0), 100)
+            .await
+            .unwrap()
+            .total,
+        20
+    );
 }
 
 pub(crate) async fn the_store_says_that_it_works(store: Subject) {

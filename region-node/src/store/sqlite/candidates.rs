@@ -169,6 +169,24 @@ fn look_up(
             (tenant, attribute, key, begin, end, limit),
             |row| Ok(row.get(0)?),
         ),
+        Narrowing::MemberOf(group) => all(
+            connection,
+            "SELECT m.member_position FROM resource g JOIN member m ON m.group_position = g.position
+             WHERE g.tenant = ?1 AND g.id = ?2
+                AND m.member_position > ?3 AND m.member_position <= ?4
+             ORDER BY m.member_position LIMIT ?5",
+            (tenant, group.as_bytes(), begin, end, limit),
+            |row| Ok(row.get(0)?),
+        ),
+        Narrowing::HasMember(member) => all(
+            connection,
+            "SELECT m.group_position FROM resource r JOIN member m ON m.member_position = r.position
+             WHERE r.tenant = ?1 AND r.id = ?2
+                AND m.group_position > ?3 AND m.group_position <= ?4
+             ORDER BY m.group_position LIMIT ?5",
+            (tenant, member.as_bytes(), begin, end, limit),
+            |row| Ok(row.get(0)?),
+        ),
         Narrowing::Everything | Narrowing::Nothing | Narrowing::AnyOf(_) => {
             Err(StoreError::Corrupt("a narrowing was not planned"))
         }

@@ -8,6 +8,7 @@ mod candidates;
 mod checkpointer;
 mod connection;
 mod error;
+mod members;
 mod migrations;
 mod position;
 mod readers;
@@ -31,8 +32,8 @@ pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
 use self::writer::Writer;
 use super::{
-    Access, Candidates, Content, Narrowing, NewToken, Page, Position, Store, StoreError, Stored,
-    StoredToken, Tenant, TenantSettings, TenantState,
+    Access, Candidates, Content, MemberChange, Narrowing, NewToken, Page, PageStart, Position,
+    Related, Store, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -40,9 +41,6 @@ use crate::scim::{ResourceId, ResourceKind, Version};
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Longest page that is read on the calling thread.
 const QUICK_PAGE: u32 = 100;
-/// Places in lists that are remembered, so that the next page need not count from the start.
-const REMEMBERED_PLACES: u64 = 10_000;
-
 /// How the file is used.
 #[derive(Clone, Copy, Debug)]
 pub struct SqliteOptions {
@@ -113,9 +111,6 @@ pub enum OpenError {
     },
 }
 
-/// A place in a list that was reached before.
-type PlaceKey = (TenantId, ResourceKind, u64);
-
 /// The region's tenants, tokens and resources in one SQLite file.
 pub struct SqliteStore {
     // Dropped in this order: writes are finished, the connections closed, and only then the lock
@@ -123,9 +118,6 @@ pub struct SqliteStore {
     writer: Arc<Writer>,
     _checkpointer: Checkpointer,
     readers: Arc<Readers>,
-    /// Offset into a list, with the tenant's count of deletes, and the position just before it.
-    /// Creates come last in every list, so only a delete can move what stands at an offset.
-    places: moka::sync::Cache<PlaceKey, (i64, Position)>,
     _lock: File,
 }
 
@@ -174,7 +166,6 @@ impl SqliteStore {
                 options.readers,
                 options.reader_cache_kib,
             )),
-            places: moka::sync::Cache::new(REMEMBERED_PLACES),
             _lock: lock,
         };
         store.resume_erasures(unfinished);
@@ -434,10 +425,69 @@ impl Store for SqliteStore {
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<Version>,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         let access = access.clone();
         self.writer
-            .write(move |connection| resources::delete(connection, &access, kind, id, expected))
+            .write(move |connection| {
+                resources::delete(connection, &access, kind, id, expected, now)
+            })
+            .await
+    }
+
+    async fn change_members(
+        &self,
+        access: &Access,
+        group: ResourceId,
+        expected: Option<Version>,
+        changes: Vec<MemberChange>,
+        now: Timestamp,
+    ) -> Result<Version, StoreError> {
+        let access = access.clone();
+        self.writer
+            .write(move |connection| {
+                members::change(connection, &access, group, expected, &changes, now)
+            })
+            .await
+    }
+
+    async fn members(
+        &self,
+        access: &Access,
+        groups: &[Position],
+    ) -> Result<Vec<Vec<Related>>, StoreError> {
+        let (access, groups) = (access.clone(), groups.to_vec());
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || {
+                    let tenant = tenants::held(connection, &access)?.key;
+                    groups
+                        .into_iter()
+                        .map(|group| members::of_group(connection, tenant, group))
+                        .collect()
+                })
+            })
+            .await
+    }
+
+    async fn groups_of(
+        &self,
+        access: &Access,
+        resources: &[Position],
+    ) -> Result<Vec<Vec<Stored>>, StoreError> {
+        self.readers
+            .point(|connection| {
+                snapshot(connection, || {
+                    let head = tenants::held(connection, access)?;
+                    if head.groups == 0 {
+                        return Ok(vec![Vec::new(); resources.len()]);
+                    }
+                    resources
+                        .iter()
+                        .map(|member| members::groups_of(connection, head.key, *member))
+                        .collect()
+                })
+            })
             .await
     }
 
@@ -445,26 +495,21 @@ impl Store for SqliteStore {
         &self,
         access: &Access,
         kind: ResourceKind,
-        offset: u64,
+        start: PageStart,
         limit: u32,
     ) -> Result<Page, StoreError> {
-        let place = self.places.get(&(access.tenant.clone(), kind, offset));
-        let read = PageRead {
-            access: access.clone(),
-            kind,
-            offset,
-            limit,
-            place,
-            places: self.places.clone(),
+        let access = access.clone();
+        let quick = limit <= QUICK_PAGE && !matches!(start, PageStart::Offset(1..));
+        let read = move |connection: &rusqlite::Connection| {
+            snapshot(connection, || {
+                let head = tenants::held(connection, &access)?;
+                resources::page(connection, &head, kind, start, limit)
+            })
         };
-        if limit <= QUICK_PAGE && (offset == 0 || place.is_some()) {
-            self.readers
-                .point(move |connection| read.run(connection))
-                .await
+        if quick {
+            self.readers.point(read).await
         } else {
-            self.readers
-                .scan(move |connection| read.run(connection))
-                .await
+            self.readers.scan(read).await
         }
     }
 
@@ -513,46 +558,6 @@ impl Store for SqliteStore {
             })
             .await?;
         Ok(())
-    }
-}
-
-/// One page to be read.
-struct PageRead {
-    access: Access,
-    kind: ResourceKind,
-    offset: u64,
-    limit: u32,
-    place: Option<(i64, Position)>,
-    places: moka::sync::Cache<PlaceKey, (i64, Position)>,
-}
-
-impl PageRead {
-    fn run(&self, connection: &rusqlite::Connection) -> Result<Page, StoreError> {
-        snapshot(connection, || {
-            let head = tenants::held(connection, &self.access)?;
-            let total = head.count(self.kind);
-            let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
-            if offset >= total || self.limit == 0 {
-                return Ok(Page {
-                    total,
-                    resources: Vec::new(),
-                });
-            }
-            let (after, skipped) = match self.place {
-                Some((deletes, position)) if deletes == head.deletes => (Some(position), 0),
-                _ => (None, offset),
-            };
-            let limit = i64::from(self.limit);
-            let resources = resources::behind(connection, &head, self.kind, after, skipped, limit)?;
-            if let Some(last) = resources.last() {
-                let reached = self.offset.saturating_add(resources.len() as u64);
-                self.places.insert(
-                    (self.access.tenant.clone(), self.kind, reached),
-                    (head.deletes, last.position),
-                );
-            }
-            Ok(Page { total, resources })
-        })
     }
 }
 

@@ -17,6 +17,21 @@ pub(super) fn kind_number(kind: ResourceKind) -> i64 {
     }
 }
 
+/// What stands at a position.
+pub(super) fn kind_of(position: i64) -> ResourceKind {
+    let kind = (position >> SEQ_BITS) & ((1 << KIND_BITS) - 1);
+    if kind == kind_number(ResourceKind::Group) {
+        ResourceKind::Group
+    } else {
+        ResourceKind::User
+    }
+}
+
+/// Whether a position is a tenant's.
+pub(super) fn is_of(position: i64, tenant: i64) -> bool {
+    position >> (KIND_BITS + SEQ_BITS) == tenant
+}
+
 /// The place of the resource that the tenant's write number `seq` creates.
 pub(super) fn of_create(tenant: i64, kind: ResourceKind, seq: i64) -> Result<i64, StoreError> {
     let (begin, end) = of_kind(tenant, kind);
@@ -55,6 +70,8 @@ mod tests {
                 assert_eq!(of_create(tenant, kind, 1).unwrap(), begin + 1);
                 assert!(of_create(tenant, kind, 1 << SEQ_BITS).is_err());
                 assert!(of_create(tenant, kind, 0).is_err());
+                assert_eq!(kind_of(end), kind);
+                assert!(is_of(end, tenant) && !is_of(end, tenant + 1));
                 let (tenant_begin, tenant_end) = of_tenant(tenant);
                 assert!(tenant_begin <= begin && end <= tenant_end);
                 previous_end = end;

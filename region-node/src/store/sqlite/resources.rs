@@ -4,10 +4,11 @@ use rusqlite::{Connection, Row};
 use shared::Timestamp;
 
 use super::connection::{all, execute, first};
+use super::members;
 use super::position::{kind_number, of_create, of_kind};
 use super::tenants::{Effect, HeldHead, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
-use crate::store::{Access, Content, Keys, Position, StoreError, Stored};
+use crate::store::{Access, Content, Keys, Page, PageStart, Position, StoreError, Stored};
 
 /// Columns of a resource, in the order in which [`read`] takes them.
 macro_rules! resource_columns {
@@ -63,6 +64,7 @@ pub(super) fn create(
     for (attribute, value) in &keys.attributes {
         insert_index_row(connection, head.key, attribute, value, position)?;
     }
+    members::apply(connection, head.key, position, &content.members)?;
     Ok(Stored {
         id,
         position: Position(position),
@@ -155,9 +157,9 @@ pub(super) fn get(
 }
 
 /// What a write has to know of the resource as it is.
-struct Present {
-    position: i64,
-    version: i64,
+pub(super) struct Present {
+    pub(super) position: i64,
+    pub(super) version: i64,
     created: i64,
     user_name: Option<String>,
     external_id: Option<String>,
@@ -166,7 +168,7 @@ struct Present {
 }
 
 /// The resource as it is, if it is there and at the version that the write expects.
-fn present(
+pub(super) fn present(
     connection: &Connection,
     tenant: i64,
     kind: ResourceKind,
@@ -262,6 +264,7 @@ pub(super) fn replace(
             insert_index_row(connection, head.key, attribute, value, present.position)?;
         }
     }
+    members::apply(connection, head.key, present.position, &content.members)?;
     Ok(Stored {
         id,
         position: Position(present.position),
@@ -278,6 +281,7 @@ pub(super) fn delete(
     kind: ResourceKind,
     id: ResourceId,
     expected: Option<Version>,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     let head = move_head(connection, access, kind, Effect::Deletes)?;
     let present = present(connection, head.key, kind, id, expected)?;
@@ -287,6 +291,7 @@ pub(super) fn delete(
         present.attributes.as_deref(),
         present.position,
     )?;
+    members::forget(connection, present.position, head.seq, now)?;
     execute(
         connection,
         "DELETE FROM resource WHERE position = ?1",
@@ -321,6 +326,29 @@ pub(super) fn behind(
         ),
         |row| read(row, 0),
     )
+}
+
+/// One page of a list, from one snapshot.
+pub(super) fn page(
+    connection: &Connection,
+    head: &HeldHead,
+    kind: ResourceKind,
+    start: PageStart,
+    limit: u32,
+) -> Result<Page, StoreError> {
+    let total = head.count(kind);
+    let (after, offset) = match start {
+        PageStart::Behind(position) => (Some(position), 0),
+        PageStart::Offset(offset) => (None, i64::try_from(offset).unwrap_or(i64::MAX)),
+    };
+    if limit == 0 || offset >= total {
+        return Ok(Page {
+            total,
+            resources: Vec::new(),
+        });
+    }
+    let resources = behind(connection, head, kind, after, offset, limit.into())?;
+    Ok(Page { total, resources })
 }
 
 /// The resource at a position that an index named.

@@ -36,8 +36,8 @@ pub(super) fn create(
     execute(
         connection,
         "INSERT INTO tenant
-            (id, name, state, credential_version, seq, users, groups, deletes, settings, created)
-         VALUES (?1, ?2, 'active', 1, 0, 0, 0, 0, ?3, ?4)",
+            (id, name, state, credential_version, seq, users, groups, settings, created)
+         VALUES (?1, ?2, 'active', 1, 0, 0, 0, ?3, ?4)",
         (id.as_str(), name, settings_json(settings)?, now.as_millis()),
     )?;
     if connection.last_insert_rowid() >= TENANT_KEYS {
@@ -196,7 +196,14 @@ pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, Stor
              ORDER BY position LIMIT ?3)",
         (begin, end, ERASED_AT_ONCE),
     )?;
-    if index_rows > 0 || resources > 0 {
+    let members = execute(
+        connection,
+        "DELETE FROM member WHERE (group_position, member_position) IN
+            (SELECT group_position, member_position FROM member
+             WHERE group_position > ?1 AND group_position <= ?2 LIMIT ?3)",
+        (begin, end, ERASED_AT_ONCE),
+    )?;
+    if index_rows > 0 || resources > 0 || members > 0 {
         return Ok(false);
     }
     execute(connection, "DELETE FROM tenant WHERE tenant = ?1", [key])?;
@@ -207,7 +214,7 @@ pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, Stor
 pub(super) fn held(connection: &Connection, access: &Access) -> Result<HeldHead, StoreError> {
     connection
         .prepare_cached(
-            "SELECT tenant, users, groups, deletes FROM tenant
+            "SELECT tenant, users, groups FROM tenant
              WHERE id = ?1 AND state = 'active' AND credential_version = ?2",
         )?
         .query_row((access.tenant.as_str(), access.credential_version), |row| {
@@ -215,7 +222,6 @@ pub(super) fn held(connection: &Connection, access: &Access) -> Result<HeldHead,
                 key: row.get(0)?,
                 users: row.get(1)?,
                 groups: row.get(2)?,
-                deletes: row.get(3)?,
             })
         })
         .optional()?
@@ -227,7 +233,6 @@ pub(super) struct HeldHead {
     pub(super) key: i64,
     pub(super) users: i64,
     pub(super) groups: i64,
-    pub(super) deletes: i64,
 }
 
 impl HeldHead {
@@ -277,8 +282,7 @@ pub(super) fn move_head(
     };
     first(
         connection,
-        "UPDATE tenant SET seq = seq + 1, users = users + ?3, groups = groups + ?4,
-                deletes = deletes + ?5
+        "UPDATE tenant SET seq = seq + 1, users = users + ?3, groups = groups + ?4
          WHERE id = ?1 AND state = 'active' AND credential_version = ?2
          RETURNING tenant, seq",
         (
@@ -286,7 +290,6 @@ pub(super) fn move_head(
             access.credential_version,
             users,
             groups,
-            i64::from(effect == Effect::Deletes),
         ),
         |row| {
             Ok(Head {

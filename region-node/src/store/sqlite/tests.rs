@@ -63,7 +63,10 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     }
     let survivor = open(&after);
     assert_eq!(survivor.head(&access).await.unwrap().users, 50);
-    let page = survivor.page(&access, USER, 0, 100).await.unwrap();
+    let page = survivor
+        .page(&access, USER, PageStart::Offset(0), 100)
+        .await
+        .unwrap();
     assert_eq!((page.total, page.resources.len()), (50, 50));
 }
 

@@ -9,7 +9,6 @@ CREATE TABLE tenant (
     seq                INTEGER NOT NULL,
     users              INTEGER NOT NULL,
     groups             INTEGER NOT NULL,
-    deletes            INTEGER NOT NULL,                   -- resources deleted so far: fences remembered list places
     settings           TEXT    NOT NULL,                   -- JSON
     created            INTEGER NOT NULL                    -- milliseconds since the epoch, as every time here
 ) STRICT;
@@ -62,6 +61,15 @@ CREATE TABLE attribute_index (
     position  INTEGER NOT NULL,
     PRIMARY KEY (tenant, attribute, value, position)
 ) STRICT, WITHOUT ROWID;
+
+-- Who is a member of which group. Positions are never given twice, and they name the tenant.
+CREATE TABLE member (
+    group_position  INTEGER NOT NULL,
+    member_position INTEGER NOT NULL,
+    PRIMARY KEY (group_position, member_position)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX member_of ON member (member_position, group_position);
 
 -- One row that readiness writes, to learn whether the disk takes writes.
 CREATE TABLE readiness (

@@ -1,0 +1,297 @@
+//! The command surface, as clap reads it. Scripts depend on it: names here do not change.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::{RegionId, Scope, TenantId, TokenId};
+
+use crate::duration;
+
+/// Regions that `meridian up` starts unless it is told otherwise.
+const REGIONS: [&str; 4] = ["us", "de", "jp", "au"];
+
+/// Runs and administers Meridian, a multi-region SCIM provisioning service.
+///
+/// Without a command it does what `meridian up` does.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Answer in JSON: one value on standard output and nothing else.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Where `meridian up` keeps its data, and where the other commands find it.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        default_value = "./data",
+        env = "MERIDIAN_DATA_DIR"
+    )]
+    pub data_dir: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a gateway and region-nodes in this process; stop them with Ctrl-C.
+    Up(UpArguments),
+    /// Create, list, show, suspend, resume and delete tenants.
+    Tenant(TenantArguments),
+    /// Create, list, rotate and revoke API tokens.
+    Token(TokenArguments),
+    /// Say in sentences what is wrong, and what is well.
+    Doctor(RemoteArguments),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Up(UpArguments::default())
+    }
+}
+
+/// How to start.
+#[derive(Debug, Args)]
+pub struct UpArguments {
+    /// Address and port of the gateway; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Domain of the regional hosts: `global-us.<domain>`.
+    #[arg(long, default_value = "localhost")]
+    pub domain: String,
+
+    /// Regions to start, with commas between them.
+    #[arg(long, value_name = "REGION,…", value_delimiter = ',', default_values = REGIONS)]
+    pub regions: Vec<RegionId>,
+
+    /// How much to log, as JSON lines on standard error.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+impl Default for UpArguments {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            domain: "localhost".to_owned(),
+            regions: REGIONS
+                .iter()
+                .filter_map(|region| RegionId::parse(region).ok())
+                .collect(),
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// And what may soon.
+    Warn,
+    /// And one line for each request.
+    Info,
+    /// And what helps to find a fault.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name as tracing spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Which region-node to speak to, when it is not one that `meridian up` started here.
+#[derive(Clone, Debug, Args)]
+pub struct RemoteArguments {
+    /// A region-node's link address, such as `http://10.0.0.5:9001`, in place of the local one.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "MERIDIAN_ENDPOINT",
+        requires = "operator_key"
+    )]
+    pub endpoint: Option<String>,
+
+    /// File with the region's operator key, for `--endpoint`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MERIDIAN_OPERATOR_KEY_FILE"
+    )]
+    pub operator_key: Option<PathBuf>,
+}
+
+/// `meridian tenant …`
+#[derive(Debug, Args)]
+pub struct TenantArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TenantCommand,
+
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// The tenant's region. Needed to create a tenant; elsewhere it saves looking in each one.
+    #[arg(long, global = true)]
+    pub region: Option<RegionId>,
+}
+
+/// What can be done to tenants.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Create a tenant in a region, where it stays.
+    Create {
+        /// What you call the customer.
+        #[arg(long)]
+        name: String,
+    },
+    /// List the tenants of every region, or of one.
+    List,
+    /// Show a tenant.
+    Show {
+        /// The tenant's id.
+        id: TenantId,
+    },
+    /// Stop serving a tenant; its data stays.
+    Suspend {
+        /// The tenant's id.
+        id: TenantId,
+    },
+    /// Serve a suspended tenant again.
+    Resume {
+        /// The tenant's id.
+        id: TenantId,
+    },
+    /// Erase a tenant with its users and tokens, at once and for good.
+    Delete {
+        /// The tenant's id.
+        id: TenantId,
+    },
+}
+
+/// `meridian token …`
+#[derive(Debug, Args)]
+pub struct TokenArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// The tenant's region; it saves looking in each one.
+    #[arg(long, global = true)]
+    pub region: Option<RegionId>,
+}
+
+/// What can be done to API tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Create a token and show it, this once.
+    Create {
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+        /// What you call the token.
+        #[arg(long)]
+        name: Option<String>,
+        /// What it may be used for: `scim` or `admin`.
+        #[arg(long, default_value = "scim")]
+        scope: Scope,
+        /// After how long it ends, such as `365d`, `72h` or `30m`. Never, if not given.
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+        expires: Option<Duration>,
+    },
+    /// List a tenant's tokens, without their secrets.
+    List {
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+    },
+    /// Create a successor of a token and show it, this once; the old one lives on for a while.
+    Rotate {
+        /// The token's id (`tok_…`), not the token.
+        id: TokenId,
+        /// How long the old token lives on.
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "72h")]
+        overlap: Duration,
+        /// After how long the successor ends. Never, if not given.
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+        expires: Option<Duration>,
+    },
+    /// End a token at once, everywhere.
+    Revoke {
+        /// The token's id (`tok_…`), not the token.
+        id: TokenId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_surface_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_up_with_its_defaults() {
+        let explicit = Arguments::try_parse_from(["meridian", "up"]).unwrap();
+        let Some(Command::Up(explicit)) = explicit.command else {
+            panic!("`up` was not understood");
+        };
+        let implied = UpArguments::default();
+        assert_eq!(explicit.listen, implied.listen);
+        assert_eq!(explicit.domain, implied.domain);
+        assert_eq!(explicit.regions, implied.regions);
+        assert_eq!(explicit.log_level, implied.log_level);
+        assert_eq!(implied.regions.len(), REGIONS.len());
+    }
+
+    #[test]
+    fn common_arguments_may_stand_behind_the_command() {
+        let parsed = Arguments::try_parse_from([
+            "meridian",
+            "token",
+            "create",
+            "--region",
+            "us",
+            "--tenant",
+            "ten_0123456789012345678901",
+            "--expires",
+            "365d",
+            "--json",
+            "--data-dir",
+            "/tmp/x",
+        ])
+        .unwrap();
+        assert!(parsed.json);
+        assert_eq!(parsed.data_dir, PathBuf::from("/tmp/x"));
+    }
+}

@@ -1,0 +1,84 @@
+//! `meridian tenant …`
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::arguments::{TenantArguments, TenantCommand};
+use crate::commands::Regions;
+use crate::error::CommandError;
+use crate::output::{Output, cell, table};
+
+const COLUMNS: [(&str, &str); 6] = [
+    ("ID", "id"),
+    ("REGION", "region"),
+    ("STATE", "state"),
+    ("USERS", "users"),
+    ("CREATED", "created"),
+    ("NAME", "name"),
+];
+
+/// Runs one of the tenant commands.
+///
+/// # Errors
+/// [`CommandError`] when the region-node cannot be found, reached, or refuses.
+pub async fn run(
+    arguments: TenantArguments,
+    data_dir: &Path,
+    output: Output,
+) -> Result<(), CommandError> {
+    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref())?;
+    match &arguments.command {
+        TenantCommand::Create { name } => {
+            let tenant = regions.only()?.create_tenant(name).await?;
+            let id = cell(&tenant, "id");
+            let next = format!(
+                "{}\nNext: meridian token create --region {} --tenant {id}\n",
+                show(&tenant),
+                cell(&tenant, "region")
+            );
+            output.result(&tenant, &next)
+        }
+        TenantCommand::List => {
+            let mut tenants = Vec::new();
+            for region in regions.all() {
+                tenants.extend(region.list_tenants().await?);
+            }
+            let text = list(&tenants);
+            output.result(&json!({ "tenants": tenants }), &text)
+        }
+        TenantCommand::Show { id } => {
+            let tenant = regions.that_knows("tenant", |region| region.get_tenant(id)).await?;
+            output.result(&tenant, &show(&tenant))
+        }
+        TenantCommand::Suspend { id } => {
+            let tenant = regions.that_knows("tenant", |region| region.suspend_tenant(id)).await?;
+            output.result(&tenant, &show(&tenant))
+        }
+        TenantCommand::Resume { id } => {
+            let tenant = regions.that_knows("tenant", |region| region.resume_tenant(id)).await?;
+            output.result(&tenant, &show(&tenant))
+        }
+        TenantCommand::Delete { id } => {
+            regions.that_knows("tenant", |region| region.delete_tenant(id)).await?;
+            let gone = json!({ "id": id, "deleted": true });
+            output.result(&gone, &format!("Tenant {id} is erased, with its users and tokens."))
+        }
+    }
+}
+
+fn list(tenants: &[Value]) -> String {
+    let rows: Vec<Vec<String>> = tenants
+        .iter()
+        .map(|tenant| COLUMNS.iter().map(|(_, member)| cell(tenant, member)).collect())
+        .collect();
+    table(&COLUMNS.map(|(heading, _)| heading), &rows)
+}
+
+fn show(tenant: &Value) -> String {
+    let rows = COLUMNS.iter().map(|(heading, member)| {
+        let name = heading.to_lowercase();
+        format!("{name:<9}{}\n", cell(tenant, member))
+    });
+    rows.collect()
+}

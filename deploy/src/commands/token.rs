@@ -1,0 +1,79 @@
+//! `meridian token …`
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::arguments::{TokenArguments, TokenCommand};
+use crate::commands::Regions;
+use crate::error::CommandError;
+use crate::output::{Output, cell, table};
+
+const COLUMNS: [(&str, &str); 7] = [
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("SCOPE", "scope"),
+    ("CREATED", "created"),
+    ("EXPIRES", "expires"),
+    ("LAST USED", "last_used"),
+    ("NAME", "name"),
+];
+
+/// Runs one of the token commands.
+///
+/// # Errors
+/// [`CommandError`] when the region-node cannot be found, reached, or refuses.
+pub async fn run(
+    arguments: TokenArguments,
+    data_dir: &Path,
+    output: Output,
+) -> Result<(), CommandError> {
+    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref())?;
+    match &arguments.command {
+        TokenCommand::Create { tenant, name, scope, expires } => {
+            let token = regions
+                .that_knows("tenant", |region| {
+                    region.create_token(tenant, name.as_deref(), *scope, *expires)
+                })
+                .await?;
+            output.result(&token, &show_secret(&token))
+        }
+        TokenCommand::List { tenant } => {
+            let tokens =
+                regions.that_knows("tenant", |region| region.list_tokens(tenant)).await?;
+            let text = list(&tokens);
+            output.result(&json!({ "tokens": tokens }), &text)
+        }
+        TokenCommand::Rotate { id, overlap, expires } => {
+            let token = regions
+                .that_knows("token", |region| region.rotate_token(id, *overlap, *expires))
+                .await?;
+            output.result(&token, &show_secret(&token))
+        }
+        TokenCommand::Revoke { id } => {
+            let token = regions.that_knows("token", |region| region.revoke_token(id)).await?;
+            output.result(&token, &format!("Token {id} is revoked: no request can use it."))
+        }
+    }
+}
+
+fn list(tokens: &[Value]) -> String {
+    let rows: Vec<Vec<String>> = tokens
+        .iter()
+        .map(|token| COLUMNS.iter().map(|(_, member)| cell(token, member)).collect())
+        .collect();
+    table(&COLUMNS.map(|(heading, _)| heading), &rows)
+}
+
+fn show_secret(token: &Value) -> String {
+    format!(
+        "{}\n\nThis is the only time that the token is shown. Its id is {}, its scope {}, its end {}.\n",
+        cell(token, "token"),
+        cell(token, "id"),
+        cell(token, "scope"),
+        match cell(token, "expires").as_str() {
+            "-" => "never",
+            expires => expires,
+        }
+    )
+}

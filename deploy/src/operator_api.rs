@@ -1,0 +1,261 @@
+//! The operator API of one region-node, as a client: paths, key, and errors in sentences.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use shared::link::{OPERATOR_KEY, OPERATOR_PATH};
+use shared::{RegionId, Scope, TenantId, TokenId};
+
+/// How long an operator waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client of one region's operator API. `Debug` hides the key.
+#[derive(Clone)]
+pub struct OperatorApi {
+    region: Option<RegionId>,
+    node: String,
+    key: String,
+    http: reqwest::Client,
+}
+
+impl std::fmt::Debug for OperatorApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OperatorApi")
+            .field("region", &self.region)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call of the operator API failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorApiError {
+    /// No answer came.
+    #[error("the region-node at {node} does not answer")]
+    Unreachable {
+        /// Its address.
+        node: String,
+        /// Why not.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The node does not take the operator key.
+    #[error("the region-node at {node} does not accept this operator key")]
+    Key {
+        /// Its address.
+        node: String,
+    },
+    /// There is no such tenant or token in this region.
+    #[error("the region-node says: {detail}")]
+    NotFound {
+        /// In the node's words.
+        detail: String,
+    },
+    /// The node refused.
+    #[error("the region-node refused ({status}): {detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// In the node's words.
+        detail: String,
+    },
+    /// The answer is not what the contract says.
+    #[error("the region-node at {node} gave an answer that is not of the operator API")]
+    Foreign {
+        /// Its address.
+        node: String,
+    },
+}
+
+/// An HTTP client for commands: direct, patient, following nothing.
+///
+/// # Errors
+/// When the client cannot be built.
+pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .build()
+}
+
+impl OperatorApi {
+    /// A client of the node at a link address. `region` is its name, where it is known.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built.
+    pub fn new(
+        region: Option<RegionId>,
+        node: &str,
+        key: &str,
+    ) -> Result<Self, OperatorApiError> {
+        let node = node.trim_end_matches('/').to_owned();
+        let http = http_client()
+            .map_err(|source| OperatorApiError::Unreachable { node: node.clone(), source })?;
+        Ok(Self { region, node, key: key.trim().to_owned(), http })
+    }
+
+    /// The region's name, where it is known.
+    #[must_use]
+    pub fn region(&self) -> Option<&RegionId> {
+        self.region.as_ref()
+    }
+
+    /// Creates a tenant.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`], as for every call below.
+    pub async fn create_tenant(&self, name: &str) -> Result<Value, OperatorApiError> {
+        self.call(Method::POST, "/tenants", Some(json!({ "name": name }))).await
+    }
+
+    /// The region's tenants.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn list_tenants(&self) -> Result<Vec<Value>, OperatorApiError> {
+        let answer = self.call(Method::GET, "/tenants", None).await?;
+        self.members(&answer, "tenants")
+    }
+
+    /// One tenant.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn get_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
+        self.call(Method::GET, &format!("/tenants/{id}"), None).await
+    }
+
+    /// Stops serving a tenant.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn suspend_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
+        self.call(Method::POST, &format!("/tenants/{id}/suspend"), None).await
+    }
+
+    /// Serves a suspended tenant again.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn resume_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
+        self.call(Method::POST, &format!("/tenants/{id}/resume"), None).await
+    }
+
+    /// Erases a tenant.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn delete_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
+        self.call(Method::DELETE, &format!("/tenants/{id}"), None).await
+    }
+
+    /// Creates a token. The answer holds the secret, this once.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn create_token(
+        &self,
+        tenant: &TenantId,
+        name: Option<&str>,
+        scope: Scope,
+        expires: Option<Duration>,
+    ) -> Result<Value, OperatorApiError> {
+        let mut body = json!({ "scope": scope });
+        insert(&mut body, "name", name.map(Value::from));
+        insert(&mut body, "expires_s", expires.map(|expires| expires.as_secs().into()));
+        self.call(Method::POST, &format!("/tenants/{tenant}/tokens"), Some(body)).await
+    }
+
+    /// A tenant's tokens.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<Value>, OperatorApiError> {
+        let answer = self.call(Method::GET, &format!("/tenants/{tenant}/tokens"), None).await?;
+        self.members(&answer, "tokens")
+    }
+
+    /// Creates a token's successor. The answer holds the secret, this once.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn rotate_token(
+        &self,
+        id: &TokenId,
+        overlap: Duration,
+        expires: Option<Duration>,
+    ) -> Result<Value, OperatorApiError> {
+        let mut body = json!({ "overlap_s": overlap.as_secs() });
+        insert(&mut body, "expires_s", expires.map(|expires| expires.as_secs().into()));
+        self.call(Method::POST, &format!("/tokens/{id}/rotate"), Some(body)).await
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn revoke_token(&self, id: &TokenId) -> Result<Value, OperatorApiError> {
+        self.call(Method::POST, &format!("/tokens/{id}/revoke"), None).await
+    }
+
+    /// The error for an answer that lacks what the contract promises.
+    #[must_use]
+    pub fn foreign(&self) -> OperatorApiError {
+        OperatorApiError::Foreign { node: self.node.clone() }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, OperatorApiError> {
+        // The URL holds no more than ids of tenants and tokens; errors lose it all the same.
+        let unreachable = |error: reqwest::Error| OperatorApiError::Unreachable {
+            node: self.node.clone(),
+            source: error.without_url(),
+        };
+        let request = self
+            .http
+            .request(method, format!("{}{OPERATOR_PATH}{path}", self.node))
+            .header(OPERATOR_KEY, &self.key);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        let Ok(answer) = serde_json::from_slice::<Value>(&body) else {
+            return Err(self.foreign());
+        };
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let detail = answer.get("detail").and_then(Value::as_str);
+        let detail = detail.unwrap_or("no reason given").to_owned();
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                OperatorApiError::Key { node: self.node.clone() }
+            }
+            StatusCode::NOT_FOUND => OperatorApiError::NotFound { detail },
+            status => OperatorApiError::Refused { status: status.as_u16(), detail },
+        })
+    }
+
+    fn members(&self, answer: &Value, name: &str) -> Result<Vec<Value>, OperatorApiError> {
+        let members = answer.get(name).and_then(Value::as_array);
+        members.cloned().ok_or_else(|| self.foreign())
+    }
+}
+
+fn insert(object: &mut Value, member: &str, value: Option<Value>) {
+    if let (Some(object), Some(value)) = (object.as_object_mut(), value) {
+        object.insert(member.to_owned(), value);
+    }
+}

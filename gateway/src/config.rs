@@ -1,0 +1,553 @@
+//! [`Settings`]: what an operator can set, read once at start.
+//!
+//! Layers: the compiled-in `config.default.toml`, a file, the environment
+//! (`MERIDIAN_GATEWAY__…`). Here live the settings and the checks that need no I/O but reading a
+//! key file. What never lives here: the parts that are built from them (`startup`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Toml};
+use reqwest::Url;
+use serde::Deserialize;
+use shared::RegionId;
+
+/// The commented defaults.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+/// What the names of environment variables begin with.
+pub const ENVIRONMENT_PREFIX: &str = "MERIDIAN_GATEWAY__";
+/// The least length of a link key, in bytes (DESIGN section 6).
+pub const MIN_KEY_BYTES: usize = 32;
+
+/// Why the settings cannot be used. Every message names the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A layer cannot be read, lacks a setting, has an unknown one, or one of the wrong type.
+    #[error("{0}")]
+    Read(Box<figment::Error>),
+    /// A setting is of the right type and does not make sense.
+    #[error("setting `{setting}`: {problem}")]
+    Invalid {
+        /// The setting's full name.
+        setting: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    /// A setting that does not make sense.
+    pub fn invalid(setting: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            setting: setting.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Everything that can be set. `config.default.toml` says what each means.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where provisioning clients connect.
+    pub listen: SocketAddr,
+    /// Where health checks connect.
+    pub management_listen: SocketAddr,
+    /// Regional hosts are `global-{region}.{domain}`.
+    pub domain: String,
+    /// Scheme of the public base URL.
+    pub public_scheme: Scheme,
+    /// Port of the public base URL: absent is the scheme's own, 0 is the listener's.
+    pub public_port: Option<u16>,
+    /// Whether the stricter checks of production apply.
+    pub production: bool,
+    /// Threads that serve requests; absent is one a processor.
+    pub workers: Option<usize>,
+    /// Regions that are served; absent is all.
+    pub serves: Option<Vec<RegionId>>,
+    /// The regions that are known.
+    #[serde(default)]
+    pub regions: BTreeMap<RegionId, RegionSettings>,
+    /// Further hostnames.
+    #[serde(default)]
+    pub hostname: Vec<HostnameSettings>,
+    /// How much is too much.
+    pub limits: LimitSettings,
+    /// How long is too long.
+    pub timeouts: TimeoutSettings,
+    /// What is remembered.
+    pub cache: CacheSettings,
+    /// What is written to the log.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Scheme of the public base URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Plain HTTP: development.
+    Http,
+    /// HTTPS, ended here or before us.
+    Https,
+}
+
+impl Scheme {
+    /// The scheme as it stands in a URL.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// One region.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionSettings {
+    /// Link listeners of the region's nodes, as `http://host:port`.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// The link key itself.
+    pub link_key: Option<Secret>,
+    /// A file that holds the link key.
+    pub link_key_file: Option<PathBuf>,
+}
+
+/// A hostname besides `global-{region}.{domain}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostnameSettings {
+    /// The hostname.
+    pub name: String,
+    /// The region that it means.
+    pub region: RegionId,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Look-ups of strangers a second, for each region.
+    pub lookups_per_s: u32,
+    /// Look-ups of strangers at once after a pause, for each region.
+    pub lookups_burst: u32,
+    /// Look-ups of strangers under way, for each region.
+    pub lookups_in_flight: usize,
+    /// Look-ups under way of tokens that were live here before, for each region.
+    pub known_lookups_in_flight: usize,
+    /// Bad look-ups a second, for each source address.
+    pub failures_per_s: u32,
+    /// Bad look-ups at once after a pause, for each source address.
+    pub failures_burst: u32,
+    /// Requests under way, for each region.
+    pub region_in_flight: usize,
+    /// Connections, for each worker.
+    pub connections: usize,
+    /// Connections from one source address.
+    pub connections_per_source: u32,
+    /// Memory for request bodies, in MiB.
+    pub body_memory_mib: u32,
+    /// Largest answer that is passed on, in MiB.
+    pub answer_max_mib: u32,
+}
+
+/// `[timeouts]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutSettings {
+    /// For a client's header.
+    pub header_read_ms: u64,
+    /// For a client's body.
+    pub body_read_ms: u64,
+    /// Without any byte taken by the client.
+    pub write_stall_ms: u64,
+    /// Between two requests of one connection.
+    pub keep_alive_ms: u64,
+    /// For a whole request.
+    pub request_ms: u64,
+    /// For connecting to a node.
+    pub node_connect_ms: u64,
+    /// For a node's answer about a token.
+    pub lookup_ms: u64,
+    /// For a node to come back.
+    pub node_hold_ms: u64,
+    /// Between two requests on a connection to a node.
+    pub node_idle_ms: u64,
+    /// For requests under way at stop, in seconds.
+    pub shutdown_s: u64,
+}
+
+/// `[cache]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSettings {
+    /// Memory for live tokens' grants, in MiB.
+    pub live_mib: u32,
+    /// Longest time that a grant is kept, in seconds.
+    pub keep_max_s: u32,
+    /// How many bad tokens are remembered.
+    pub refused_entries: u64,
+    /// How long a bad token is remembered, in seconds.
+    pub refused_s: u32,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// Of our own lines.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// And what may need one.
+    Warn,
+    /// And one line for each request.
+    Info,
+    /// And the steps of a request.
+    Debug,
+    /// And everything else that is ours.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a terminal.
+    Text,
+}
+
+/// A setting whose value is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret, for the header that carries it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Settings {
+    /// Defaults, then the file, then the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] when a layer cannot be read or has an unknown key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        if let Some(path) = file {
+            layers = layers.merge(Toml::file_exact(path));
+        }
+        let environment = Env::prefixed(ENVIRONMENT_PREFIX).split("__");
+        read(&layers.merge(environment))
+    }
+
+    /// The compiled-in defaults alone. They have no region, and so are no settings to start with.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] when `config.default.toml` was broken at build time.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        read(&Figment::from(Toml::string(DEFAULTS)))
+    }
+
+    /// Whether this gateway serves a region.
+    #[must_use]
+    pub fn is_served(&self, region: &RegionId) -> bool {
+        self.serves
+            .as_ref()
+            .is_none_or(|served| served.contains(region))
+    }
+
+    /// Checks what types cannot: settings against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with the setting's name.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.regions.is_empty() {
+            return Err(ConfigError::invalid(
+                "regions",
+                "there is none: a gateway needs at least one [regions.<name>] table",
+            ));
+        }
+        for region in self.serves.iter().flatten() {
+            if !self.regions.contains_key(region) {
+                return Err(ConfigError::invalid(
+                    "serves",
+                    format!("region {region} has no [regions.{region}] table"),
+                ));
+            }
+        }
+        for hostname in &self.hostname {
+            if !self.regions.contains_key(&hostname.region) {
+                return Err(ConfigError::invalid(
+                    format!("hostname.{}", hostname.name),
+                    format!("there is no region {}", hostname.region),
+                ));
+            }
+        }
+        if self.production && self.public_scheme != Scheme::Https {
+            return Err(ConfigError::invalid(
+                "public_scheme",
+                "must be \"https\" in production",
+            ));
+        }
+        // actix-http reads a clock that moves in half seconds, and never fires for a time that is
+        // over when it is set.
+        for (setting, value) in [
+            ("timeouts.header_read_ms", self.timeouts.header_read_ms),
+            ("timeouts.keep_alive_ms", self.timeouts.keep_alive_ms),
+        ] {
+            if value < 1000 {
+                return Err(ConfigError::invalid(setting, "must be at least 1000"));
+            }
+        }
+        for (setting, value) in self.amounts() {
+            if value == 0 {
+                return Err(ConfigError::invalid(setting, "must be more than 0"));
+            }
+        }
+        Ok(())
+    }
+
+    fn amounts(&self) -> [(&'static str, u64); 15] {
+        let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
+        [
+            ("limits.lookups_per_s", limits.lookups_per_s.into()),
+            ("limits.lookups_burst", limits.lookups_burst.into()),
+            ("limits.lookups_in_flight", limits.lookups_in_flight as u64),
+            (
+                "limits.known_lookups_in_flight",
+                limits.known_lookups_in_flight as u64,
+            ),
+            ("limits.failures_per_s", limits.failures_per_s.into()),
+            ("limits.failures_burst", limits.failures_burst.into()),
+            ("limits.region_in_flight", limits.region_in_flight as u64),
+            (
+                "limits.connections_per_source",
+                limits.connections_per_source.into(),
+            ),
+            ("limits.body_memory_mib", limits.body_memory_mib.into()),
+            ("limits.answer_max_mib", limits.answer_max_mib.into()),
+            ("timeouts.body_read_ms", timeouts.body_read_ms),
+            ("timeouts.request_ms", timeouts.request_ms),
+            ("timeouts.lookup_ms", timeouts.lookup_ms),
+            ("cache.live_mib", cache.live_mib.into()),
+            ("cache.keep_max_s", cache.keep_max_s.into()),
+        ]
+    }
+}
+
+impl RegionSettings {
+    /// The link key of a region that is served.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when there is none, when there are two, when its file cannot be
+    /// read, or when it is too short.
+    pub fn read_link_key(&self, region: &RegionId) -> Result<Secret, ConfigError> {
+        let setting = format!("regions.{region}.link_key");
+        let key = match (&self.link_key, &self.link_key_file) {
+            (Some(key), None) => key.clone(),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    ConfigError::invalid(
+                        format!("{setting}_file"),
+                        format!("cannot be read: {error}"),
+                    )
+                })?;
+                Secret::new(text.trim().to_owned())
+            }
+            (None, None) => {
+                let problem = "missing: set it, or link_key_file, to the region's link key";
+                return Err(ConfigError::invalid(setting, problem));
+            }
+            (Some(_), Some(_)) => {
+                let problem = "is set beside link_key_file: keep one of the two";
+                return Err(ConfigError::invalid(setting, problem));
+            }
+        };
+        if key.reveal().len() < MIN_KEY_BYTES {
+            let problem = format!("is too short: at least {MIN_KEY_BYTES} random bytes");
+            return Err(ConfigError::invalid(setting, problem));
+        }
+        Ok(key)
+    }
+
+    /// The nodes of a region that is served.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when there is none or one is no plain `http://host:port`.
+    pub fn node_urls(&self, region: &RegionId) -> Result<Vec<Url>, ConfigError> {
+        let setting = format!("regions.{region}.nodes");
+        if self.nodes.is_empty() {
+            return Err(ConfigError::invalid(setting, "lists no node"));
+        }
+        let urls = self.nodes.iter().map(|text| {
+            let url = Url::parse(text).ok();
+            // Only an origin: a path, a query or a password here would travel with every call.
+            url.filter(|url| {
+                url.scheme() == "http"
+                    && url.has_host()
+                    && url.path() == "/"
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+                    && url.username().is_empty()
+                    && url.password().is_none()
+            })
+            .ok_or_else(|| ConfigError::invalid(&setting, "an entry is no http://host:port"))
+        });
+        urls.collect()
+    }
+}
+
+fn read(layers: &Figment) -> Result<Settings, ConfigError> {
+    layers
+        .extract()
+        .map_err(|error| ConfigError::Read(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_toml(text: &str) -> Result<Settings, ConfigError> {
+        read(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(text)))
+    }
+
+    const US: &str = "[regions.us]\nnodes = [\"http://127.0.0.1:9001\"]\nlink_key = \"0123456789abcdef0123456789abcdef\"\n";
+
+    #[test]
+    fn the_compiled_in_defaults_can_be_read() {
+        let defaults = Settings::defaults().unwrap();
+        assert_eq!(defaults.listen.port(), 8080);
+        assert_eq!(defaults.domain, "localhost");
+        assert!(defaults.regions.is_empty());
+    }
+
+    #[test]
+    fn every_setting_of_the_struct_stands_in_the_defaults() {
+        // What is optional stands there as a comment.
+        for name in [
+            "public_port",
+            "workers",
+            "serves",
+            "[regions.us]",
+            "[[hostname]]",
+        ] {
+            assert!(DEFAULTS.contains(&format!("# {name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        for (text, name) in [
+            ("lissten = \"127.0.0.1:1\"", "lissten"),
+            ("[limits]\nlookups = 1", "lookups"),
+            ("[regions.us]\nnode = \"x\"", "node"),
+            ("[regions.US]\nnodes = []", "region"),
+        ] {
+            let message = from_toml(text).unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_region_needs_nodes_and_a_long_key() {
+        let us = RegionId::parse("us").unwrap();
+        let settings = from_toml(US).unwrap();
+        settings.check().unwrap();
+        let region = settings.regions.get(&us).unwrap();
+        assert_eq!(region.node_urls(&us).unwrap().len(), 1);
+        assert_eq!(region.read_link_key(&us).unwrap().reveal().len(), 32);
+
+        for (problem, region) in [
+            ("missing", RegionSettings::default()),
+            (
+                "too short",
+                RegionSettings {
+                    link_key: Some(Secret::new("short".to_owned())),
+                    ..RegionSettings::default()
+                },
+            ),
+            (
+                "cannot be read",
+                RegionSettings {
+                    link_key_file: Some("/nonexistent".into()),
+                    ..RegionSettings::default()
+                },
+            ),
+        ] {
+            let message = region.read_link_key(&us).unwrap_err().to_string();
+            assert!(message.contains("regions.us.link_key"), "{message}");
+            assert!(message.contains(problem), "{message}");
+        }
+        for node in [
+            "",
+            "127.0.0.1:9001",
+            "https://a",
+            "http://a/path",
+            "http://u:p@a",
+            "http://a?q",
+        ] {
+            let region = RegionSettings {
+                nodes: vec![node.to_owned()],
+                ..RegionSettings::default()
+            };
+            assert!(region.node_urls(&us).is_err(), "{node}");
+        }
+    }
+
+    #[test]
+    fn settings_are_checked_against_each_other() {
+        for (text, name) in [
+            (String::new(), "regions"),
+            (format!("serves = [\"de\"]\n{US}"), "serves"),
+            (format!("production = true\n{US}"), "public_scheme"),
+            (
+                format!("{US}\n[[hostname]]\nname = \"a.example\"\nregion = \"jp\""),
+                "hostname.a.example",
+            ),
+            (
+                format!("{US}\n[limits]\nlookups_burst = 0"),
+                "limits.lookups_burst",
+            ),
+        ] {
+            let message = from_toml(&text).unwrap().check().unwrap_err().to_string();
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+        }
+    }
+
+    #[test]
+    fn no_debug_output_shows_a_key() {
+        let shown = format!("{:?}", from_toml(US).unwrap());
+        assert!(!shown.contains("0123456789abcdef"), "{shown}");
+    }
+}

@@ -1,0 +1,439 @@
+//! One client connection, below HTTP: the time limits that actix-http does not have, and a SCIM
+//! body for the refusals that it makes by itself.
+//!
+//! actix-http limits the time of a connection's first header only. Here the header of every
+//! further request has its limit too, a client that takes nothing of its answer is cut off, and a
+//! connection that is to be closed does not stay for a body that nobody reads. Framing errors end
+//! inside actix-http, as a bare status line; the bytes are exchanged for a SCIM answer on their
+//! way out.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use shared::{Dialect, ScimError};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::forward::CallIds;
+
+/// How long a connection may take for what.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// For the header of a request.
+    pub header_read: Duration,
+    /// Without a byte taken.
+    pub write_stall: Duration,
+    /// To notice that it is closed.
+    pub linger: Duration,
+}
+
+/// What the connection is doing, as far as HTTP has told it.
+#[derive(Debug, Default)]
+pub struct Activity {
+    serving: Cell<bool>,
+    served: Cell<bool>,
+    header_since: Cell<Option<Instant>>,
+    close_at: Cell<Option<Instant>>,
+    abandoned: Cell<bool>,
+}
+
+impl Activity {
+    /// Whether the connection ends after an answer that was given already.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.close_at.get().is_some()
+    }
+}
+
+/// A request is being served. Ends when dropped.
+#[derive(Debug)]
+pub struct Serving {
+    activity: Option<Rc<Activity>>,
+    answered: bool,
+    close_in: Option<Duration>,
+}
+
+impl Serving {
+    /// The header of a request is complete.
+    #[must_use]
+    pub fn begin(activity: Option<Rc<Activity>>) -> Self {
+        if let Some(activity) = &activity {
+            activity.serving.set(true);
+            activity.header_since.set(None);
+        }
+        Self {
+            activity,
+            answered: false,
+            close_in: None,
+        }
+    }
+
+    /// There is an answer; it may still have to be sent.
+    pub fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// After the answer the connection ends, whatever of the request is still to come.
+    pub fn close_after(&mut self, linger: Duration) {
+        self.close_in = Some(linger);
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(activity) = &self.activity {
+            activity.serving.set(false);
+            activity.served.set(true);
+            activity.header_since.set(None);
+            activity.abandoned.set(!self.answered);
+            if let Some(linger) = self.close_in {
+                activity.close_at.set(Some(Instant::now() + linger));
+            }
+        }
+    }
+}
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Connection {
+    io: Option<TcpStream>,
+    activity: Rc<Activity>,
+    limits: ConnectionLimits,
+    alarm: Option<Pin<Box<Sleep>>>,
+    write_blocked_since: Option<Instant>,
+    exchange: Option<Exchange>,
+    client_gone: bool,
+    _seat: Seat,
+}
+
+/// A SCIM answer on its way out in place of a bare one.
+#[derive(Debug)]
+struct Exchange {
+    answer: Vec<u8>,
+    sent: usize,
+    in_place_of: usize,
+}
+
+impl Connection {
+    /// Wraps an accepted connection.
+    #[must_use]
+    pub fn new(io: TcpStream, limits: ConnectionLimits, seat: Seat) -> Self {
+        Self {
+            io: Some(io),
+            activity: Rc::default(),
+            limits,
+            alarm: None,
+            write_blocked_since: None,
+            exchange: None,
+            client_gone: false,
+            _seat: seat,
+        }
+    }
+
+    /// What HTTP tells the connection through.
+    #[must_use]
+    pub fn activity(&self) -> Rc<Activity> {
+        Rc::clone(&self.activity)
+    }
+
+    fn io(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let io = self.io.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Pin::new(io))
+    }
+
+    /// The next moment at which this connection's patience ends.
+    fn deadline(&self) -> Option<Instant> {
+        let activity = &self.activity;
+        let header = (!activity.serving.get() && activity.served.get())
+            .then(|| activity.header_since.get())
+            .flatten()
+            .map(|since| since + self.limits.header_read);
+        let write = self
+            .write_blocked_since
+            .map(|since| since + self.limits.write_stall);
+        let ends = [header, write, activity.close_at.get()];
+        ends.into_iter().flatten().min()
+    }
+
+    /// Whether patience has ended; if not, wakes the task when it does.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Some(deadline) = self.deadline() {
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if alarm.deadline() > deadline || alarm.is_elapsed() {
+                alarm.as_mut().reset(deadline);
+            }
+            match alarm.as_mut().poll(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(()) if Instant::now() >= deadline => return true,
+                // It was set for something that has come in the meantime.
+                Poll::Ready(()) => {}
+            }
+        }
+        false
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.io()?.poll_read(cx, buffer);
+        let closing = self.activity.close_at.get();
+        match read {
+            Poll::Ready(Ok(())) if closing.is_some_and(|at| Instant::now() >= at) => {
+                buffer.set_filled(before);
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Ready(Ok(())) => {
+                self.client_gone |= buffer.filled().len() == before;
+                let activity = &self.activity;
+                if !activity.serving.get() && activity.header_since.get().is_none() {
+                    activity.header_since.set(Some(Instant::now()));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                self.client_gone = true;
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending if self.poll_patience(cx) => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.exchange.is_none()
+            && let Some(answer) = scim_answer_for(buffer)
+        {
+            this.exchange = Some(Exchange {
+                answer,
+                sent: 0,
+                in_place_of: buffer.len(),
+            });
+        }
+        let io = this.io.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let written = match &mut this.exchange {
+            Some(exchange) if exchange.in_place_of > 0 => loop {
+                let rest = exchange.answer.get(exchange.sent..).unwrap_or_default();
+                if rest.is_empty() {
+                    break Poll::Ready(Ok(std::mem::take(&mut exchange.in_place_of)));
+                }
+                match Pin::new(&mut *io).poll_write(cx, rest) {
+                    Poll::Ready(Ok(count)) => exchange.sent += count,
+                    other => break other,
+                }
+            },
+            _ => Pin::new(io).poll_write(cx, buffer),
+        };
+        match written {
+            Poll::Pending => {
+                this.write_blocked_since.get_or_insert_with(Instant::now);
+                if this.poll_patience(cx) {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending
+            }
+            ready => {
+                this.write_blocked_since = None;
+                ready
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.io()?.poll_flush(cx);
+        // The dispatcher may not read again before the client sends; the alarm must be set now.
+        if self.activity.close_at.get().is_some() && self.poll_patience(cx) {
+            cx.waker().wake_by_ref();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Connection {
+    /// Two things are left to do for a client that sent something malformed. actix-http drops a
+    /// request whose chunks are malformed without any answer: that it was one of ours and the
+    /// client is still there tells us so. And a connection that is closed with unread bytes
+    /// resets, and the reset may overtake the answer that says why, so what the client still
+    /// sends is read for a moment.
+    fn drop(&mut self) {
+        let unanswered = self.activity.abandoned.get() && !self.client_gone;
+        let answer = unanswered
+            .then(|| scim_answer_for(BARE_BAD_REQUEST))
+            .flatten();
+        if let Some(mut io) = self.io.take()
+            && (answer.is_some() || self.exchange.is_some())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let linger = self.limits.linger;
+            runtime.spawn(async move {
+                let reading = async {
+                    io.write_all(&answer.unwrap_or_default()).await?;
+                    io.shutdown().await?;
+                    let mut rest = [0; 4096];
+                    while io.read(&mut rest).await? > 0 {}
+                    io::Result::Ok(())
+                };
+                drop(timeout(linger, reading).await);
+            });
+        }
+    }
+}
+
+const BARE_BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+/// The SCIM answer for a refusal that actix-http makes by itself: one of three statuses, without
+/// a body. An answer of ours always has a body and a request id.
+fn scim_answer_for(written: &[u8]) -> Option<Vec<u8>> {
+    let status = match written.get(..12)? {
+        b"HTTP/1.1 400" | b"HTTP/1.0 400" => 400,
+        b"HTTP/1.1 408" | b"HTTP/1.0 408" => 408,
+        b"HTTP/1.1 431" | b"HTTP/1.0 431" => 431,
+        _ => return None,
+    };
+    let head = std::str::from_utf8(written).ok()?;
+    let is_bare = head.contains("\r\ncontent-length: 0\r\n")
+        && head.ends_with("\r\n\r\n")
+        && !head.contains("\r\nx-request-id:");
+    if !is_bare {
+        return None;
+    }
+    let detail = match status {
+        408 => "The request did not arrive in time.",
+        431 => "The request header is too large.",
+        _ => "The request is no well-formed HTTP/1.1 request.",
+    };
+    // The path was never read, so the dialect is not known.
+    let dialect = Dialect::Scim20;
+    let body = ScimError::new(status, detail).body(dialect);
+    let status_line = head.lines().next()?;
+    let request_id = CallIds::generate().ok()?.request_id;
+    let answer = format!(
+        "{status_line}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\
+         cache-control: no-store\r\nx-content-type-options: nosniff\r\n\
+         x-request-id: {request_id}\r\n\r\n{body}",
+        dialect.media_type(),
+        body.len(),
+    );
+    Some(answer.into_bytes())
+}
+
+/// How many connections each address has.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    taken: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    most: u32,
+}
+
+/// One connection's place. Given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    seats: Seats,
+    source: IpAddr,
+}
+
+impl Seats {
+    /// So many for each address.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        Self {
+            taken: Arc::default(),
+            most,
+        }
+    }
+
+    /// A place for one more connection of an address, or `None` when it has too many.
+    #[must_use]
+    pub fn take(&self, source: IpAddr) -> Option<Seat> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(source).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Seat {
+            seats: self.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let taken = self.seats.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bare_refusals_are_exchanged() {
+        let bare = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: x\r\n\r\n";
+        let answer = String::from_utf8(scim_answer_for(bare).unwrap()).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{answer}"
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+        assert!(body.contains("\"status\":\"400\""));
+
+        for other in [
+            &b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..],
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nx-request-id: 1\r\n\r\n",
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
+            b"HTTP/1.1 4",
+            b"",
+        ] {
+            assert!(scim_answer_for(other).is_none());
+        }
+    }
+
+    #[test]
+    fn an_address_gets_its_places_back() {
+        let seats = Seats::new(2);
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let first = seats.take(source).unwrap();
+        let _second = seats.take(source).unwrap();
+        assert!(seats.take(source).is_none());
+        assert!(seats.take("192.0.2.2".parse().unwrap()).is_some());
+        drop(first);
+        assert!(seats.take(source).is_some());
+    }
+}

@@ -1,0 +1,461 @@
+//! Every way in which a request can end here, and its one face: a SCIM error answer.
+//!
+//! `Error::answer` is the only place that knows both our errors and HTTP. 401 is said only on
+//! positive knowledge that a credential is bad; what we do not know is 503 with `Retry-After`,
+//! because identity providers quarantine a customer's whole job on 401 and retry on 503 (DESIGN
+//! section 4).
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use shared::link::Refusal;
+use shared::scim_error::{Dialect, ScimError, ScimType};
+use shared::{RegionId, api_token::RandomnessError};
+
+use crate::credential::CredentialError;
+use crate::host::HostError;
+use crate::limits::TooMany;
+use crate::region::LinkError;
+use crate::resolver::ResolveError;
+
+/// Why a request was not answered by its region.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request does something that is not done here.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// The target is too long.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// The header is too large.
+    #[error("the request header is too large")]
+    HeaderTooLarge,
+    /// It expects something other than `100-continue`.
+    #[error("the request expects what this server does not do")]
+    Expectation,
+    /// The host is none of ours.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// There is no such endpoint.
+    #[error("there is no such endpoint")]
+    NoSuchEndpoint,
+    /// The endpoint has other methods.
+    #[error("the endpoint does not have this method")]
+    Method {
+        /// The ones that it has.
+        allowed: &'static [Method],
+    },
+    /// There is no credential that could be good.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The token is of another region than the host.
+    #[error("the token is of another region than the host")]
+    WrongRegion {
+        /// The host's region.
+        host: RegionId,
+        /// The base URL of the token's home, if the home confirmed it.
+        right_base: Option<String>,
+    },
+    /// The token could not be resolved.
+    #[error("the token was not resolved")]
+    Resolve(#[from] ResolveError),
+    /// The token is good, and for something else.
+    #[error("the token's scope does not cover provisioning")]
+    Scope,
+    /// The tenant asks for too much.
+    #[error("the tenant asks for too much")]
+    TenantLimit(#[from] TooMany),
+    /// The body is compressed.
+    #[error("the request body is encoded")]
+    BodyEncoding,
+    /// The body is too large.
+    #[error("the request body is too large")]
+    BodyTooLarge {
+        /// What would be taken, in bytes.
+        limit: usize,
+    },
+    /// The body did not come in time.
+    #[error("the request body did not come in time")]
+    BodyTooSlow,
+    /// The body broke off, or its framing is off.
+    #[error("the request body is incomplete")]
+    BodyBroken,
+    /// There is no memory for another body, or too many requests of the region are under way.
+    #[error("too much is under way")]
+    Overloaded,
+    /// The region gave no answer.
+    #[error("the region gave no answer")]
+    Link(#[from] LinkError),
+    /// The region refused each grant that it had just given.
+    #[error("the region refuses its own new grants")]
+    GrantRefused,
+    /// The node refuses us, not the client: the link key is wrong, or its listener is another's.
+    #[error("the node refuses the gateway")]
+    LinkRefused,
+    /// The answer is not to this request.
+    #[error("the answer belongs to another request")]
+    WrongAnswer,
+    /// The answer is none that a node gives.
+    #[error("the node's answer is none of the contract's: {0}")]
+    Contract(&'static str),
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// A bug.
+    #[error("a bug")]
+    Panic,
+}
+
+/// Who is at fault, for metrics and alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Who called.
+    Client,
+    /// A limit.
+    Quota,
+    /// The region.
+    Upstream,
+    /// This program.
+    Us,
+}
+
+impl Fault {
+    /// The name in log lines.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Quota => "quota",
+            Self::Upstream => "upstream",
+            Self::Us => "us",
+        }
+    }
+}
+
+/// One answer, before it is dressed as HTTP.
+struct Answer {
+    error: ScimError,
+    fault: Fault,
+    extra: Option<(header::HeaderName, String)>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            error: ScimError::new(status.as_u16(), detail),
+            fault: Fault::Client,
+            extra: None,
+        }
+    }
+
+    fn typed(mut self, scim_type: ScimType) -> Self {
+        self.error.scim_type = Some(scim_type);
+        self
+    }
+
+    fn fault(mut self, fault: Fault) -> Self {
+        self.fault = fault;
+        self
+    }
+
+    fn with(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
+        self.extra = Some((name, value.into()));
+        self
+    }
+
+    /// Identity providers understand whole seconds only (idp-wire, Okta).
+    fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.with(header::RETRY_AFTER, seconds.max(1).to_string())
+    }
+
+    fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail).with(
+            header::WWW_AUTHENTICATE,
+            r#"Bearer realm="Meridian", error="invalid_token""#,
+        )
+    }
+
+    fn unavailable(fault: Fault) -> Self {
+        let detail = "The region cannot be reached at the moment. Try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .fault(fault)
+            .retry_after(Duration::from_secs(2))
+    }
+}
+
+impl Error {
+    /// Who is at fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.answer().fault
+    }
+
+    /// The answer to the client.
+    #[must_use]
+    pub fn to_response(&self, dialect: Dialect) -> HttpResponse {
+        let Answer { error, extra, .. } = self.answer();
+        let status = StatusCode::from_u16(error.status);
+        let mut response = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+        response.content_type(dialect.media_type());
+        if let Some((name, value)) = extra {
+            response.insert_header((name, value));
+        }
+        response.body(error.body(dialect))
+    }
+
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Refused(rule) => Answer::new(StatusCode::BAD_REQUEST, *rule),
+            Self::TargetTooLong => Answer::new(StatusCode::URI_TOO_LONG, "The URL is too long."),
+            Self::HeaderTooLarge => Answer::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The request header is too large.",
+            ),
+            Self::Expectation => Answer::new(
+                StatusCode::EXPECTATION_FAILED,
+                "Only the expectation 100-continue can be met.",
+            ),
+            Self::Host(error) => host(*error),
+            Self::NoSuchEndpoint => {
+                Answer::new(StatusCode::NOT_FOUND, "There is no such SCIM endpoint.")
+            }
+            Self::Method { allowed } => {
+                let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+                let detail = "The endpoint does not have this method.";
+                Answer::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+                    .with(header::ALLOW, allowed.join(", "))
+            }
+            Self::Credential(error) => credential(*error),
+            Self::WrongRegion { host, right_base } => {
+                let detail = match right_base {
+                    Some(base) => format!(
+                        "The API token does not belong to region {host}. Its base URL is {base}"
+                    ),
+                    None => "The API token is not valid at this base URL.".to_owned(),
+                };
+                Answer::unauthenticated(detail)
+            }
+            Self::Resolve(error) => resolve(error),
+            Self::Scope => Answer::new(
+                StatusCode::FORBIDDEN,
+                "The API token is not for provisioning. Use a token with the scope scim.",
+            ),
+            Self::TenantLimit(too_many) => Answer::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests for this tenant. Try again.",
+            )
+            .fault(Fault::Quota)
+            .retry_after(too_many.0),
+            Self::BodyEncoding => Answer::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The request body must not be compressed.",
+            ),
+            Self::BodyTooLarge { limit } => Answer::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("The request body is larger than {limit} bytes."),
+            ),
+            Self::BodyTooSlow => Answer::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "The request body did not arrive in time.",
+            ),
+            Self::BodyBroken => Answer::new(
+                StatusCode::BAD_REQUEST,
+                "The request body is incomplete or badly framed.",
+            )
+            .typed(ScimType::InvalidSyntax),
+            Self::Overloaded => Answer::unavailable(Fault::Quota),
+            Self::Link(_) | Self::GrantRefused | Self::LinkRefused | Self::WrongAnswer => {
+                Answer::unavailable(Fault::Upstream)
+            }
+            Self::Contract(_) => Answer::new(
+                StatusCode::BAD_GATEWAY,
+                "The region gave an answer that cannot be passed on.",
+            )
+            .fault(Fault::Upstream),
+            Self::Randomness(_) => Answer::unavailable(Fault::Us),
+            Self::Panic => Answer::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "An internal error. The request id names it.",
+            )
+            .fault(Fault::Us),
+        }
+    }
+}
+
+fn host(error: HostError) -> Answer {
+    match error {
+        HostError::Missing => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "The request must have a Host header.",
+        ),
+        HostError::Ambiguous => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "The request must name one host only.",
+        ),
+        HostError::Malformed | HostError::Unknown | HostError::NotServed => Answer::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "This hostname is not served here. Check the base URL.",
+        ),
+    }
+}
+
+fn credential(error: CredentialError) -> Answer {
+    match error {
+        CredentialError::Missing => Answer::new(
+            StatusCode::UNAUTHORIZED,
+            "An API token is required: Authorization: Bearer <token>.",
+        )
+        .with(header::WWW_AUTHENTICATE, r#"Bearer realm="Meridian""#),
+        CredentialError::Ambiguous => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "The request must present one API token only.",
+        ),
+        CredentialError::Malformed => Answer::unauthenticated(
+            "This is not an API token of this service, or it was not copied completely.",
+        ),
+    }
+}
+
+fn resolve(error: &ResolveError) -> Answer {
+    match error {
+        ResolveError::Refused(Refusal::Unknown) => {
+            Answer::unauthenticated("The API token is not valid at this base URL.")
+        }
+        ResolveError::Refused(Refusal::Expired) => {
+            Answer::unauthenticated("The API token has expired. Create a new one.")
+        }
+        ResolveError::Refused(Refusal::Revoked) => {
+            Answer::unauthenticated("The API token was revoked. Use another one.")
+        }
+        ResolveError::Refused(Refusal::TenantSuspended) => {
+            Answer::new(StatusCode::FORBIDDEN, "The tenant is suspended.")
+        }
+        ResolveError::Unavailable(_) => Answer::unavailable(Fault::Upstream),
+        ResolveError::GivenUp => Answer::unavailable(Fault::Us),
+        ResolveError::Overloaded { retry_after } => {
+            Answer::unavailable(Fault::Quota).retry_after(*retry_after)
+        }
+        ResolveError::SourceLimited { retry_after } => Answer::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many invalid API tokens from this address. Try again.",
+        )
+        .fault(Fault::Quota)
+        .retry_after(*retry_after),
+    }
+}
+
+/// What every answer carries, ours and the nodes': nobody may store it, and no browser may guess
+/// at it.
+pub fn dress(response: &mut HttpResponse<impl Sized>, request_id: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if let Some(id) = request_id {
+        headers.insert(crate::forward::REQUEST_ID, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::to_bytes;
+
+    use super::*;
+
+    fn all() -> Vec<Error> {
+        let wait = Duration::from_millis(1);
+        vec![
+            Error::Refused("no"),
+            Error::TargetTooLong,
+            Error::HeaderTooLarge,
+            Error::Expectation,
+            Error::Host(HostError::Unknown),
+            Error::NoSuchEndpoint,
+            Error::Method {
+                allowed: &[Method::GET, Method::POST],
+            },
+            Error::Credential(CredentialError::Missing),
+            Error::Credential(CredentialError::Malformed),
+            Error::WrongRegion {
+                host: RegionId::parse("us").unwrap(),
+                right_base: None,
+            },
+            Error::Resolve(ResolveError::Refused(Refusal::Unknown)),
+            Error::Resolve(ResolveError::Refused(Refusal::TenantSuspended)),
+            Error::Resolve(ResolveError::GivenUp),
+            Error::Resolve(ResolveError::Overloaded { retry_after: wait }),
+            Error::Resolve(ResolveError::SourceLimited { retry_after: wait }),
+            Error::Scope,
+            Error::TenantLimit(TooMany(wait)),
+            Error::BodyEncoding,
+            Error::BodyTooLarge { limit: 1 },
+            Error::BodyTooSlow,
+            Error::BodyBroken,
+            Error::Overloaded,
+            Error::Link(LinkError::Deadline),
+            Error::GrantRefused,
+            Error::LinkRefused,
+            Error::WrongAnswer,
+            Error::Contract("x"),
+            Error::Panic,
+        ]
+    }
+
+    fn header_of<'a>(response: &'a HttpResponse, name: &str) -> &'a str {
+        response.headers().get(name).unwrap().to_str().unwrap()
+    }
+
+    #[actix_web::test]
+    async fn every_answer_is_a_scim_error_in_its_dialect() {
+        for error in all() {
+            let response = error.to_response(Dialect::Scim20);
+            let status = response.status();
+            assert_eq!(
+                header_of(&response, "content-type"),
+                "application/scim+json"
+            );
+            let body = to_bytes(response.into_body()).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["status"], status.as_u16().to_string(), "{error}");
+
+            let response = error.to_response(Dialect::Scim11);
+            assert_eq!(header_of(&response, "content-type"), "application/json");
+            let body = to_bytes(response.into_body()).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["Errors"][0]["code"], status.as_u16().to_string());
+        }
+    }
+
+    #[test]
+    fn every_answer_that_asks_for_patience_says_how_much() {
+        for error in all() {
+            let response = error.to_response(Dialect::Scim20);
+            match response.status().as_u16() {
+                429 | 503 => {
+                    let seconds = header_of(&response, "retry-after");
+                    assert!(seconds.parse::<u32>().unwrap() >= 1, "{error}");
+                }
+                401 => assert!(header_of(&response, "www-authenticate").starts_with("Bearer")),
+                405 => assert_eq!(header_of(&response, "allow"), "GET, POST"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_we_do_not_know_is_never_the_clients_fault() {
+        for error in all() {
+            let status = error.to_response(Dialect::Scim20).status();
+            assert_eq!(
+                status.is_server_error(),
+                matches!(error.fault(), Fault::Upstream | Fault::Us) || status == 503,
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! From the `Host` header to the region that it means. Configuration only, no I/O.
+//!
+//! The host comes from the `Host` header or an absolute-form target, never from `Forwarded` or
+//! `X-Forwarded-Host` (DESIGN section 4).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_web::dev::RequestHead;
+use actix_web::http::header;
+
+use crate::config::{ConfigError, Settings};
+use crate::region::Region;
+
+/// A hostname that this gateway may be asked for: lower case, no port, no trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RegionalHost(String);
+
+/// Why a request names no regional host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// There is no `Host` header (RFC 9112 section 3.2 asks for 400).
+    #[error("the request has no Host header")]
+    Missing,
+    /// There are two, or the request target names another one.
+    #[error("the request names more than one host")]
+    Ambiguous,
+    /// The text is no hostname.
+    #[error("the host is no hostname")]
+    Malformed,
+    /// The hostname means no region here.
+    #[error("the host is not configured")]
+    Unknown,
+    /// The hostname means a region that this gateway does not serve.
+    #[error("the host's region is not served here")]
+    NotServed,
+}
+
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+impl RegionalHost {
+    /// Parses a host with an optional port. Either one trailing dot or none.
+    ///
+    /// # Errors
+    /// [`HostError::Malformed`] when the text is no hostname, as an IPv6 address, a list, or
+    /// anything with user information is not.
+    pub fn parse(host: &str) -> Result<Self, HostError> {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && port.len() <= 5 => {
+                name
+            }
+            Some(_) => return Err(HostError::Malformed),
+            None => host,
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if name.len() <= MAX_NAME && name.split('.').all(is_label) {
+            Ok(Self(name.to_ascii_lowercase()))
+        } else {
+            Err(HostError::Malformed)
+        }
+    }
+
+    /// Parses the host of a request.
+    ///
+    /// # Errors
+    /// [`HostError`] when there is no host, more than one, or none that is a hostname.
+    pub fn of(head: &RequestHead) -> Result<Self, HostError> {
+        let mut headers = head.headers().get_all(header::HOST);
+        let value = headers.next().ok_or(HostError::Missing)?;
+        if headers.next().is_some() {
+            return Err(HostError::Ambiguous);
+        }
+        let named = Self::parse(value.to_str().map_err(|_| HostError::Malformed)?)?;
+        match head.uri.authority() {
+            // RFC 9112 section 3.2.2 lets the target win. A client that is honest sends the same
+            // host twice, so two different ones are refused rather than ranked.
+            Some(target) if Self::parse(target.as_str())? != named => Err(HostError::Ambiguous),
+            _ => Ok(named),
+        }
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=MAX_LABEL).contains(&label.len())
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// What a served hostname stands for.
+#[derive(Clone, Debug)]
+pub struct ServedHost {
+    /// The region that it means.
+    pub region: Arc<Region>,
+    /// `scheme://host[:port]/api/v1/scim`, as the tenant's administrator pasted it.
+    pub base_url: String,
+}
+
+/// All hostnames of this gateway.
+#[derive(Debug)]
+pub struct Hosts(HashMap<RegionalHost, Option<ServedHost>>);
+
+impl Hosts {
+    /// The table of hostnames: the regions' own, then the configured ones. `public_port` is the
+    /// port to show, if any.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when a name is no hostname or is taken twice.
+    pub fn build(
+        settings: &Settings,
+        regions: &[Arc<Region>],
+        public_port: Option<u16>,
+    ) -> Result<Self, ConfigError> {
+        let own = settings
+            .regions
+            .keys()
+            .map(|region| (regional_name(region, &settings.domain), region, "domain"));
+        let further = settings
+            .hostname
+            .iter()
+            .map(|entry| (entry.name.clone(), &entry.region, "hostname"));
+        let mut table = HashMap::new();
+        for (name, region, setting) in own.chain(further) {
+            let host = RegionalHost::parse(&name)
+                .ok()
+                .filter(|_| !name.contains(':'))
+                .ok_or_else(|| ConfigError::invalid(setting, format!("{name:?} is no hostname")))?;
+            let served = regions.iter().find(|served| served.id == *region);
+            let entry = served.map(|region| ServedHost {
+                region: Arc::clone(region),
+                base_url: base_url(settings, &host.0, public_port),
+            });
+            if table.insert(host, entry).is_some() {
+                let problem = format!("{name:?} stands for two regions");
+                return Err(ConfigError::invalid(setting, problem));
+            }
+        }
+        Ok(Self(table))
+    }
+
+    /// What the host of a request stands for.
+    ///
+    /// # Errors
+    /// [`HostError`] when it stands for nothing that is served here.
+    pub fn find(&self, head: &RequestHead) -> Result<&ServedHost, HostError> {
+        match self.0.get(&RegionalHost::of(head)?) {
+            Some(Some(served)) => Ok(served),
+            Some(None) => Err(HostError::NotServed),
+            None => Err(HostError::Unknown),
+        }
+    }
+}
+
+/// `global-{region}.{domain}`.
+#[must_use]
+pub fn regional_name(region: &shared::RegionId, domain: &str) -> String {
+    format!("global-{region}.{domain}")
+}
+
+/// The base URL that an administrator pastes for a hostname.
+#[must_use]
+pub fn base_url(settings: &Settings, name: &str, public_port: Option<u16>) -> String {
+    let scheme = settings.public_scheme.as_str();
+    let port = public_port.map_or_else(String::new, |port| format!(":{port}"));
+    format!("{scheme}://{name}{port}{}", shared::link::PUBLIC_SCIM_PATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn case_port_and_one_trailing_dot_do_not_matter() {
+        for text in [
+            "global-us.example.com",
+            "GLOBAL-US.Example.COM",
+            "global-us.example.com:8080",
+            "global-us.example.com.",
+            "global-us.example.com.:443",
+            "global-us.example.com:",
+        ] {
+            let host = RegionalHost::parse(text).unwrap();
+            assert_eq!(host.0, "global-us.example.com", "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hostname_is_malformed() {
+        for text in [
+            "",
+            ".",
+            ":80",
+            "a..b",
+            "a.b..",
+            ".a",
+            "-a.b",
+            "a-.b",
+            "a_b.c",
+            "user@a.b",
+            "a.b,c.d",
+            "a.b c.d",
+            "a.b/c",
+            "a.b:80:80",
+            "a.b:x",
+            "a.b:123456",
+            "[::1]",
+            "[::1]:80",
+            "ü.example",
+            "a.b\0",
+            "*.example.com",
+        ] {
+            assert_eq!(
+                RegionalHost::parse(text),
+                Err(HostError::Malformed),
+                "{text:?}"
+            );
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        assert_eq!(RegionalHost::parse(&long), Err(HostError::Malformed));
+        let longest = vec!["abcdefg"; 32].join(".");
+        assert_eq!(RegionalHost::parse(&longest), Err(HostError::Malformed));
+    }
+
+    #[test]
+    fn the_target_and_the_header_must_agree() {
+        let host = |uri: &str, hosts: &[&str]| {
+            let mut request = TestRequest::default().uri(uri);
+            for host in hosts {
+                request = request.append_header(("host", *host));
+            }
+            RegionalHost::of(request.to_http_request().head()).map(|host| host.0)
+        };
+        let target = "http://global-us.localhost:8080/api/v1/scim/Users";
+        assert_eq!(host("/", &["a.b"]), Ok("a.b".to_owned()));
+        assert_eq!(
+            host(target, &["global-us.localhost"]),
+            Ok("global-us.localhost".to_owned())
+        );
+        assert_eq!(
+            host(target, &["global-de.localhost"]),
+            Err(HostError::Ambiguous)
+        );
+        assert_eq!(host("http://u:p@a.b/", &["a.b"]), Err(HostError::Malformed));
+        assert_eq!(host("/", &[]), Err(HostError::Missing));
+        assert_eq!(host("/", &["a.b", "a.b"]), Err(HostError::Ambiguous));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_fails_badly_and_is_idempotent(text in ".{0,300}") {
+            if let Ok(host) = RegionalHost::parse(&text) {
+                prop_assert_eq!(RegionalHost::parse(&host.0), Ok(host.clone()));
+                prop_assert!(host.0.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.')));
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! How much is too much: token buckets, in-flight counts, failures for each source address.
+//!
+//! Everything here is bounded in memory and answers at once: nothing queues. What never lives
+//! here: what a client is told (`error`).
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use shared::link::TenantLimits;
+use shared::{TenantId, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Microsoft asks 25 requests a second of every tenant; no setting goes below it (DESIGN
+/// section 5).
+const LEAST_REQUESTS_PER_S: u32 = 25;
+
+/// Something was asked for too often. Try again after the time that is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests; room again in {} ms", .0.as_millis())]
+pub struct TooMany(pub Duration);
+
+/// How fast a bucket fills, and how much it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Sustained.
+    pub per_s: u32,
+    /// At once, after a pause.
+    pub burst: u32,
+}
+
+/// A token bucket. It starts full.
+#[derive(Debug)]
+pub struct Bucket(Mutex<Level>);
+
+#[derive(Debug)]
+struct Level {
+    tokens: f64,
+    at: Option<Timestamp>,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self(Mutex::new(Level {
+            tokens: 0.0,
+            at: None,
+        }))
+    }
+}
+
+impl Bucket {
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// [`TooMany`] when there is none.
+    pub fn take(&self, rate: Rate, now: Timestamp) -> Result<(), TooMany> {
+        self.spend(rate, now, 1.0)
+    }
+
+    /// Whether there is a token; takes none.
+    ///
+    /// # Errors
+    /// [`TooMany`] when there is none.
+    pub fn check(&self, rate: Rate, now: Timestamp) -> Result<(), TooMany> {
+        self.spend(rate, now, 0.0)
+    }
+
+    fn spend(&self, rate: Rate, now: Timestamp, tokens: f64) -> Result<(), TooMany> {
+        let (per_s, burst) = (f64::from(rate.per_s.max(1)), f64::from(rate.burst.max(1)));
+        let mut level = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        level.tokens = match level.at {
+            Some(at) => (level.tokens + now.since(at).as_secs_f64() * per_s).min(burst),
+            None => burst,
+        };
+        // A clock that was set back gives nothing for the past and does not stop the future.
+        level.at = Some(now);
+        if level.tokens < 1.0 {
+            let wait = (1.0 - level.tokens) / per_s;
+            return Err(TooMany(Duration::from_secs_f64(wait)));
+        }
+        level.tokens -= tokens;
+        Ok(())
+    }
+}
+
+/// One tenant's bucket and in-flight count.
+#[derive(Debug, Default)]
+struct TenantGate {
+    bucket: Bucket,
+    in_flight: AtomicU32,
+}
+
+/// Leave to serve one request of a tenant. It ends when this is dropped.
+#[derive(Debug)]
+pub struct TenantPass(Arc<TenantGate>);
+
+impl Drop for TenantPass {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The gates of the tenants that were seen lately.
+#[derive(Debug)]
+pub struct Tenants(Cache<TenantId, Arc<TenantGate>>);
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self(
+            Cache::builder()
+                .max_capacity(100_000)
+                .time_to_idle(Duration::from_secs(600))
+                .build(),
+        )
+    }
+}
+
+impl Tenants {
+    /// Admits one request of a tenant.
+    ///
+    /// # Errors
+    /// [`TooMany`] when its bucket is empty or too many of its requests are under way.
+    pub fn admit(
+        &self,
+        tenant: &TenantId,
+        limits: TenantLimits,
+        now: Timestamp,
+    ) -> Result<TenantPass, TooMany> {
+        let gate = self.0.get(tenant).unwrap_or_else(|| {
+            self.0
+                .get_with_by_ref(tenant, || Arc::new(TenantGate::default()))
+        });
+        let rate = Rate {
+            per_s: limits.requests_per_s.max(LEAST_REQUESTS_PER_S),
+            burst: limits.burst.max(LEAST_REQUESTS_PER_S),
+        };
+        let before = gate.in_flight.fetch_add(1, Ordering::Relaxed);
+        let pass = TenantPass(Arc::clone(&gate));
+        if before >= limits.in_flight.max(1) {
+            return Err(TooMany(Duration::from_secs(1)));
+        }
+        gate.bucket.take(rate, now)?;
+        Ok(pass)
+    }
+}
+
+/// Failed look-ups for each source address. Only look-ups that a region answered with "bad" are
+/// counted: many tenants of one identity provider share its addresses, and one wrong token that is
+/// tried again and again costs one look-up in five seconds.
+#[derive(Debug)]
+pub struct SourceFailures {
+    buckets: Cache<IpAddr, Arc<Bucket>>,
+    rate: Rate,
+}
+
+impl SourceFailures {
+    /// No failures yet.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        let buckets = Cache::builder()
+            .max_capacity(100_000)
+            .time_to_idle(Duration::from_secs(600))
+            .build();
+        Self { buckets, rate }
+    }
+
+    /// Whether an address may still cause look-ups.
+    ///
+    /// # Errors
+    /// [`TooMany`] when it has failed too often.
+    pub fn check(&self, source: IpAddr, now: Timestamp) -> Result<(), TooMany> {
+        match self.buckets.get(&network(source)) {
+            Some(bucket) => bucket.check(self.rate, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a look-up for an address came back as bad.
+    pub fn record(&self, source: IpAddr, now: Timestamp) {
+        let bucket = self.buckets.get_with(network(source), Arc::default);
+        // An empty bucket cannot get emptier: look-ups that were under way together end here.
+        let _already_empty = bucket.take(self.rate, now);
+    }
+}
+
+/// The address, or for IPv6 its /64: whoever has one address of it has them all.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+/// Memory for request bodies, handed out in KiB.
+#[derive(Clone, Debug)]
+pub struct BodyMemory(Arc<Semaphore>);
+
+impl BodyMemory {
+    /// So many MiB.
+    #[must_use]
+    pub fn new(mib: u32) -> Self {
+        Self(Arc::new(Semaphore::new(mib as usize * 1024)))
+    }
+
+    /// Room for a body of so many bytes, or `None` when there is none left.
+    #[must_use]
+    pub fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        Arc::clone(&self.0).try_acquire_many_owned(kib).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate {
+        per_s: 10,
+        burst: 5,
+    };
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let bucket = Bucket::default();
+        let start = Timestamp(1_000_000);
+        for _ in 0..5 {
+            bucket.take(RATE, start).unwrap();
+        }
+        assert_eq!(
+            bucket.take(RATE, start),
+            Err(TooMany(Duration::from_millis(100)))
+        );
+        let later = start.after(Duration::from_millis(100));
+        bucket.check(RATE, later).unwrap();
+        bucket.take(RATE, later).unwrap();
+        assert!(bucket.check(RATE, later).is_err());
+        // An hour fills it up to the burst, not beyond.
+        let much_later = start.after(Duration::from_secs(3600));
+        for _ in 0..5 {
+            bucket.take(RATE, much_later).unwrap();
+        }
+        assert!(bucket.take(RATE, much_later).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_nobody_for_long() {
+        let bucket = Bucket::default();
+        let start = Timestamp(1_000_000_000);
+        for _ in 0..5 {
+            bucket.take(RATE, start).unwrap();
+        }
+        let back = Timestamp(0);
+        assert!(bucket.take(RATE, back).is_err());
+        bucket
+            .take(RATE, back.after(Duration::from_millis(100)))
+            .unwrap();
+    }
+
+    #[test]
+    fn no_tenant_gets_less_than_25_a_second() {
+        let tenants = Tenants::default();
+        let tenant = TenantId::generate().unwrap();
+        let stingy = TenantLimits {
+            requests_per_s: 1,
+            burst: 1,
+            in_flight: 1000,
+        };
+        let now = Timestamp(0);
+        for second in 0..3 {
+            let now = now.after(Duration::from_secs(second));
+            let admitted = (0..100)
+                .filter(|_| tenants.admit(&tenant, stingy, now).is_ok())
+                .count();
+            assert_eq!(admitted, 25);
+        }
+    }
+
+    #[test]
+    fn requests_under_way_are_counted_and_given_back() {
+        let tenants = Tenants::default();
+        let tenant = TenantId::generate().unwrap();
+        let limits = TenantLimits {
+            in_flight: 2,
+            ..TenantLimits::default()
+        };
+        let first = tenants.admit(&tenant, limits, Timestamp(0)).unwrap();
+        let _second = tenants.admit(&tenant, limits, Timestamp(0)).unwrap();
+        assert!(tenants.admit(&tenant, limits, Timestamp(0)).is_err());
+        let other = TenantId::generate().unwrap();
+        assert!(tenants.admit(&other, limits, Timestamp(0)).is_ok());
+        drop(first);
+        assert!(tenants.admit(&tenant, limits, Timestamp(0)).is_ok());
+    }
+
+    #[test]
+    fn failures_count_for_one_address_and_for_a_whole_ipv6_network() {
+        let failures = SourceFailures::new(RATE);
+        let now = Timestamp(0);
+        let bad: IpAddr = "2001:db8:1:2:3:4:5:6".parse().unwrap();
+        failures.check(bad, now).unwrap();
+        for _ in 0..9 {
+            failures.record(bad, now);
+        }
+        assert!(failures.check(bad, now).is_err());
+        let neighbour: IpAddr = "2001:db8:1:2::1".parse().unwrap();
+        assert!(failures.check(neighbour, now).is_err());
+        for other in ["2001:db8:1:3::1", "192.0.2.1"] {
+            failures.check(other.parse().unwrap(), now).unwrap();
+        }
+        failures
+            .check(bad, now.after(Duration::from_secs(1)))
+            .unwrap();
+    }
+
+    #[test]
+    fn body_memory_is_bounded() {
+        let memory = BodyMemory::new(1);
+        let half = memory.reserve(512 * 1024).unwrap();
+        let _rest = memory.reserve(512 * 1024).unwrap();
+        assert!(memory.reserve(1).is_none());
+        drop(half);
+        assert!(memory.reserve(1).is_some());
+    }
+}

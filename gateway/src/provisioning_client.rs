@@ -1,0 +1,173 @@
+//! [`ProvisioningClient`]: who is calling, once host and token have been resolved to one.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use reqwest::header::HeaderValue;
+use shared::link::{Resolved, TenantLimits};
+use shared::{ApiToken, Scope, TenantId, TokenDigest, TokenId};
+
+use crate::error::Error;
+use crate::host::ServedHost;
+use crate::region::Region;
+use crate::resolver::{ResolveError, Resolver};
+use crate::routes::Base;
+
+/// A caller whose token its region called live.
+pub struct ProvisioningClient {
+    /// The region, which is the home of the tenant.
+    pub region: Arc<Region>,
+    /// Whose users are provisioned.
+    pub tenant_id: TenantId,
+    /// With which of the tenant's tokens.
+    pub token_id: TokenId,
+    /// What the token may be used for.
+    pub scope: Scope,
+    /// How much the tenant may ask for.
+    pub limits: TenantLimits,
+    /// The token's digest, to ask about it again.
+    pub digest: TokenDigest,
+    /// `Bearer <grant>`, which takes the token's place.
+    pub authorization: HeaderValue,
+}
+
+impl ProvisioningClient {
+    /// Puts a region's answer together; `None` when its grant cannot travel in a header.
+    #[must_use]
+    pub fn new(region: &Arc<Region>, digest: TokenDigest, resolved: Resolved) -> Option<Self> {
+        let bearer = format!("Bearer {}", resolved.grant.as_compact());
+        let mut authorization = HeaderValue::from_str(&bearer).ok()?;
+        authorization.set_sensitive(true);
+        Some(Self {
+            region: Arc::clone(region),
+            tenant_id: resolved.tenant_id,
+            token_id: resolved.token_id,
+            scope: resolved.scope,
+            limits: resolved.limits,
+            digest,
+            authorization,
+        })
+    }
+
+    /// About how many bytes this holds in memory.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        const BESIDE_THE_GRANT: usize = 512;
+        let weight = self.authorization.len() + BESIDE_THE_GRANT;
+        u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Debug for ProvisioningClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ProvisioningClient({}, {})",
+            self.tenant_id, self.token_id
+        )
+    }
+}
+
+/// Who is calling? Applies the region rule, resolves the token, and asks for the scope of the
+/// SCIM endpoints.
+///
+/// # Errors
+/// [`Error::WrongRegion`], [`Error::Resolve`] or [`Error::Scope`].
+pub async fn identify(
+    resolver: &Arc<Resolver>,
+    regions: &[Arc<Region>],
+    host: &ServedHost,
+    base: Base,
+    token: &ApiToken,
+    source: IpAddr,
+) -> Result<Arc<ProvisioningClient>, Error> {
+    if *token.region() != host.region.id {
+        let home = regions.iter().find(|region| region.id == *token.region());
+        let right_base = match home {
+            Some(home) => is_genuine(resolver, home, token, source)
+                .await
+                .then(|| format!("{}{}", home.base_url, base.suffix())),
+            None => None,
+        };
+        return Err(Error::WrongRegion {
+            host: host.region.id.clone(),
+            right_base,
+        });
+    }
+    let client = resolver
+        .resolve(&host.region, token.digest(), source)
+        .await?;
+    match client.scope {
+        Scope::Scim => Ok(client),
+        Scope::Admin => Err(Error::Scope),
+    }
+}
+
+/// Whether the home region confirms a token. When it cannot be asked, nobody is told anything:
+/// that the token is of no use at this host is certain all the same.
+async fn is_genuine(
+    resolver: &Arc<Resolver>,
+    home: &Arc<Region>,
+    token: &ApiToken,
+    source: IpAddr,
+) -> bool {
+    use shared::link::Refusal;
+    match resolver.resolve(home, token.digest(), source).await {
+        Ok(_) => true,
+        Err(ResolveError::Refused(reason)) => match reason {
+            Refusal::TenantSuspended => true,
+            Refusal::Unknown | Refusal::Expired | Refusal::Revoked => false,
+        },
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use shared::{Grant, RegionId, Timestamp};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::limits::{Bucket, Rate};
+    use crate::region::{LookupLimits, RegionLink};
+
+    /// Some client of some region, for tests of what is kept.
+    pub(crate) fn client() -> Arc<ProvisioningClient> {
+        let id = RegionId::parse("us").unwrap();
+        let digest = ApiToken::generate(&id).unwrap().digest();
+        let key = HeaderValue::from_static("a link key");
+        let link = RegionLink::new(reqwest::Client::new(), Vec::new(), key, Duration::ZERO);
+        let region = Arc::new(Region {
+            id,
+            base_url: "http://global-us.localhost/api/v1/scim".to_owned(),
+            link,
+            lookups: LookupLimits {
+                rate: Rate { per_s: 1, burst: 1 },
+                bucket: Bucket::default(),
+                strangers: Arc::new(Semaphore::new(1)),
+                known: Arc::new(Semaphore::new(1)),
+            },
+            in_flight: Arc::new(Semaphore::new(1)),
+        });
+        let resolved = Resolved {
+            grant: Grant::from_compact("a.grant.text".to_owned()),
+            grant_expires: Timestamp(0),
+            tenant_id: TenantId::generate().unwrap(),
+            token_id: TokenId::generate().unwrap(),
+            scope: Scope::Scim,
+            limits: TenantLimits::default(),
+            keep_s: 1,
+        };
+        Arc::new(ProvisioningClient::new(&region, digest, resolved).unwrap())
+    }
+
+    #[test]
+    fn debug_shows_no_grant() {
+        let client = client();
+        let shown = format!("{client:?} {:?}", client.authorization);
+        assert!(!shown.contains("a.grant.text"), "{shown}");
+    }
+}

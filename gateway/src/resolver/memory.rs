@@ -1,0 +1,266 @@
+//! What the gateway remembers of tokens: live ones with their grants, and bad ones for a moment.
+//!
+//! Two caches, so that a flood of bad tokens cannot evict a live one. Both are bounded. Times are
+//! checked against the clock that is handed in; the cache's own clock only frees memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use shared::link::Refusal;
+use shared::{RegionId, Timestamp, TokenDigest};
+
+use crate::config::CacheSettings;
+use crate::provisioning_client::ProvisioningClient;
+
+/// A token at a region. The region stands in the key, so that no entry of one region is ever
+/// found for another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The region that was asked.
+    pub region: RegionId,
+    /// The token.
+    pub digest: TokenDigest,
+}
+
+/// A token that its region called live.
+#[derive(Debug)]
+pub struct Live {
+    /// Whose it is, and the grant.
+    pub client: Arc<ProvisioningClient>,
+    keep_until: Timestamp,
+    refresh_from: Timestamp,
+    /// No second refresh before this, in milliseconds since the epoch.
+    next_refresh: AtomicI64,
+}
+
+/// What the memory says about a token.
+#[derive(Debug)]
+pub enum Known {
+    /// It is live.
+    Live(Arc<Live>),
+    /// It was live; what we knew is too old.
+    Formerly,
+    /// It is bad.
+    Refused(Refusal),
+    /// Nothing.
+    Nothing,
+}
+
+/// The two caches.
+#[derive(Debug)]
+pub struct Memory {
+    live: Cache<Key, Arc<Live>>,
+    refused: Cache<Key, (Refusal, Timestamp)>,
+    keep_max: Duration,
+    refused_for: Duration,
+}
+
+/// After a refresh was started, the next one waits so long: a region that does not answer is not
+/// asked again by every request.
+const REFRESH_PAUSE: Duration = Duration::from_secs(2);
+
+impl Live {
+    /// An answer that was asked for at `asked` and may be kept for `keep`.
+    ///
+    /// It is refreshed in its last part, between 60 and 80 % of its time; where exactly depends
+    /// on the token, so that tokens which came together part ways.
+    #[must_use]
+    pub fn new(
+        client: Arc<ProvisioningClient>,
+        key: &Key,
+        asked: Timestamp,
+        keep: Duration,
+    ) -> Self {
+        let spread = key.digest.as_bytes().first().copied().unwrap_or(0);
+        let share = 0.6 + 0.2 * f64::from(spread) / 255.0;
+        Self {
+            client,
+            keep_until: asked.after(keep),
+            refresh_from: asked.after(keep.mul_f64(share)),
+            next_refresh: AtomicI64::new(0),
+        }
+    }
+
+    /// Whether the caller should refresh this entry. Says yes to one caller at a time.
+    #[must_use]
+    pub fn claim_refresh(&self, now: Timestamp) -> bool {
+        let next = self.next_refresh.load(Ordering::Relaxed);
+        now >= self.refresh_from
+            && now.as_millis() >= next
+            && self
+                .next_refresh
+                .compare_exchange(
+                    next,
+                    now.after(REFRESH_PAUSE).as_millis(),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+}
+
+impl Memory {
+    /// Empty caches.
+    #[must_use]
+    pub fn new(settings: &CacheSettings) -> Self {
+        let live = Cache::builder()
+            .max_capacity(u64::from(settings.live_mib) * 1024 * 1024)
+            .weigher(|_, live: &Arc<Live>| live.client.weight())
+            // What was live yesterday is no stranger today.
+            .time_to_idle(Duration::from_secs(24 * 3600))
+            .build();
+        let refused_for = Duration::from_secs(settings.refused_s.into());
+        let refused = Cache::builder()
+            .max_capacity(settings.refused_entries)
+            .time_to_live(refused_for)
+            .build();
+        Self {
+            live,
+            refused,
+            keep_max: Duration::from_secs(settings.keep_max_s.into()),
+            refused_for,
+        }
+    }
+
+    /// What is known about a token.
+    #[must_use]
+    pub fn get(&self, key: &Key, now: Timestamp) -> Known {
+        let formerly = match self.live.get(key) {
+            Some(live) if now < live.keep_until => return Known::Live(live),
+            found => found.is_some(),
+        };
+        match self.refused.get(key) {
+            Some((reason, until)) if now < until => Known::Refused(reason),
+            _ if formerly => Known::Formerly,
+            _ => Known::Nothing,
+        }
+    }
+
+    /// Keeps a live token, for as long as its region allows and the settings do.
+    pub fn keep(&self, key: &Key, live: Arc<Live>) {
+        self.refused.invalidate(key);
+        self.live.insert(key.clone(), live);
+    }
+
+    /// Longest time that an answer may be kept.
+    #[must_use]
+    pub fn keep_at_most(&self, keep: Duration) -> Duration {
+        keep.min(self.keep_max)
+    }
+
+    /// Remembers for a moment that a token is bad.
+    pub fn refuse(&self, key: &Key, reason: Refusal, now: Timestamp) {
+        self.live.invalidate(key);
+        let until = now.after(self.refused_for);
+        self.refused.insert(key.clone(), (reason, until));
+    }
+
+    /// Forgets a live token, if it is still the one that is meant: another request may have
+    /// resolved it anew in the meantime.
+    pub fn forget(&self, key: &Key, stale: &Arc<ProvisioningClient>) {
+        let is_meant = self
+            .live
+            .get(key)
+            .is_some_and(|live| Arc::ptr_eq(&live.client, stale));
+        if is_meant {
+            self.live.invalidate(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::provisioning_client::tests::client;
+
+    fn memory() -> Memory {
+        Memory::new(&Settings::defaults().unwrap().cache)
+    }
+
+    fn key(region: &str) -> Key {
+        let region = RegionId::parse(region).unwrap();
+        let digest = shared::ApiToken::generate(&region).unwrap().digest();
+        Key { region, digest }
+    }
+
+    #[test]
+    fn an_entry_ends_and_is_remembered_as_formerly_live() {
+        let (memory, key) = (memory(), key("us"));
+        let start = Timestamp(1_000_000);
+        let live = Live::new(client(), &key, start, Duration::from_secs(100));
+        memory.keep(&key, Arc::new(live));
+        let last = start.after(Duration::from_millis(99_999));
+        assert!(matches!(memory.get(&key, last), Known::Live(_)));
+        let end = start.after(Duration::from_secs(100));
+        assert!(matches!(memory.get(&key, end), Known::Formerly));
+    }
+
+    #[test]
+    fn an_entry_of_one_region_is_not_found_for_another() {
+        let (memory, us) = (memory(), key("us"));
+        let start = Timestamp(0);
+        memory.keep(
+            &us,
+            Arc::new(Live::new(client(), &us, start, Duration::from_secs(9))),
+        );
+        let de = Key {
+            region: RegionId::parse("de").unwrap(),
+            ..us
+        };
+        assert!(matches!(memory.get(&de, start), Known::Nothing));
+    }
+
+    #[test]
+    fn a_bad_token_is_remembered_for_its_moment_only() {
+        let (memory, key) = (memory(), key("us"));
+        let start = Timestamp(0);
+        memory.refuse(&key, Refusal::Revoked, start);
+        let within = start.after(Duration::from_millis(4_999));
+        assert!(matches!(
+            memory.get(&key, within),
+            Known::Refused(Refusal::Revoked)
+        ));
+        let after = start.after(Duration::from_secs(5));
+        assert!(matches!(memory.get(&key, after), Known::Nothing));
+    }
+
+    #[test]
+    fn the_last_verdict_wins() {
+        let (memory, key) = (memory(), key("us"));
+        let start = Timestamp(0);
+        let live = || Arc::new(Live::new(client(), &key, start, Duration::from_secs(9)));
+        memory.keep(&key, live());
+        memory.refuse(&key, Refusal::Revoked, start);
+        assert!(matches!(memory.get(&key, start), Known::Refused(_)));
+        memory.keep(&key, live());
+        assert!(matches!(memory.get(&key, start), Known::Live(_)));
+    }
+
+    #[test]
+    fn only_the_entry_that_is_meant_is_forgotten() {
+        let (memory, key) = (memory(), key("us"));
+        let start = Timestamp(0);
+        let (old, new) = (client(), client());
+        let live = Live::new(Arc::clone(&new), &key, start, Duration::from_secs(9));
+        memory.keep(&key, Arc::new(live));
+        memory.forget(&key, &old);
+        assert!(matches!(memory.get(&key, start), Known::Live(_)));
+        memory.forget(&key, &new);
+        assert!(matches!(memory.get(&key, start), Known::Nothing));
+    }
+
+    #[test]
+    fn a_refresh_falls_in_the_last_part_and_to_one_caller() {
+        let key = key("us");
+        let start = Timestamp(0);
+        let live = Live::new(client(), &key, start, Duration::from_secs(100));
+        assert!(!live.claim_refresh(start.after(Duration::from_secs(59))));
+        let late = start.after(Duration::from_secs(81));
+        assert!(live.claim_refresh(late));
+        assert!(!live.claim_refresh(late));
+        assert!(live.claim_refresh(late.after(REFRESH_PAUSE)));
+    }
+}

@@ -1,0 +1,64 @@
+//! One question to a region: whose token is this?
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::CONTENT_TYPE;
+use shared::TokenDigest;
+use shared::link::{LINK_KEY, RESOLVE_PATH, ResolveAnswer, ResolveRequest};
+use tokio::time::Instant;
+
+use crate::region::{LinkError, Region};
+
+/// Why a region did not say whose token it is. None of these says anything about the token.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// There was no answer.
+    #[error("the region gave no answer about a token")]
+    Link(#[from] LinkError),
+    /// The answer broke off.
+    #[error("the region's answer about a token broke off")]
+    Broken(#[source] reqwest::Error),
+    /// The answer had another status than 200: the node is in trouble, or refuses our link key.
+    #[error("the region answered {0} to a question about a token")]
+    Status(StatusCode),
+    /// The answer is none of the contract's.
+    #[error("the region's answer about a token cannot be read")]
+    Contract(#[source] serde_json::Error),
+    /// The grant cannot travel in a header.
+    #[error("the region's grant cannot be sent back")]
+    Grant,
+}
+
+/// Asks a region about a token.
+///
+/// # Errors
+/// [`LookupError`] when the region did not say.
+pub async fn ask(
+    region: &Region,
+    digest: TokenDigest,
+    timeout: Duration,
+) -> Result<ResolveAnswer, LookupError> {
+    let question = serde_json::to_vec(&ResolveRequest { digest }).map_err(LookupError::Contract)?;
+    // The hold for a node that restarts comes on top of the time for an answer.
+    let deadline = Instant::now() + timeout + region.link.hold;
+    let answer = region
+        .link
+        .send(deadline, |client, mut node| {
+            node.set_path(RESOLVE_PATH);
+            client
+                .post(node)
+                .header(LINK_KEY, region.link.key.clone())
+                .header(CONTENT_TYPE, shared::urn::JSON)
+                .body(question.clone())
+        })
+        .await?;
+    if answer.status() != StatusCode::OK {
+        return Err(LookupError::Status(answer.status()));
+    }
+    let body = answer
+        .bytes()
+        .await
+        .map_err(|error| LookupError::Broken(error.without_url()))?;
+    serde_json::from_slice(&body).map_err(LookupError::Contract)
+}

@@ -1,0 +1,371 @@
+//! The whole URL space, on one screen: [`Route::parse`].
+//!
+//! Only what is written here reaches a node. A path is taken apart once, and the node's path is
+//! built from the parts, so no dot-segment, no encoded slash and no other spelling of a path can
+//! travel on. The same parts decide about the route, the methods and the limits.
+
+use actix_web::http::Method;
+use percent_encoding::percent_decode_str;
+use shared::Dialect;
+use shared::link::{MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, SCIM_PATH, SCIM11_PATH};
+
+/// One endpoint of the protocol (RFC 7644 section 3.2), without the values in its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/Users` or `/Groups`.
+    Collection(Kind),
+    /// `/Users/{id}` or `/Groups/{id}`.
+    Resource(Kind),
+    /// `/Users/.search` or `/Groups/.search`.
+    CollectionSearch(Kind),
+    /// `/.search`.
+    Search,
+    /// `/Bulk`.
+    Bulk,
+    /// `/Me`.
+    Me,
+    /// `/ServiceProviderConfig`, `/Schemas`, `/ResourceTypes`, with or without a name.
+    Discovery(&'static str),
+}
+
+/// Which resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `/Users`.
+    Users,
+    /// `/Groups`.
+    Groups,
+}
+
+/// How the client spelled the base path, which is how links must be spelled for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// `/api/v1/scim`.
+    Plain,
+    /// `/api/v1/scim/v2`.
+    V2,
+    /// `/api/v1/scim/v1`: SCIM 1.1.
+    V1,
+}
+
+/// A path that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// How the base was spelled.
+    pub base: Base,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// The path at the node.
+    pub node_path: String,
+}
+
+impl Route {
+    /// Takes a path apart; `None` when there is no such endpoint.
+    ///
+    /// Empty segments are passed over, because clients join base URL and path with two slashes
+    /// or none (idp-wire, OneLogin and Entra).
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let (base, segments) = split(path)?;
+        let (endpoint, value) = match (base, segments.as_slice()) {
+            (_, ["Users"]) => (Endpoint::Collection(Kind::Users), None),
+            (_, ["Users", ".search"]) => (Endpoint::CollectionSearch(Kind::Users), None),
+            (_, ["Users", id]) => (Endpoint::Resource(Kind::Users), Some(id)),
+            (_, ["Groups"]) => (Endpoint::Collection(Kind::Groups), None),
+            (_, ["Groups", ".search"]) => (Endpoint::CollectionSearch(Kind::Groups), None),
+            (_, ["Groups", id]) => (Endpoint::Resource(Kind::Groups), Some(id)),
+            (_, ["Bulk"]) => (Endpoint::Bulk, None),
+            (_, [".search"]) => (Endpoint::Search, None),
+            (_, ["Me"]) => (Endpoint::Me, None),
+            (_, ["ServiceProviderConfig"]) => discovery("ServiceProviderConfig"),
+            (Base::V1, ["ServiceProviderConfigs"]) => discovery("ServiceProviderConfigs"),
+            (_, ["Schemas"]) => discovery("Schemas"),
+            (_, ["Schemas", urn]) => (Endpoint::Discovery("Schemas/{id}"), Some(urn)),
+            (_, ["ResourceTypes"]) => discovery("ResourceTypes"),
+            (_, ["ResourceTypes", name]) => (Endpoint::Discovery("ResourceTypes/{id}"), Some(name)),
+            _ => return None,
+        };
+        let value = match value {
+            Some(text) => Some(safe_value(text)?),
+            None => None,
+        };
+        let node_base = if base == Base::V1 {
+            SCIM11_PATH
+        } else {
+            SCIM_PATH
+        };
+        let node_path = match value {
+            Some(value) => {
+                format!(
+                    "{node_base}/{}",
+                    endpoint.template().replace("{id}", &value)
+                )
+            }
+            None => format!("{node_base}/{}", endpoint.template()),
+        };
+        Some(Self {
+            base,
+            endpoint,
+            node_path,
+        })
+    }
+
+    /// The methods that the endpoint has. `HEAD` goes with `GET`.
+    #[must_use]
+    pub fn methods(&self) -> &'static [Method] {
+        match self.endpoint {
+            Endpoint::Collection(_) => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::Resource(_) => &[
+                Method::GET,
+                Method::HEAD,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ],
+            Endpoint::CollectionSearch(_) | Endpoint::Search | Endpoint::Bulk => &[Method::POST],
+            Endpoint::Me => &[
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ],
+            Endpoint::Discovery(_) => &[Method::GET, Method::HEAD],
+        }
+    }
+
+    /// The largest body for a method, in bytes.
+    #[must_use]
+    pub fn max_body(&self, method: &Method) -> usize {
+        match self.endpoint {
+            Endpoint::Resource(Kind::Groups) if *method == Method::PUT => MAX_GROUP_REPLACE_BYTES,
+            _ => MAX_BODY_BYTES,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The path below the base, without values: for logs and metrics.
+    #[must_use]
+    pub fn template(self) -> &'static str {
+        match self {
+            Self::Collection(Kind::Users) => "Users",
+            Self::Collection(Kind::Groups) => "Groups",
+            Self::Resource(Kind::Users) => "Users/{id}",
+            Self::Resource(Kind::Groups) => "Groups/{id}",
+            Self::CollectionSearch(Kind::Users) => "Users/.search",
+            Self::CollectionSearch(Kind::Groups) => "Groups/.search",
+            Self::Search => ".search",
+            Self::Bulk => "Bulk",
+            Self::Me => "Me",
+            Self::Discovery(template) => template,
+        }
+    }
+}
+
+impl Base {
+    /// What the client wrote after `/api/v1/scim`.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::V2 => "/v2",
+            Self::V1 => "/v1",
+        }
+    }
+}
+
+/// The protocol that a path asks for, whether the path exists or not.
+#[must_use]
+pub fn dialect(path: &str) -> Dialect {
+    match split(path) {
+        Some((Base::V1, _)) => Dialect::Scim11,
+        _ => Dialect::Scim20,
+    }
+}
+
+fn discovery(name: &'static str) -> (Endpoint, Option<&'static &'static str>) {
+    (Endpoint::Discovery(name), None)
+}
+
+/// The base and the segments below it, one more than the longest endpoint has at most.
+fn split(path: &str) -> Option<(Base, Vec<&str>)> {
+    const LONGEST: usize = 3;
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    for expected in ["api", "v1", "scim"] {
+        if segments.next() != Some(expected) {
+            return None;
+        }
+    }
+    let below: Vec<&str> = segments.take(LONGEST + 1).collect();
+    match below.split_first() {
+        Some((&"v1", rest)) => Some((Base::V1, rest.to_vec())),
+        Some((&"v2", rest)) => Some((Base::V2, rest.to_vec())),
+        _ => Some((Base::Plain, below)),
+    }
+}
+
+/// An id, a URN or a name from a path, decoded once. `None` when it holds anything but unreserved
+/// characters and colons, or only dots: such a value names nothing, and must not become a path.
+fn safe_value(segment: &str) -> Option<String> {
+    const LONGEST: usize = 200;
+    let value = percent_decode_str(segment).decode_utf8().ok()?;
+    let is_safe = (1..=LONGEST).contains(&value.len())
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._~-:".contains(&b))
+        && value.bytes().any(|b| b != b'.');
+    is_safe.then(|| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node_path(path: &str) -> Option<String> {
+        Route::parse(path).map(|route| route.node_path)
+    }
+
+    #[test]
+    fn every_endpoint_has_one_path_at_the_node() {
+        let urn = "urn:ietf:params:scim:schemas:core:2.0:User";
+        let encoded = urn.replace(':', "%3A");
+        for (path, expected) in [
+            ("/api/v1/scim/Users", "/scim/v2/Users"),
+            ("/api/v1/scim/v2/Users", "/scim/v2/Users"),
+            ("/api/v1/scim/v1/Users", "/scim/v1/Users"),
+            ("/api/v1/scim/Users/", "/scim/v2/Users"),
+            ("/api/v1/scim//Users", "/scim/v2/Users"),
+            ("//api//v1/scim///Users//abc//", "/scim/v2/Users/abc"),
+            (
+                "/api/v1/scim/Users/2819c223-7f76-453a",
+                "/scim/v2/Users/2819c223-7f76-453a",
+            ),
+            ("/api/v1/scim/Users/a.b_c~d:e", "/scim/v2/Users/a.b_c~d:e"),
+            ("/api/v1/scim/Users/%61bc", "/scim/v2/Users/abc"),
+            ("/api/v1/scim/Users/.search", "/scim/v2/Users/.search"),
+            ("/api/v1/scim/Groups", "/scim/v2/Groups"),
+            ("/api/v1/scim/Groups/g1", "/scim/v2/Groups/g1"),
+            ("/api/v1/scim/Groups/.search", "/scim/v2/Groups/.search"),
+            ("/api/v1/scim/Bulk", "/scim/v2/Bulk"),
+            ("/api/v1/scim/.search", "/scim/v2/.search"),
+            ("/api/v1/scim/Me", "/scim/v2/Me"),
+            (
+                "/api/v1/scim/ServiceProviderConfig",
+                "/scim/v2/ServiceProviderConfig",
+            ),
+            (
+                "/api/v1/scim/v1/ServiceProviderConfigs",
+                "/scim/v1/ServiceProviderConfigs",
+            ),
+            ("/api/v1/scim/Schemas", "/scim/v2/Schemas"),
+            ("/api/v1/scim/ResourceTypes", "/scim/v2/ResourceTypes"),
+            (
+                "/api/v1/scim/ResourceTypes/User",
+                "/scim/v2/ResourceTypes/User",
+            ),
+        ] {
+            assert_eq!(node_path(path).as_deref(), Some(expected), "{path}");
+        }
+        let expected = Some(format!("/scim/v2/Schemas/{urn}"));
+        assert_eq!(node_path(&format!("/api/v1/scim/Schemas/{urn}")), expected);
+        assert_eq!(
+            node_path(&format!("/api/v1/scim/Schemas/{encoded}")),
+            expected
+        );
+    }
+
+    #[test]
+    fn nothing_else_exists() {
+        for path in [
+            "/",
+            "*",
+            "",
+            "/api",
+            "/api/v1",
+            "/api/v1/scim",
+            "/api/v1/scim/",
+            "/api/v1/scim/v2",
+            "/api/v1/scim/v3/Users",
+            "/api/v1/scim/v2/v2/Users",
+            "/api/v1/scim/v2/ServiceProviderConfigs",
+            "/api/v1/scim/users",
+            "/api/v1/scim/%55sers",
+            "/api/v1/scim/Users.json",
+            "/api/v1/scim/Users/a/b",
+            "/api/v1/scim/Users/a/b/c/d/e/f/g",
+            "/api/v1/scim/Users/..",
+            "/api/v1/scim/Users/.",
+            "/api/v1/scim/Users/...",
+            "/api/v1/scim/Users/%2e%2e",
+            "/api/v1/scim/Users/%2E%2e/Groups",
+            "/api/v1/scim/Users/.%2e",
+            "/api/v1/scim/Users/%252e%252e",
+            "/api/v1/scim/Users/..%2fGroups",
+            "/api/v1/scim/Users/a%2fb",
+            "/api/v1/scim/Users/a%5cb",
+            "/api/v1/scim/Users/a\\b",
+            "/api/v1/scim/Users/a%00",
+            "/api/v1/scim/Users/a%0d%0ab",
+            "/api/v1/scim/Users/a%3fb",
+            "/api/v1/scim/Users/a%23b",
+            "/api/v1/scim/Users/a;b",
+            "/api/v1/scim/Users/a%20b",
+            "/api/v1/scim/Users/%ff",
+            "/api/v1/scim/Users/%c0%ae%c0%ae",
+            "/api/v1/scim/Users/%zz",
+            "/api/v1/scim/Users/%e2%80%ae",
+            "/api/v1/scim/../scim/Users",
+            "/api/v1/scim/./Users",
+            "/api/v1/scim/%2e/Users",
+            "/api/v1/scim/Users/.search/x",
+            "/api/v1/scim/Me/x",
+            "/api/v1/scim/Bulk/x",
+            "/internal/v1/resolve",
+            "/api/v1/scim/internal",
+            "/scim/v2/Users",
+        ] {
+            assert_eq!(node_path(path), None, "{path}");
+        }
+        assert_eq!(
+            node_path(&format!("/api/v1/scim/Users/{}", "a".repeat(201))),
+            None
+        );
+    }
+
+    #[test]
+    fn the_dialect_follows_the_base_even_where_nothing_is() {
+        for (path, expected) in [
+            ("/api/v1/scim/v1/nothing", Dialect::Scim11),
+            ("/api/v1/scim/v1", Dialect::Scim11),
+            ("/api//v1/scim/v1/Users", Dialect::Scim11),
+            ("/api/v1/scim/Users/v1", Dialect::Scim20),
+            ("/v1", Dialect::Scim20),
+        ] {
+            assert_eq!(dialect(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_a_group_replace_may_be_large() {
+        let group = Route::parse("/api/v1/scim/Groups/g").unwrap();
+        assert_eq!(group.max_body(&Method::PUT), MAX_GROUP_REPLACE_BYTES);
+        assert_eq!(group.max_body(&Method::PATCH), MAX_BODY_BYTES);
+        let user = Route::parse("/api/v1/scim/Users/u").unwrap();
+        assert_eq!(user.max_body(&Method::PUT), MAX_BODY_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_at_the_node_is_always_canonical(path in "/api/v1/scim/[A-Za-z]{0,8}/?[!-~]{0,40}") {
+            if let Some(route) = Route::parse(&path) {
+                let url = reqwest::Url::parse(&format!("http://node{}", route.node_path)).unwrap();
+                prop_assert_eq!(url.path(), route.node_path.as_str());
+                prop_assert!(url.query().is_none() && url.fragment().is_none());
+            }
+        }
+    }
+}

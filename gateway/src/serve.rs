@@ -1,0 +1,313 @@
+//! The road of one request, from its header to its answer: [`serve`].
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::{FutureExt as _, StreamExt as _};
+use shared::{Clock, Dialect};
+use tokio::time::{Instant, timeout};
+
+use crate::connection::{Activity, Serving};
+use crate::credential;
+use crate::error::{self, Error};
+use crate::forward::{self, CallIds, Passage};
+use crate::host::Hosts;
+use crate::limits::{BodyMemory, Tenants};
+use crate::provisioning_client::identify;
+use crate::region::Region;
+use crate::resolver::Resolver;
+use crate::routes::{self, Base, Route};
+use crate::telemetry::{Observed, RequestRecord, millis_since};
+
+/// A longer target is refused. A filter has 8 KiB at most, and percent-encoding triples it.
+const MAX_TARGET_BYTES: usize = 32 * 1024;
+/// A larger header is refused (failure class 47).
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// What `Allow` lists where there is no endpoint.
+const METHODS: [Method; 5] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
+/// How long a refused client may go on sending a body that nobody reads.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// The parts of a running gateway that serve requests.
+#[derive(Debug)]
+pub struct Edge {
+    /// Hostnames.
+    pub hosts: Hosts,
+    /// The regions that are served.
+    pub regions: Vec<Arc<Region>>,
+    /// Who is calling.
+    pub resolver: Arc<Resolver>,
+    /// What each tenant may ask for.
+    pub tenants: Tenants,
+    /// Room for bodies.
+    pub body_memory: BodyMemory,
+    /// For a body to arrive.
+    pub body_read: Duration,
+    /// For a whole request.
+    pub request: Duration,
+    /// Largest answer, in bytes.
+    pub answer_max_bytes: u64,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Serves any request there is. Never panics, and never fails: an error is an answer too.
+pub async fn serve(
+    request: HttpRequest,
+    mut payload: Payload,
+    edge: Data<Edge>,
+) -> HttpResponse<Observed<Serving>> {
+    let activity = request.conn_data::<Rc<Activity>>().cloned();
+    if activity
+        .as_ref()
+        .is_some_and(|activity| activity.is_closing())
+    {
+        // Pipelined behind a request whose answer closes the connection: it may be what that
+        // request's body was meant to smuggle. The connection ends in a moment.
+        return std::future::pending().await;
+    }
+    let mut serving = Serving::begin(activity);
+    let dialect = routes::dialect(request.path());
+    let (request_id, outcome, mut record) = match CallIds::generate() {
+        Ok(ids) => {
+            let mut record = RequestRecord::begin(ids.request_id.clone(), request.method());
+            let answering = answer(&request, &mut payload, &edge, &ids, &mut record);
+            // Whatever goes wrong in one request must not end its connection without an answer.
+            let outcome = AssertUnwindSafe(answering).catch_unwind().await;
+            let outcome = outcome.unwrap_or(Err(Error::Panic));
+            (ids.request_id, outcome, record)
+        }
+        Err(error) => {
+            let record = RequestRecord::begin(String::new(), request.method());
+            (String::new(), Err(error.into()), record)
+        }
+    };
+    let mut response = outcome.unwrap_or_else(|error| {
+        record.failure = Some((error.fault(), error.to_string()));
+        error.to_response(dialect)
+    });
+    record.status = Some(response.status());
+    serving.answered();
+    error::dress(
+        &mut response,
+        header::HeaderValue::from_str(&request_id).ok(),
+    );
+    // A body that was not read must not be taken for the next request (failure class 45).
+    if has_body(request.headers()) && record.bytes_in == 0 {
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+        serving.close_after(LINGER);
+    }
+    response.map_body(|_, body| Observed::new(body, record, serving))
+}
+
+async fn answer(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    edge: &Edge,
+    ids: &CallIds,
+    record: &mut RequestRecord,
+) -> Result<HttpResponse, Error> {
+    let deadline = Instant::now() + edge.request;
+    let source = request
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+
+    check_header(request)?;
+    let host = edge.hosts.find(request.head())?;
+    record.region = Some(host.region.id.clone());
+    let (route, method) = find_route(request)?;
+    record.route = route.endpoint.template();
+    let max_body = route.max_body(&method);
+    check_body_header(request.headers(), max_body)?;
+    let token = credential::present(request.headers())?;
+
+    let client = identify(
+        &edge.resolver,
+        &edge.regions,
+        host,
+        route.base,
+        &token,
+        source,
+    )
+    .await?;
+    record.tenant_id = Some(client.tenant_id.clone());
+    record.token_id = Some(client.token_id.clone());
+    let tenant_pass = edge
+        .tenants
+        .admit(&client.tenant_id, client.limits, edge.clock.now())?;
+
+    let takes_body =
+        matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());
+    let body_pass = match takes_body {
+        true => {
+            let expected = content_length(request.headers()).unwrap_or(max_body);
+            let room = edge.body_memory.reserve(expected);
+            Some(room.ok_or(Error::Overloaded)?)
+        }
+        false => None,
+    };
+    let body = match takes_body {
+        true => read_body(payload, max_body, edge.body_read).await?,
+        false => Bytes::new(),
+    };
+    record.bytes_in = body.len();
+
+    let region_pass = host.region.admit().ok_or(Error::Overloaded)?;
+    let base_url = format!("{}{}", host.base_url, route.base.suffix());
+    let passage = Passage {
+        method: request.method(),
+        node_path: &route.node_path,
+        query: request.uri().query(),
+        headers: request.headers(),
+        body,
+        dialect: dialect_of(route.base),
+        base_url: &base_url,
+        ids,
+        deadline,
+        source,
+    };
+    let asked = Instant::now();
+    let answer = forward::forward(&passage, client, &edge.resolver).await;
+    record.upstream_ms = Some(millis_since(asked));
+    // The body was needed to send it again; the answer is here.
+    drop((passage, body_pass));
+    forward::pass_on(answer?, edge.answer_max_bytes, (tenant_pass, region_pass))
+}
+
+fn dialect_of(base: Base) -> Dialect {
+    match base {
+        Base::V1 => Dialect::Scim11,
+        Base::Plain | Base::V2 => Dialect::Scim20,
+    }
+}
+
+/// Refuses what is not done here, before anything else is looked at.
+fn check_header(request: &HttpRequest) -> Result<(), Error> {
+    let headers = request.headers();
+    if request.uri().path().len() + request.uri().query().map_or(0, str::len) > MAX_TARGET_BYTES {
+        return Err(Error::TargetTooLong);
+    }
+    let size = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if size.sum::<usize>() > MAX_HEADER_BYTES {
+        return Err(Error::HeaderTooLarge);
+    }
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Error::Method { allowed: &METHODS });
+    }
+    if headers.contains_key(header::UPGRADE) || request.head().upgrade() {
+        return Err(Error::Refused("Protocol upgrades are not offered."));
+    }
+    let expects = headers.get_all(header::EXPECT);
+    if expects
+        .into_iter()
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        return Err(Error::Expectation);
+    }
+    Ok(())
+}
+
+/// The route, and the method that it is asked for: SCIM 1.1 lets a POST stand for another one.
+fn find_route(request: &HttpRequest) -> Result<(Route, Method), Error> {
+    let method = request.method();
+    let Some(route) = Route::parse(request.uri().path()) else {
+        return match METHODS.contains(method) || *method == Method::HEAD {
+            true => Err(Error::NoSuchEndpoint),
+            false => Err(Error::Method { allowed: &METHODS }),
+        };
+    };
+    let meant = request
+        .headers()
+        .get("x-http-method-override")
+        .filter(|_| route.base == Base::V1 && *method == Method::POST)
+        .and_then(|value| Method::from_bytes(value.as_bytes()).ok())
+        .unwrap_or_else(|| method.clone());
+    let allowed = route.methods();
+    if allowed.contains(&meant) {
+        Ok((route, meant))
+    } else {
+        Err(Error::Method { allowed })
+    }
+}
+
+/// Refuses a body that its header gives away.
+fn check_body_header(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING);
+    if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::BodyEncoding);
+    }
+    match content_length(headers) {
+        Some(length) if length > limit => Err(Error::BodyTooLarge { limit }),
+        _ => Ok(()),
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    let text = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    // Too large for a number is too large for us.
+    Some(text.trim().parse().unwrap_or(usize::MAX))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || content_length(headers).is_some_and(|length| length > 0)
+}
+
+/// Reads a body whole, within a time for all of it.
+async fn read_body(payload: &mut Payload, limit: usize, time: Duration) -> Result<Bytes, Error> {
+    let reading = async {
+        let mut body = BytesMut::new();
+        while let Some(part) = payload.next().await {
+            let part = part.map_err(|_| Error::BodyBroken)?;
+            if body.len() + part.len() > limit {
+                return Err(Error::BodyTooLarge { limit });
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(body.freeze())
+    };
+    timeout(time, reading)
+        .await
+        .unwrap_or(Err(Error::BodyTooSlow))
+}
+
+/// `GET /livez`: the program runs.
+pub async fn livez() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "live": true }))
+}
+
+/// `GET /readyz`: at least one region can be reached. Which ones, the body says.
+pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
+    let probes = edge.regions.iter().map(|region| async move {
+        let reachable = region.link.is_reachable().await;
+        (region.id.to_string(), serde_json::Value::Bool(reachable))
+    });
+    let regions: serde_json::Map<_, _> = futures_util::future::join_all(probes)
+        .await
+        .into_iter()
+        .collect();
+    let ready = regions.values().any(|reachable| *reachable == true);
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    HttpResponse::build(status).json(serde_json::json!({ "ready": ready, "regions": regions }))
+}

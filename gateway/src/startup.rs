@@ -1,0 +1,300 @@
+//! Builds the parts from the settings, binds the listeners, runs until told to stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::{AppConfig, Extensions};
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpServer};
+use reqwest::header::HeaderValue;
+use shared::{Clock, RegionId};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::config::{ConfigError, RegionSettings, Scheme, Settings};
+use crate::connection::{Connection, ConnectionLimits, Seats};
+use crate::forward;
+use crate::host::{self, Hosts};
+use crate::limits::{BodyMemory, Bucket, Rate, Tenants};
+use crate::region::{LookupLimits, Region, RegionLink};
+use crate::resolver::Resolver;
+use crate::serve::{self, Edge, LINGER};
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener cannot be bound.
+    #[error("setting `{setting}`: cannot listen on {address}")]
+    Listen {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be built")]
+    Client(#[source] reqwest::Error),
+}
+
+/// A gateway whose listeners are bound and which serves nobody yet.
+pub struct Application {
+    address: SocketAddr,
+    management_address: SocketAddr,
+    edge: Server,
+    management: Server,
+}
+
+impl Application {
+    /// Checks the settings, binds both listeners and builds the parts.
+    ///
+    /// # Errors
+    /// [`StartupError`], with the name of the setting where one is the reason.
+    #[expect(
+        clippy::unused_async,
+        reason = "the start-up contract that both programs share; a node has to wait here"
+    )]
+    pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
+        settings.check()?;
+        let (listener, address) = listen("listen", settings.listen)?;
+        let (management_listener, management_address) =
+            listen("management_listen", settings.management_listen)?;
+        let edge = Data::new(build_edge(&settings, address, clock)?);
+        Ok(Self {
+            address,
+            management_address,
+            edge: serve_edge(&settings, listener, Data::clone(&edge)).map_err(|source| {
+                StartupError::Listen {
+                    setting: "listen",
+                    address,
+                    source,
+                }
+            })?,
+            management: serve_management(management_listener, edge).map_err(|source| {
+                StartupError::Listen {
+                    setting: "management_listen",
+                    address: management_address,
+                    source,
+                }
+            })?,
+        })
+    }
+
+    /// Where provisioning clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where health checks connect.
+    #[must_use]
+    pub fn management_address(&self) -> SocketAddr {
+        self.management_address
+    }
+
+    /// Serves until `stop` is ready, then accepts nothing more and lets what is under way finish.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run_until_stopped(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let Self {
+            edge, management, ..
+        } = self;
+        let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
+        let stopping = tokio::spawn(async move {
+            stop.await;
+            // Health checks answer until the last request has finished.
+            for handle in handles {
+                handle.stop(true).await;
+            }
+        });
+        let ended = tokio::try_join!(edge, management);
+        stopping.abort();
+        ended.map(|_| ())
+    }
+}
+
+fn listen(
+    setting: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartupError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        Ok((listener, address))
+    });
+    bound.map_err(|source| StartupError::Listen {
+        setting,
+        address,
+        source,
+    })
+}
+
+/// The port in public URLs: none where it is the scheme's own.
+fn public_port(settings: &Settings, listener: SocketAddr) -> Option<u16> {
+    let own = match settings.public_scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    };
+    let port = match settings.public_port {
+        Some(0) => Some(listener.port()),
+        other => other,
+    };
+    port.filter(|port| *port != own)
+}
+
+fn build_edge(
+    settings: &Settings,
+    listener: SocketAddr,
+    clock: Arc<dyn Clock>,
+) -> Result<Edge, StartupError> {
+    let client = forward::http_client(
+        Duration::from_millis(settings.timeouts.node_connect_ms),
+        Duration::from_millis(settings.timeouts.node_idle_ms),
+    )
+    .map_err(StartupError::Client)?;
+    let port = public_port(settings, listener);
+    let regions = settings
+        .regions
+        .iter()
+        .filter(|(id, _)| settings.is_served(id))
+        .map(|(id, region)| build_region(settings, id, region, &client, port).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Edge {
+        hosts: Hosts::build(settings, &regions, port)?,
+        regions,
+        resolver: Arc::new(Resolver::new(settings, Arc::clone(&clock))),
+        tenants: Tenants::default(),
+        body_memory: BodyMemory::new(settings.limits.body_memory_mib),
+        body_read: Duration::from_millis(settings.timeouts.body_read_ms),
+        request: Duration::from_millis(settings.timeouts.request_ms),
+        answer_max_bytes: u64::from(settings.limits.answer_max_mib) * 1024 * 1024,
+        clock,
+    })
+}
+
+fn build_region(
+    settings: &Settings,
+    id: &RegionId,
+    region: &RegionSettings,
+    client: &reqwest::Client,
+    public_port: Option<u16>,
+) -> Result<Region, ConfigError> {
+    let limits = &settings.limits;
+    let key = region.read_link_key(id)?;
+    let mut key = HeaderValue::from_str(key.reveal()).map_err(|_| {
+        ConfigError::invalid(
+            format!("regions.{id}.link_key"),
+            "holds a character that cannot travel in a header",
+        )
+    })?;
+    key.set_sensitive(true);
+    let hold = Duration::from_millis(settings.timeouts.node_hold_ms);
+    let name = host::regional_name(id, &settings.domain);
+    Ok(Region {
+        id: id.clone(),
+        base_url: host::base_url(settings, &name, public_port),
+        link: RegionLink::new(client.clone(), region.node_urls(id)?, key, hold),
+        lookups: LookupLimits {
+            rate: Rate {
+                per_s: limits.lookups_per_s,
+                burst: limits.lookups_burst,
+            },
+            bucket: Bucket::default(),
+            strangers: Arc::new(Semaphore::new(limits.lookups_in_flight)),
+            known: Arc::new(Semaphore::new(limits.known_lookups_in_flight)),
+        },
+        in_flight: Arc::new(Semaphore::new(limits.region_in_flight)),
+    })
+}
+
+/// The public listener. One service for every path: `serve` takes paths apart itself.
+fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> io::Result<Server> {
+    let timeouts = &settings.timeouts;
+    let connection_limits = ConnectionLimits {
+        header_read: Duration::from_millis(timeouts.header_read_ms),
+        write_stall: Duration::from_millis(timeouts.write_stall_ms),
+        linger: LINGER,
+    };
+    let keep_alive = KeepAlive::Timeout(Duration::from_millis(timeouts.keep_alive_ms));
+    let seats = Seats::new(settings.limits.connections_per_source);
+    let mut server = Server::build()
+        .disable_signals()
+        .max_concurrent_connections(settings.limits.connections)
+        .shutdown_timeout(timeouts.shutdown_s);
+    if let Some(workers) = settings.workers {
+        server = server.workers(workers.max(1));
+    }
+    let draining = server.graceful_shutdown_signal();
+    let server = server.listen("edge", listener, move || {
+        let app = App::new()
+            .app_data(Data::clone(&edge))
+            .default_service(web::to(serve::serve));
+        let draining = draining.clone();
+        let http = HttpService::build()
+            .keep_alive(keep_alive)
+            .client_request_timeout(connection_limits.header_read)
+            .client_disconnect_timeout(LINGER)
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+                data.insert(connection.activity());
+            })
+            .finish(map_config(app.into_factory(), |()| AppConfig::default()));
+        let seats = seats.clone();
+        fn_service(move |io: TcpStream| {
+            let accepted = accept(io, &seats, connection_limits);
+            async move { accepted }
+        })
+        .map_err(actix_http::error::DispatchError::Io)
+        .and_then(http)
+    })?;
+    Ok(server.run())
+}
+
+fn accept(
+    io: TcpStream,
+    seats: &Seats,
+    limits: ConnectionLimits,
+) -> io::Result<(Connection, Protocol, Option<SocketAddr>)> {
+    let peer = io.peer_addr()?;
+    let seat = seats
+        .take(peer.ip())
+        .ok_or(io::ErrorKind::ConnectionRefused)?;
+    io.set_nodelay(true)?;
+    Ok((
+        Connection::new(io, limits, seat),
+        Protocol::Http1,
+        Some(peer),
+    ))
+}
+
+/// The listener for health checks.
+fn serve_management(listener: TcpListener, edge: Data<Edge>) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::clone(&edge))
+            .route("/livez", web::get().to(serve::livez))
+            .route("/readyz", web::get().to(serve::readyz))
+    })
+    .workers(1)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .listen(listener)?;
+    Ok(server.run())
+}

@@ -1,0 +1,19 @@
+//! The gateway as its clients and its nodes see it: a real gateway, real sockets, and at the far
+//! end of the network a small HTTP server that stands where a region-node stands.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
+
+mod support;
+
+mod flood;
+mod forwarding;
+mod hostile;
+mod log;
+mod panics;
+mod resolving;

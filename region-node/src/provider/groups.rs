@@ -1,0 +1,72 @@
+//! What is particular about storing groups.
+
+use serde_json::{Value, json};
+use shared::ScimError;
+
+use crate::scim::document::{self, Derived, Tree, check_identifier};
+use crate::scim::schema::GROUP;
+use crate::scim::{ResourceId, ResourceKind, text};
+use crate::store::{Content, Keys, MemberChange, Related};
+
+/// What is stored of a group.
+pub(super) fn content(
+    id: ResourceId,
+    tree: &Tree,
+    members: Vec<MemberChange>,
+) -> Result<Content, ScimError> {
+    let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
+    if let Some(display_name) = text_of("displayName") {
+        check_identifier("displayName", display_name)?;
+    }
+    Ok(Content {
+        keys: Keys {
+            user_name: None,
+            external_id: text_of("externalId").map(str::to_owned),
+            display_name: text_of("displayName").map(|name| text::key(name).into_owned()),
+            active: true,
+            attributes: Vec::new(),
+        },
+        document: document::to_document(&GROUP, id, tree),
+        members,
+    })
+}
+
+/// `members` of a group. There even where it is empty: clients that merge look for it.
+pub(super) fn members(members: &[Related], base_url: &str) -> Derived {
+    let elements: Vec<Value> = members
+        .iter()
+        .map(|member| {
+            json!({
+                "value": member.id.to_string(),
+                "$ref": reference(base_url, member.kind, member.id),
+                "type": member.kind.name(),
+            })
+        })
+        .collect();
+    Derived {
+        attribute: "members",
+        elements: elements.into(),
+    }
+}
+
+/// One of a user's `groups`.
+pub(super) fn membership(
+    id: ResourceId,
+    display: Option<&Value>,
+    kind: &str,
+    base_url: &str,
+) -> Value {
+    let mut element = json!({
+        "value": id.to_string(),
+        "$ref": reference(base_url, ResourceKind::Group, id),
+        "type": kind,
+    });
+    if let (Value::Object(element), Some(display)) = (&mut element, display) {
+        element.insert("display".to_owned(), display.clone());
+    }
+    element
+}
+
+fn reference(base_url: &str, kind: ResourceKind, id: ResourceId) -> String {
+    format!("{base_url}{}/{id}", kind.endpoint())
+}

@@ -1,0 +1,418 @@
+//! Lists: filter, sort, index paging and cursors (RFC 7644 section 3.4.2, RFC 9865).
+//!
+//! An index narrows, the evaluator decides. Pages of one walk follow each other by position, not
+//! by counting, so that a deletion between two pages moves nobody out of sight.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use shared::{ScimError, ScimType, TenantId, TokenId};
+
+use super::cursor::Start;
+use super::resources::{Resources, derived_attribute, meta, schema};
+use super::{Caller, ProviderError, View};
+use crate::scim::list::{ListRequest, Standing, list_response};
+use crate::scim::sort::{Sort, SortKey};
+use crate::scim::{Filter, Projection, ResourceId, ResourceKind};
+use crate::store::{Narrowing, PageStart, Position, Stored};
+
+/// How many candidates are looked at between two chances for other requests to run.
+const BATCH: u32 = 500;
+/// How many resources a filter without an index, or a sorted list, may look at.
+const SCAN_BUDGET: usize = 100_000;
+
+/// Where the pages of index-paged walks ended, so that the next page begins behind that place
+/// whatever was deleted meanwhile (failure class "import loses users"). A walk is a token's: the
+/// pages of two clients do not mix.
+#[derive(Clone, Debug)]
+pub struct Bookmarks(moka::sync::Cache<Bookmark, Position>);
+
+/// A list, and the number of the result that comes next.
+type Bookmark = (TenantId, TokenId, [u8; 32], u64);
+
+impl Bookmarks {
+    /// No bookmarks yet. Each is kept for ten minutes without use.
+    #[must_use]
+    pub(super) fn new() -> Self {
+        let cache = moka::sync::Cache::builder().max_capacity(50_000);
+        Self(cache.time_to_idle(Duration::from_secs(600)).build())
+    }
+}
+
+/// A list request over one kind of resources, understood.
+struct Ask {
+    kind: ResourceKind,
+    filter: Option<Filter>,
+    sort: Option<Sort>,
+    count: u32,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Found {
+    /// How many there are in all.
+    total: u64,
+    /// The page.
+    stored: Vec<Stored>,
+    /// Whether the page was cut from a place in the list that has a position.
+    by_position: bool,
+}
+
+impl Resources {
+    /// `GET` of an endpoint or `/.search`. The answer is a list response, as JSON text. With
+    /// several kinds (a search at the root) they come one after the other, or sorted together.
+    ///
+    /// # Errors
+    /// [`ProviderError`].
+    pub async fn query(
+        &self,
+        caller: Caller<'_>,
+        kinds: &[ResourceKind],
+        base_url: &str,
+        request: &ListRequest,
+    ) -> Result<String, ProviderError> {
+        match kinds {
+            [kind] => self.query_kind(caller, *kind, base_url, request).await,
+            kinds => self.query_kinds(caller, kinds, base_url, request).await,
+        }
+    }
+
+    async fn query_kind(
+        &self,
+        caller: Caller<'_>,
+        kind: ResourceKind,
+        base_url: &str,
+        request: &ListRequest,
+    ) -> Result<String, ProviderError> {
+        let ask = Ask::parse(kind, request)?;
+        let rank = request.start_index.saturating_sub(1);
+        if !self.offers(caller.access, kind).await? {
+            return Ok(list_response(
+                0,
+                &Standing::StartIndex(request.start_index),
+                &[],
+            ));
+        }
+        let list = digest(caller, kind, request);
+        let start = match request.cursor.as_deref().map(str::trim) {
+            Some("") => Start {
+                rank: 0,
+                behind: None,
+            },
+            Some(cursor) => self.cursors.open(cursor, &list, self.clock.now())?,
+            None => {
+                let bookmark = self.bookmark(caller, list, request.start_index);
+                Start {
+                    rank,
+                    behind: self.bookmarks.0.get(&bookmark),
+                }
+            }
+        };
+        let found = self.find(caller, &ask, start).await?;
+        let next = found
+            .stored
+            .last()
+            .filter(|_| found.by_position)
+            .map(|last| last.position);
+        let reached = start.rank.saturating_add(found.stored.len() as u64);
+        let standing = if request.cursor.is_none() {
+            if let Some(next) = next {
+                self.bookmarks
+                    .0
+                    .insert(self.bookmark(caller, list, reached + 1), next);
+            }
+            Standing::StartIndex(request.start_index)
+        } else {
+            let now = self.clock.now();
+            let is_last = reached >= found.total || found.stored.is_empty();
+            let seal = |start: Start| self.cursors.seal(start, &list, now);
+            let next = (!is_last)
+                .then(|| {
+                    seal(Start {
+                        rank: reached,
+                        behind: next,
+                    })
+                })
+                .transpose()?;
+            let before = start.rank.saturating_sub(request.count.into());
+            let previous = (start.rank > 0 && request.count > 0)
+                .then(|| {
+                    seal(Start {
+                        rank: before,
+                        behind: None,
+                    })
+                })
+                .transpose()?;
+            Standing::Cursors { previous, next }
+        };
+        let projection = projection(kind, request);
+        let view = View {
+            base_url,
+            projection: &projection,
+        };
+        let shown = self
+            .show_all(caller.access, kind, &found.stored, view)
+            .await?;
+        Ok(list_response(found.total, &standing, &shown))
+    }
+
+    fn bookmark(&self, caller: Caller<'_>, list: [u8; 32], next: u64) -> Bookmark {
+        (
+            caller.access.tenant.clone(),
+            caller.token.clone(),
+            list,
+            next,
+        )
+    }
+
+    async fn query_kinds(
+        &self,
+        caller: Caller<'_>,
+        kinds: &[ResourceKind],
+        base_url: &str,
+        request: &ListRequest,
+    ) -> Result<String, ProviderError> {
+        if request.cursor.is_some() {
+            let detail = "A search over all resource types has no cursors; use startIndex.";
+            return Err(ScimError::typed(400, ScimType::InvalidCursor, detail).into());
+        }
+        let mut asks = Vec::new();
+        let mut unknown: Option<ProviderError> = None;
+        for kind in kinds {
+            if !self.offers(caller.access, *kind).await? {
+                continue;
+            }
+            match Ask::parse(*kind, request) {
+                Ok(ask) => asks.push(ask),
+                // What one type does not have, none of its resources matches.
+                Err(ProviderError::Scim(error)) => unknown = Some(ProviderError::Scim(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if let (true, Some(error)) = (asks.is_empty(), unknown) {
+            return Err(error);
+        }
+        let rank = request.start_index.saturating_sub(1);
+        let (total, page) = if asks.iter().any(|ask| ask.sort.is_some()) {
+            self.find_sorted(caller, &asks, rank, request.count).await?
+        } else {
+            let (mut total, mut page) = (0_u64, Vec::new());
+            for ask in &mut asks {
+                let room = request
+                    .count
+                    .saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+                ask.count = room;
+                let start = Start {
+                    rank: rank.saturating_sub(total),
+                    behind: None,
+                };
+                let found = self.find(caller, ask, start).await?;
+                total += found.total;
+                page.extend(found.stored.into_iter().map(|stored| (ask.kind, stored)));
+            }
+            (total, page)
+        };
+        let mut shown = Vec::with_capacity(page.len());
+        for (kind, stored) in &page {
+            let projection = projection(*kind, request);
+            let view = View {
+                base_url,
+                projection: &projection,
+            };
+            shown.push(self.show(caller.access, *kind, stored, view).await?.body);
+        }
+        Ok(list_response(
+            total,
+            &Standing::StartIndex(request.start_index),
+            &shown,
+        ))
+    }
+
+    async fn find(
+        &self,
+        caller: Caller<'_>,
+        ask: &Ask,
+        start: Start,
+    ) -> Result<Found, ProviderError> {
+        if ask.sort.is_some() {
+            let asks = std::slice::from_ref(ask);
+            let (total, page) = self
+                .find_sorted(caller, asks, start.rank, ask.count)
+                .await?;
+            let stored = page.into_iter().map(|(_, stored)| stored).collect();
+            return Ok(Found {
+                total,
+                stored,
+                by_position: false,
+            });
+        }
+        if ask.filter.is_some() {
+            return self.find_filtered(caller, ask, start).await;
+        }
+        let from = start
+            .behind
+            .map_or(PageStart::Offset(start.rank), PageStart::Behind);
+        let page = self
+            .store
+            .page(caller.access, ask.kind, from, ask.count)
+            .await?;
+        let total = u64::try_from(page.total).unwrap_or(0);
+        Ok(Found {
+            total,
+            stored: page.resources,
+            by_position: true,
+        })
+    }
+
+    /// Looks at every candidate, because `totalResults` counts all that match.
+    async fn find_filtered(
+        &self,
+        caller: Caller<'_>,
+        ask: &Ask,
+        start: Start,
+    ) -> Result<Found, ProviderError> {
+        let mut found = Found {
+            by_position: true,
+            ..Found::default()
+        };
+        let wanted = usize::try_from(ask.count).unwrap_or(usize::MAX);
+        self.scan(caller, ask, |stored, _| {
+            found.total += 1;
+            let in_page = match start.behind {
+                Some(position) => stored.position > position,
+                None => found.total > start.rank,
+            };
+            if in_page && found.stored.len() < wanted {
+                found.stored.push(stored);
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    async fn find_sorted(
+        &self,
+        caller: Caller<'_>,
+        asks: &[Ask],
+        rank: u64,
+        count: u32,
+    ) -> Result<(u64, Vec<(ResourceKind, Stored)>), ProviderError> {
+        let mut keys: Vec<(SortKey, ResourceKind, ResourceId)> = Vec::new();
+        for ask in asks {
+            self.scan(caller, ask, |stored, tree| {
+                if let Some(sort) = &ask.sort {
+                    keys.push((sort.key(tree), ask.kind, stored.id));
+                }
+            })
+            .await?;
+        }
+        keys.sort_by(|(a, ..), (b, ..)| a.compare(b));
+        let total = keys.len() as u64;
+        let skipped = usize::try_from(rank).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut page = Vec::new();
+        for (_, kind, id) in keys.into_iter().skip(skipped).take(wanted) {
+            // One that was deleted since is not there to be shown.
+            if let Some(stored) = self.store.get(caller.access, kind, id).await? {
+                page.push((kind, stored));
+            }
+        }
+        Ok((total, page))
+    }
+
+    /// Shows each resource that fits to `see`, in list order, with its tree.
+    async fn scan(
+        &self,
+        caller: Caller<'_>,
+        ask: &Ask,
+        mut see: impl FnMut(Stored, &crate::scim::document::Tree) + Send,
+    ) -> Result<(), ProviderError> {
+        let access = caller.access;
+        let filter = ask.filter.as_ref();
+        let narrowing = filter.map_or(Narrowing::Everything, |f| Narrowing::of(f, ask.kind));
+        let derives = filter.is_some_and(|filter| filter.mentions(derived_attribute(ask.kind)));
+        let (mut looked_at, mut after) = (0, None);
+        loop {
+            let batch = self
+                .store
+                .candidates(access, ask.kind, &narrowing, after, BATCH)
+                .await?;
+            looked_at += batch.resources.len();
+            after = batch.resources.last().map(|stored| stored.position);
+            let derived = if derives {
+                self.derive_for(access, ask.kind, &batch.resources, "", false)
+                    .await?
+            } else {
+                vec![None; batch.resources.len()]
+            };
+            for (stored, derived) in batch.resources.into_iter().zip(derived) {
+                let tree =
+                    meta(ask.kind, &stored).to_tree(&stored.document, derived.as_ref(), "")?;
+                if filter.is_none_or(|filter| filter.matches(&tree)) {
+                    see(stored, &tree);
+                }
+            }
+            if batch.complete || after.is_none() {
+                return Ok(());
+            }
+            if looked_at >= SCAN_BUDGET {
+                return Err(too_many(ask).into());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Ask {
+    fn parse(kind: ResourceKind, request: &ListRequest) -> Result<Self, ProviderError> {
+        let schema = schema(kind);
+        let filter = request
+            .filter
+            .as_deref()
+            .map(|text| Filter::parse(schema, text))
+            .transpose()?;
+        let order = request.sort_order.as_deref();
+        let sort = request
+            .sort_by
+            .as_deref()
+            .map(|by| Sort::parse(schema, by, order))
+            .transpose()?;
+        Ok(Self {
+            kind,
+            filter,
+            sort,
+            count: request.count,
+        })
+    }
+}
+
+fn projection(kind: ResourceKind, request: &ListRequest) -> Projection {
+    let (only, without) = (&request.attributes, &request.excluded_attributes);
+    Projection::parse(schema(kind), only.as_deref(), without.as_deref())
+}
+
+/// What a list is, as a digest: a cursor or bookmark of one list means nothing in another.
+fn digest(caller: Caller<'_>, kind: ResourceKind, request: &ListRequest) -> [u8; 32] {
+    let parts = [
+        Some(caller.access.tenant.as_str()),
+        Some(kind.name()),
+        request.filter.as_deref(),
+        request.sort_by.as_deref(),
+        request.sort_order.as_deref(),
+    ];
+    let parts = Value::from_iter(parts.map(Value::from));
+    Sha256::digest(parts.to_string()).into()
+}
+
+fn too_many(ask: &Ask) -> ScimError {
+    let attribute = ask.filter.as_ref().and_then(Filter::first_attribute);
+    let detail = match attribute {
+        Some(attribute) => format!(
+            "A filter on '{attribute}' would have to look at more than {SCAN_BUDGET} resources. \
+             Compare 'userName', 'externalId', 'id' or 'emails.value' as well."
+        ),
+        None => format!("A list of more than {SCAN_BUDGET} resources cannot be sorted."),
+    };
+    ScimError::typed(400, ScimType::TooMany, detail)
+}

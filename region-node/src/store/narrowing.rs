@@ -1,0 +1,199 @@
+//! From a filter to the index look-ups that find every resource that can match it.
+//!
+//! What comes out is always a superset of what matches; the evaluator decides. Terms that no
+//! index serves widen to everything, `and` takes the narrower side, `or` needs both.
+
+use crate::scim::filter::{Filter, Operand, Operator, Step, Target, Test};
+use crate::scim::user::EMAILS_VALUE;
+use crate::scim::{ResourceId, ResourceKind};
+
+use super::Narrowing;
+
+impl Narrowing {
+    /// The narrowest look-up for a filter over resources of a kind.
+    #[must_use]
+    pub fn of(filter: &Filter, kind: ResourceKind) -> Self {
+        run(filter, kind, &|test| narrow_test(test, kind))
+    }
+
+    /// How selective a look-up is; the lower, the fewer resources it finds.
+    fn cost(&self) -> u8 {
+        match self {
+            Self::Nothing => 0,
+            Self::Id(_) | Self::UserName(_) => 1,
+            Self::ExternalId(_) | Self::DisplayName(_) | Self::Attribute(..) => 2,
+            Self::AnyOf(_) => 3,
+            Self::HasMember(_) => 4,
+            Self::UserNamePrefix(_) | Self::MemberOf(_) => 5,
+            Self::Everything => 6,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        if other.cost() < self.cost() {
+            other
+        } else {
+            self
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+            (Self::Nothing, other) => other,
+            (this, Self::Nothing) => this,
+            (Self::AnyOf(mut these), Self::AnyOf(others)) => {
+                these.extend(others);
+                Self::AnyOf(these)
+            }
+            (Self::AnyOf(mut many), one) | (one, Self::AnyOf(mut many)) => {
+                many.push(one);
+                Self::AnyOf(many)
+            }
+            (this, other) => Self::AnyOf(vec![this, other]),
+        }
+    }
+}
+
+/// Runs the filter's program with look-ups in the place of results.
+fn run(filter: &Filter, kind: ResourceKind, narrow: &dyn Fn(&Test) -> Narrowing) -> Narrowing {
+    let mut stack: Vec<Narrowing> = Vec::new();
+    for step in filter.steps() {
+        let result = match step {
+            Step::Test(test) => narrow(test),
+            Step::AnyElement(target, elements) => narrow_elements(target, elements, kind),
+            Step::Not => {
+                stack.pop();
+                Narrowing::Everything
+            }
+            Step::And | Step::Or => match (stack.pop(), stack.pop()) {
+                (Some(right), Some(left)) if *step == Step::And => left.and(right),
+                (Some(right), Some(left)) => left.or(right),
+                _ => Narrowing::Everything,
+            },
+        };
+        stack.push(result);
+    }
+    stack.pop().unwrap_or(Narrowing::Everything)
+}
+
+/// A value path: its tests are on parts of one element, so `and` within it narrows as well.
+fn narrow_elements(target: &Target, elements: &Filter, kind: ResourceKind) -> Narrowing {
+    run(elements, kind, &|test| {
+        let sub_attribute = Some(test.target.attribute.clone());
+        let target = Target {
+            sub_attribute,
+            ..target.clone()
+        };
+        narrow_part(
+            &Test {
+                target,
+                ..test.clone()
+            },
+            kind,
+        )
+    })
+}
+
+fn narrow_test(test: &Test, kind: ResourceKind) -> Narrowing {
+    let Test {
+        target:
+            Target {
+                extension: None,
+                attribute,
+                sub_attribute: None,
+            },
+        operator,
+        operand,
+    } = test
+    else {
+        return narrow_part(test, kind);
+    };
+    let Operand::Text { key, .. } = operand else {
+        return Narrowing::Everything;
+    };
+    match (kind, attribute.as_str(), operator) {
+        (_, "id", Operator::Eq) => ResourceId::parse(key).map_or(Narrowing::Nothing, Narrowing::Id),
+        (_, "externalId", Operator::Eq) => Narrowing::ExternalId(key.clone()),
+        (ResourceKind::User, "userName", Operator::Eq) => Narrowing::UserName(key.clone()),
+        (ResourceKind::User, "userName", Operator::Sw) if !key.is_empty() => {
+            Narrowing::UserNamePrefix(key.clone())
+        }
+        (ResourceKind::Group, "displayName", Operator::Eq) => Narrowing::DisplayName(key.clone()),
+        _ => Narrowing::Everything,
+    }
+}
+
+/// A test on a sub-attribute: those of lists that have an index of their own.
+fn narrow_part(test: &Test, kind: ResourceKind) -> Narrowing {
+    let Test {
+        target:
+            Target {
+                extension: None,
+                attribute,
+                sub_attribute: Some(sub_attribute),
+            },
+        operator: Operator::Eq,
+        operand: Operand::Text { raw, key, .. },
+    } = test
+    else {
+        return Narrowing::Everything;
+    };
+    let related = |narrowing: fn(ResourceId) -> Narrowing| {
+        ResourceId::parse(raw).map_or(Narrowing::Nothing, narrowing)
+    };
+    match (kind, attribute.as_str(), sub_attribute.as_str()) {
+        (ResourceKind::User, "emails", "value") => Narrowing::Attribute(EMAILS_VALUE, key.clone()),
+        (ResourceKind::User, "groups", "value") => related(Narrowing::MemberOf),
+        (ResourceKind::Group, "members", "value") => related(Narrowing::HasMember),
+        _ => Narrowing::Everything,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scim::schema::USER;
+
+    fn of(filter: &str) -> Narrowing {
+        Narrowing::of(&Filter::parse(&USER, filter).unwrap(), ResourceKind::User)
+    }
+
+    #[test]
+    fn matching_queries_are_index_look_ups() {
+        let email = || Narrowing::Attribute("emails.value", "a@x.com".into());
+        for (filter, narrowing) in [
+            (
+                "userName eq \"A@x.com\"",
+                Narrowing::UserName("a@x.com".into()),
+            ),
+            ("userName sw O", Narrowing::UserNamePrefix("o".into())),
+            ("externalId eq \"ABC\"", Narrowing::ExternalId("ABC".into())),
+            ("emails eq a@x.com", email()),
+            ("email eq a@x.com", email()),
+            ("workEmail eq A@x.com", email()),
+            ("emails.value eq a@x.com", email()),
+            ("emails[type eq \"work\"].value eq \"a@x.com\"", email()),
+            ("emails[type eq \"work\" and value eq \"a@x.com\"]", email()),
+            ("id eq nonsense", Narrowing::Nothing),
+            (
+                "active eq true and userName eq b",
+                Narrowing::UserName("b".into()),
+            ),
+            (
+                "userName eq a or userName eq b",
+                Narrowing::AnyOf(vec![
+                    Narrowing::UserName("a".into()),
+                    Narrowing::UserName("b".into()),
+                ]),
+            ),
+            ("userName eq a or title pr", Narrowing::Everything),
+            ("not (userName eq a)", Narrowing::Everything),
+            ("userName ne a", Narrowing::Everything),
+            ("userName co a", Narrowing::Everything),
+            ("title eq x", Narrowing::Everything),
+        ] {
+            assert_eq!(of(filter), narrowing, "{filter}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Statements on memberships: `member` holds a row for each, and an index the other way round,
+//! so that both "who is in this group" and "which groups is this in" are read off one range.
+
+use std::collections::HashSet;
+
+use rusqlite::Connection;
+use shared::Timestamp;
+
+use super::connection::{all, execute, first};
+use super::position::kind_of;
+use super::resources::{self, present};
+use super::tenants::{Effect, held, move_head};
+use crate::scim::{ResourceId, ResourceKind, Version};
+use crate::store::{Access, MemberChange, Position, Related, StoreError, Stored};
+
+/// Applies changes to the members of the group at a position; answers whether any row changed.
+pub(super) fn apply(
+    connection: &Connection,
+    tenant: i64,
+    group: i64,
+    changes: &[MemberChange],
+) -> Result<bool, StoreError> {
+    let mut rows = 0;
+    for change in changes {
+        match change {
+            MemberChange::Add(ids) => {
+                for id in ids {
+                    let member = position_of(connection, tenant, *id)?;
+                    rows += insert(connection, group, member.ok_or(StoreError::UnknownMember)?)?;
+                }
+            }
+            MemberChange::Remove(ids) => {
+                for id in ids {
+                    if let Some(member) = position_of(connection, tenant, *id)? {
+                        rows += delete(connection, group, member)?;
+                    }
+                }
+            }
+            MemberChange::Replace(ids) => rows += replace(connection, tenant, group, ids)?,
+        }
+    }
+    Ok(rows > 0)
+}
+
+fn replace(
+    connection: &Connection,
+    tenant: i64,
+    group: i64,
+    ids: &[ResourceId],
+) -> Result<usize, StoreError> {
+    let mut wanted = HashSet::with_capacity(ids.len());
+    for id in ids {
+        let member = position_of(connection, tenant, *id)?;
+        wanted.insert(member.ok_or(StoreError::UnknownMember)?);
+    }
+    let held: Vec<i64> = all(
+        connection,
+        "SELECT member_position FROM member WHERE group_position = ?1",
+        [group],
+        |row| Ok(row.get(0)?),
+    )?;
+    let mut rows = 0;
+    for member in held {
+        if !wanted.remove(&member) {
+            rows += delete(connection, group, member)?;
+        }
+    }
+    for member in wanted {
+        rows += insert(connection, group, member)?;
+    }
+    Ok(rows)
+}
+
+fn position_of(
+    connection: &Connection,
+    tenant: i64,
+    id: ResourceId,
+) -> Result<Option<i64>, StoreError> {
+    first(
+        connection,
+        "SELECT position FROM resource WHERE tenant = ?1 AND id = ?2",
+        (tenant, id.as_bytes()),
+        |row| Ok(row.get(0)?),
+    )
+}
+
+fn insert(connection: &Connection, group: i64, member: i64) -> Result<usize, StoreError> {
+    execute(
+        connection,
+        "INSERT OR IGNORE INTO member (group_position, member_position) VALUES (?1, ?2)",
+        (group, member),
+    )
+}
+
+fn delete(connection: &Connection, group: i64, member: i64) -> Result<usize, StoreError> {
+    execute(
+        connection,
+        "DELETE FROM member WHERE group_position = ?1 AND member_position = ?2",
+        (group, member),
+    )
+}
+
+pub(super) fn change(
+    connection: &Connection,
+    access: &Access,
+    group: ResourceId,
+    expected: Option<Version>,
+    changes: &[MemberChange],
+    now: Timestamp,
+) -> Result<Version, StoreError> {
+    let tenant = held(connection, access)?.key;
+    let before = present(connection, tenant, ResourceKind::Group, group, expected)?;
+    if !apply(connection, tenant, before.position, changes)? {
+        return Ok(Version(before.version));
+    }
+    let head = move_head(connection, access, ResourceKind::Group, Effect::Keeps)?;
+    execute(
+        connection,
+        "UPDATE resource SET version = ?2, modified = ?3 WHERE position = ?1",
+        (before.position, head.seq, now.as_millis()),
+    )?;
+    Ok(Version(head.seq))
+}
+
+/// Takes every membership of a resource that is deleted: those in it and those of it. Groups
+/// that lose it as a member move to the version of this write.
+pub(super) fn forget(
+    connection: &Connection,
+    position: i64,
+    seq: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let groups = execute(
+        connection,
+        "UPDATE resource SET version = ?2, modified = ?3 WHERE position IN
+            (SELECT group_position FROM member WHERE member_position = ?1)",
+        (position, seq, now.as_millis()),
+    )?;
+    if groups > 0 {
+        execute(
+            connection,
+            "DELETE FROM member WHERE member_position = ?1",
+            [position],
+        )?;
+    }
+    if kind_of(position) == ResourceKind::Group {
+        execute(
+            connection,
+            "DELETE FROM member WHERE group_position = ?1",
+            [position],
+        )?;
+    }
+    Ok(())
+}
+
+/// The direct members of a group.
+pub(super) fn of_group(
+    connection: &Connection,
+    tenant: i64,
+    group: Position,
+) -> Result<Vec<Related>, StoreError> {
+    all(
+        connection,
+        "SELECT r.id, r.position FROM member m JOIN resource r ON r.position = m.member_position
+         WHERE m.group_position = ?1 AND r.tenant = ?2 ORDER BY m.member_position",
+        (group.0, tenant),
+        |row| {
+            let position: i64 = row.get(1)?;
+            Ok(Related {
+                id: ResourceId::from_stored(row.get(0)?),
+                position: Position(position),
+                kind: kind_of(position),
+            })
+        },
+    )
+}
+
+/// The groups of which a resource is a direct member.
+pub(super) fn groups_of(
+    connection: &Connection,
+    tenant: i64,
+    member: Position,
+) -> Result<Vec<Stored>, StoreError> {
+    let groups: Vec<i64> = all(
+        connection,
+        "SELECT group_position FROM member WHERE member_position = ?1 ORDER BY group_position",
+        [member.0],
+        |row| Ok(row.get(0)?),
+    )?;
+    let groups = groups
+        .into_iter()
+        .filter(|group| super::position::is_of(*group, tenant));
+    groups
+        .map(|group| resources::at(connection, group))
+        .collect()
+}

@@ -1,0 +1,444 @@
+//! [`World`]: the real `meridian up` on a data directory of its own; clients that use the real
+//! hostnames; the operator's command.
+
+pub mod conversation;
+pub mod expect;
+pub mod raw;
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Ready takes well under two seconds in a release build; a debug build on a busy machine with
+/// many tests at once takes longer.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// No single call takes longer than this unless something hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+
+/// Limits that no test runs into by accident.
+pub const NO_LIMITS: &str =
+    r#"{"limits":{"requests_per_s":1000000,"burst":1000000,"in_flight":10000}}"#;
+
+/// A running Meridian.
+pub struct World {
+    process: Child,
+    folder: TempDir,
+    regions: Vec<&'static str>,
+    log_level: &'static str,
+    /// What `meridian up --json` said when it was ready.
+    pub ready: Value,
+}
+
+impl World {
+    /// One region, `us`: all that most tests need.
+    pub fn start() -> Self {
+        Self::with(&["us"], "info")
+    }
+
+    /// Several regions.
+    pub fn with_regions(regions: &[&'static str]) -> Self {
+        Self::with(regions, "info")
+    }
+
+    /// Several regions, and as much in the log as asked for.
+    pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let regions = regions.to_vec();
+        let (process, ready) = up(folder.path(), "127.0.0.1:0", &regions, log_level);
+        Self { process, folder, regions, log_level, ready }
+    }
+
+    /// Ends the process as a power cut would, and starts another one on the same data, at the
+    /// same address.
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
+        let listen = self.address().to_string();
+        (self.process, self.ready) =
+            up(self.folder.path(), &listen, &self.regions, self.log_level);
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Asks the process to stop, as a service manager does, and waits until it has.
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.process.wait().unwrap()
+    }
+
+    /// Whether the process lives.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Resident memory of the process, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything that the processes have logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(log_path(self.folder.path())).unwrap()).into_owned()
+    }
+
+    /// Where the gateway listens.
+    pub fn address(&self) -> SocketAddr {
+        let url = self.ready["gateway"].as_str().unwrap();
+        url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    /// A region as its provisioning clients see it.
+    pub fn region(&self, name: &str) -> Region {
+        let base_url = self.ready["regions"][name]["base_url"].as_str().unwrap();
+        Region::new(name, base_url, self.address())
+    }
+
+    /// A new tenant in a region, with one provisioning token and no limits to run into.
+    pub async fn tenant(&self, name: &str, region: &str) -> Tenant {
+        self.tenant_with(name, region, NO_LIMITS).await
+    }
+
+    /// A new tenant with settings.
+    pub async fn tenant_with(&self, name: &str, region: &str, settings: &str) -> Tenant {
+        let settings: Value = serde_json::from_str(settings).unwrap();
+        let body = json!({ "name": name, "settings": settings });
+        let tenant = self.operator(region, Method::POST, "/tenants", Some(body)).await;
+        let id = tenant["id"].as_str().unwrap();
+        let token = self.token(region, id, json!({})).await;
+        Tenant { id: id.to_owned(), token, region: self.region(region) }
+    }
+
+    /// A new token for a tenant.
+    pub async fn token(&self, region: &str, tenant: &str, body: Value) -> Token {
+        let path = format!("/tenants/{tenant}/tokens");
+        let token = self.operator(region, Method::POST, &path, Some(body)).await;
+        Token {
+            id: token["id"].as_str().unwrap().to_owned(),
+            secret: token["token"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// A call of a region's operator API, which must succeed.
+    pub async fn operator(
+        &self,
+        region: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
+        let region = &self.ready["regions"][region];
+        let key = fs::read_to_string(region["operator_key_file"].as_str().unwrap()).unwrap();
+        let node = region["node"].as_str().unwrap();
+        let request = plain_client()
+            .request(method.clone(), format!("{node}/internal/v1/operator{path}"))
+            .header("x-meridian-operator-key", key.trim());
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = Answer::of(request).await;
+        assert!(answer.status < 300, "{method} {path}: {answer:?}");
+        if answer.body.is_empty() { Value::Null } else { answer.json() }
+    }
+
+    /// Runs `meridian … --json` on this world's data directory; it must succeed.
+    pub fn meridian(&self, arguments: &[&str]) -> Value {
+        let output = self.try_meridian(arguments);
+        assert!(output.status.success(), "meridian {arguments:?}: {output:?}");
+        one_json_value(&output.stdout)
+    }
+
+    /// Runs `meridian … --json` on this world's data directory.
+    pub fn try_meridian(&self, arguments: &[&str]) -> Output {
+        meridian_command()
+            .args(arguments)
+            .arg("--json")
+            .arg("--data-dir")
+            .arg(self.folder.path())
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = fs::read(log_path(self.folder.path())).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("---- the last lines of the log ----");
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// One JSON value and nothing else.
+pub fn one_json_value(text: &[u8]) -> Value {
+    serde_json::from_slice(text)
+        .unwrap_or_else(|e| panic!("not one JSON value ({e}): {}", String::from_utf8_lossy(text)))
+}
+
+/// The `meridian` program that stands beside this test, without anything from the environment
+/// that would change what it does.
+pub fn meridian_command() -> Command {
+    let mut command = Command::new(meridian_path());
+    for name in ["MERIDIAN_DATA_DIR", "MERIDIAN_ENDPOINT", "MERIDIAN_OPERATOR_KEY_FILE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn meridian_path() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let beside = test.parent().and_then(Path::parent).unwrap();
+    let path = beside.join("meridian");
+    assert!(
+        path.exists(),
+        "{} is missing: build it with `cargo build --workspace`, or run everything with tests/run",
+        path.display()
+    );
+    path
+}
+
+fn log_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("stderr.log")
+}
+
+/// Starts `meridian up` and waits for the line that says that it is ready.
+fn up(data_dir: &Path, listen: &str, regions: &[&str], log_level: &str) -> (Child, Value) {
+    let log = File::options().create(true).append(true).open(log_path(data_dir)).unwrap();
+    let mut process = meridian_command()
+        .args(["up", "--json", "--listen", listen, "--log-level", log_level])
+        .args(["--regions", &regions.join(",")])
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let stdout = process.stdout.take().unwrap();
+    let (say, hear) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = say.send(line);
+    });
+    let line = hear.recv_timeout(READY_WITHIN).unwrap_or_default();
+    match serde_json::from_str::<Value>(&line) {
+        Ok(ready) if ready.get("gateway").is_some() => (process, ready),
+        _ => {
+            let _ = process.kill();
+            let _ = process.wait();
+            let log = fs::read_to_string(log_path(data_dir)).unwrap_or_default();
+            panic!("`meridian up` is not ready; it said {line:?} and logged:\n{log}");
+        }
+    }
+}
+
+/// A client without any resolution of names.
+pub fn plain_client() -> Client {
+    client_builder().build().unwrap()
+}
+
+fn client_builder() -> reqwest::ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(ANSWER_WITHIN)
+}
+
+/// A region as its provisioning clients see it: a hostname, a base URL.
+#[derive(Clone)]
+pub struct Region {
+    pub name: String,
+    /// `http://global-us.localhost:12345/api/v1/scim`
+    pub base_url: String,
+    pub address: SocketAddr,
+    pub client: Client,
+}
+
+impl Region {
+    fn new(name: &str, base_url: &str, address: SocketAddr) -> Self {
+        let host = format!("global-{name}.localhost");
+        let client = client_builder().resolve(&host, address).build().unwrap();
+        Self { name: name.to_owned(), base_url: base_url.to_owned(), address, client }
+    }
+
+    /// The value of the `Host` header.
+    pub fn host(&self) -> String {
+        format!("global-{}.localhost:{}", self.name, self.address.port())
+    }
+
+    /// A request, without credentials.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base_url))
+    }
+
+    /// `GET`, with a credential.
+    pub async fn get_as(&self, token: &str, path: &str) -> Answer {
+        let request = self.request(Method::GET, path);
+        Answer::of(request.header(AUTHORIZATION, format!("Bearer {token}"))).await
+    }
+}
+
+/// An API token and its id.
+#[derive(Clone)]
+pub struct Token {
+    pub id: String,
+    pub secret: String,
+}
+
+/// A tenant as its provisioning client sees it.
+#[derive(Clone)]
+pub struct Tenant {
+    pub id: String,
+    pub token: Token,
+    pub region: Region,
+}
+
+impl Tenant {
+    /// A request with the tenant's token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.region
+            .request(method, path)
+            .header(AUTHORIZATION, format!("Bearer {}", self.token.secret))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, body.to_string()).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PATCH, path, body.to_string()).await
+    }
+
+    /// A request with any body at all.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        let request = self.request(method, path).header(CONTENT_TYPE, "application/scim+json");
+        Answer::of(request.body(body.into())).await
+    }
+
+    /// Creates a user, which must succeed, and returns it.
+    pub async fn create_user(&self, user: Value) -> Value {
+        let answer = self.post("/Users", &user).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    }
+
+    /// The userNames that a filter finds, in list order.
+    pub async fn find(&self, filter: &str) -> Vec<String> {
+        let answer = self.query(filter).await;
+        assert_eq!(answer.status, 200, "{filter}: {answer:?}");
+        let list = answer.json();
+        let names: Vec<String> = list["Resources"]
+            .as_array()
+            .map(|found| found.iter().map(|u| u["userName"].as_str().unwrap().to_owned()).collect())
+            .unwrap_or_default();
+        assert_eq!(list["totalResults"], json!(names.len()), "{filter}: {list}");
+        names
+    }
+
+    /// `GET /Users?filter=…`
+    pub async fn query(&self, filter: &str) -> Answer {
+        self.get(&format!("/Users?filter={}", encode(filter))).await
+    }
+}
+
+/// Percent-encodes everything but letters and digits.
+pub fn encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// An answer, read to its end.
+#[derive(Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Sends a request and reads its answer.
+    pub async fn of(request: RequestBuilder) -> Self {
+        Self::try_of(request).await.unwrap()
+    }
+
+    /// Sends a request and reads its answer, if one comes.
+    pub async fn try_of(request: RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes().await?.to_vec();
+        Ok(Self { status, headers, body })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> Value {
+        one_json_value(&self.body)
+    }
+
+    /// Checks that this is a SCIM error (RFC 7644 section 3.12) of that status, and returns its
+    /// `detail`.
+    #[track_caller]
+    pub fn scim_error(&self, status: u16, scim_type: Option<&str>) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        let body = self.json();
+        let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:Error"]);
+        assert_eq!(body["schemas"], schemas, "{self:?}");
+        assert_eq!(body["status"], json!(status.to_string()), "{self:?}");
+        assert_eq!(body.get("scimType").and_then(Value::as_str), scim_type, "{self:?}");
+        let content_type = self.header("content-type").unwrap_or_default();
+        assert!(content_type.starts_with("application/scim+json"), "{self:?}");
+        body["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}")).to_owned()
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}
