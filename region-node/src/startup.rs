@@ -1,0 +1,349 @@
+//! Builds the parts from the settings, binds the listeners, runs until told to stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use shared::api_token::{RandomnessError, random_base62};
+use shared::{Clock, RegionId};
+
+use crate::config::{ConfigError, Engine, LiveKeys, Settings};
+use crate::grant::Grants;
+use crate::keys::{KeySet, Secret};
+use crate::provider::cursor::CursorSealer;
+use crate::provider::last_used::LastUsed;
+use crate::provider::resources::Resources;
+use crate::provider::settings::SettingsCache;
+use crate::provider::tenants::Tenants;
+use crate::provider::tokens::Tokens;
+use crate::store::Store;
+use crate::store::sqlite::{OpenError, SqliteOptions, SqliteStore};
+use crate::{request, routes};
+
+/// A gateway that begins a request finishes its header within this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Characters of a grant key that lives as long as the process.
+const EPHEMERAL_KEY_LENGTH: usize = 43;
+
+/// Why the node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener cannot be bound.
+    #[error("setting `{setting}`: cannot listen on {address}")]
+    Listen {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[from] OpenError),
+    /// The operating system's random generator failed.
+    #[error("no key could be made")]
+    Randomness(#[from] RandomnessError),
+    /// Opening the store ended early.
+    #[error("the store was not opened")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+/// What handlers work with. One for each node, shared by all its threads.
+pub struct Parts {
+    /// The region of this node.
+    pub region: RegionId,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The region's data.
+    pub store: Arc<dyn Store>,
+    /// Keys of gateways.
+    pub link_keys: KeySet,
+    /// Keys of the operator.
+    pub operator_keys: KeySet,
+    /// Mints and verifies grants.
+    pub grants: Grants,
+    /// The region's tenants.
+    pub tenants: Tenants,
+    /// The region's API tokens.
+    pub tokens: Tokens,
+    /// Uses of tokens that are not written yet.
+    pub last_used: LastUsed,
+    /// The tenants' users and groups.
+    pub resources: Data<Resources>,
+    /// Longest time that a request may take.
+    pub longest_request: Duration,
+    stopping: AtomicBool,
+}
+
+impl Parts {
+    /// Whether the node is finishing its last requests.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// A node whose store is open, whose listeners are bound, and which serves nobody yet.
+pub struct Application {
+    link_address: SocketAddr,
+    management_address: SocketAddr,
+    link: Server,
+    management: Server,
+    parts: Data<Parts>,
+    flush_every: Duration,
+}
+
+impl Application {
+    /// Checks the settings, opens the store, binds both listeners.
+    ///
+    /// # Errors
+    /// [`StartupError`], with the name of the setting where one is the reason.
+    pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
+        settings.check()?;
+        let keys = settings.live_keys()?;
+        let (link, link_address) = listen("link_listen", settings.link_listen)?;
+        let (management, management_address) =
+            listen("management_listen", settings.management_listen)?;
+        let store = open_store(&settings).await?;
+        let parts = Data::new(parts(&settings, &keys, store, clock)?);
+        let failed = |setting, address| {
+            move |source| StartupError::Listen {
+                setting,
+                address,
+                source,
+            }
+        };
+        Ok(Self {
+            link_address,
+            management_address,
+            link: serve_link(&settings, link, Data::clone(&parts))
+                .map_err(failed("link_listen", link_address))?,
+            management: serve_management(management, Data::clone(&parts))
+                .map_err(failed("management_listen", management_address))?,
+            parts,
+            flush_every: Duration::from_millis(settings.tokens.last_used_flush_ms),
+        })
+    }
+
+    /// Where gateways and the operator connect.
+    #[must_use]
+    pub fn link_address(&self) -> SocketAddr {
+        self.link_address
+    }
+
+    /// Where health checks connect.
+    #[must_use]
+    pub fn management_address(&self) -> SocketAddr {
+        self.management_address
+    }
+
+    /// Serves until `stop` is ready, then accepts nothing more and lets what is under way finish.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run_until_stopped(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let Self {
+            link,
+            management,
+            parts,
+            flush_every,
+            ..
+        } = self;
+        tracing::info!(
+            region = parts.region.as_str(),
+            link = %self.link_address,
+            management = %self.management_address,
+            "ready"
+        );
+        let handles = [link.handle(), management.handle()];
+        let stopped = Data::clone(&parts);
+        let stopping = tokio::spawn(async move {
+            stop.await;
+            stopped.stopping.store(true, Ordering::Relaxed);
+            // Health checks answer until the last request has finished.
+            for handle in handles {
+                handle.stop(true).await;
+            }
+        });
+        let flushing = tokio::spawn(flush_regularly(Data::clone(&parts), flush_every));
+        let ended = tokio::try_join!(link, management);
+        stopping.abort();
+        flushing.abort();
+        if let Err(error) = parts.last_used.flush(&*parts.store).await {
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "times of last use were lost"
+            );
+        }
+        tracing::info!(region = parts.region.as_str(), "stopped");
+        ended.map(|_| ())
+    }
+}
+
+async fn flush_regularly(parts: Data<Parts>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = parts.last_used.flush(&*parts.store).await {
+            tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "times of last use wait for the store"
+            );
+        }
+    }
+}
+
+fn listen(
+    setting: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartupError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        Ok((listener, address))
+    });
+    bound.map_err(|source| StartupError::Listen {
+        setting,
+        address,
+        source,
+    })
+}
+
+/// The one place that chooses the engine.
+async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartupError> {
+    match settings.store.engine {
+        Engine::Sqlite => {
+            let path = settings.store_path();
+            let options = SqliteOptions {
+                readers: settings.store.readers,
+                writer_cache_kib: i64::from(settings.store.writer_cache_mib) * 1024,
+                reader_cache_kib: i64::from(settings.store.reader_cache_mib) * 1024,
+                write_queue: settings.store.write_queue,
+            };
+            let store = tokio::task::spawn_blocking(move || SqliteStore::open(&path, options))
+                .await
+                .map_err(StartupError::Interrupted)??;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+fn parts(
+    settings: &Settings,
+    keys: &LiveKeys,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+) -> Result<Parts, StartupError> {
+    let region = settings.region.clone();
+    let (signing, others) = match keys.grant.split_first() {
+        Some((signing, others)) => (signing.clone(), others),
+        // Outside production only: `Settings::live_keys` has seen to it.
+        None => {
+            tracing::warn!("setting `keys.grant`: none is given, so this process makes its own");
+            (
+                Secret::new(&random_base62(EPHEMERAL_KEY_LENGTH)?),
+                [].as_slice(),
+            )
+        }
+    };
+    let grants = Grants::new(region.clone(), &signing, others);
+    let secrets = std::iter::once(&signing).chain(others);
+    let cursors = CursorSealer::new(secrets.map(|secret| secret.reveal().as_bytes()));
+    let overlap = Duration::from_secs(u64::from(settings.tokens.rotation_overlap_s));
+    Ok(Parts {
+        link_keys: KeySet::new(&keys.link),
+        operator_keys: KeySet::new(&keys.operator),
+        grants,
+        tenants: Tenants::new(Arc::clone(&store), Arc::clone(&clock)),
+        tokens: Tokens::new(
+            region.clone(),
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            overlap,
+        ),
+        last_used: LastUsed::new(),
+        resources: Data::new(Resources::new(
+            Arc::clone(&store),
+            Arc::new(SettingsCache::new()),
+            Arc::clone(&clock),
+            cursors,
+        )),
+        longest_request: Duration::from_millis(settings.limits.request_ms),
+        stopping: AtomicBool::new(false),
+        region,
+        clock,
+        store,
+    })
+}
+
+fn serve_link(
+    settings: &Settings,
+    listener: TcpListener,
+    parts: Data<Parts>,
+) -> io::Result<Server> {
+    let limits = &settings.limits;
+    let mut server = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(request::accompany))
+            .app_data(Data::clone(&parts))
+            .app_data(Data::clone(&parts.resources))
+            .configure(routes::link)
+    })
+    .keep_alive(Duration::from_millis(limits.keep_alive_ms))
+    .client_request_timeout(HEADER_TIMEOUT)
+    .max_connections(limits.connections)
+    .shutdown_timeout(limits.shutdown_s)
+    .disable_signals();
+    if let Some(workers) = limits.workers {
+        server = server.workers(workers);
+    }
+    Ok(server.listen(listener)?.run())
+}
+
+fn serve_management(listener: TcpListener, parts: Data<Parts>) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::clone(&parts))
+            .configure(routes::management)
+    });
+    Ok(server
+        .workers(1)
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)?
+        .run())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use shared::{TestClock, Timestamp};
+
+    use super::*;
+
+    /// The parts of a node of `us` on a store in a folder.
+    pub(crate) async fn parts_in(folder: &tempfile::TempDir) -> Data<Parts> {
+        let mut settings = Settings::defaults().unwrap();
+        settings.store.path = folder.path().join("meridian.db");
+        settings.keys.link = vec![Secret::new("link-0123456789abcdefghijklmnopqrstuv")];
+        settings.keys.operator = vec![Secret::new("oper-0123456789abcdefghijklmnopqrstuv")];
+        let keys = settings.live_keys().unwrap();
+        let store = open_store(&settings).await.unwrap();
+        let clock = TestClock::at(Timestamp(1_700_000_000_000));
+        Data::new(parts(&settings, &keys, store, Arc::new(clock)).unwrap())
+    }
+}
