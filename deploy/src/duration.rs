@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn everything_else_is_explained() {
-        for text in ["", "d", "5", "5 d", "+5d", "-5d", "1.5h", "5D", "5w", "٣d", "d5"] {
+        for text in [
+            "", "d", "5", "5 d", "+5d", "-5d", "1.5h", "5D", "5w", "٣d", "d5",
+        ] {
             assert_eq!(parse(text), Err(DurationError::Shape), "{text:?}");
         }
         for text in ["0d", "0s", "99999999999999999999d", "36601d"] {

@@ -77,6 +77,9 @@ mod tests {
     fn choices_read_like_a_sentence() {
         let region = |name| RegionId::parse(name).unwrap();
         assert_eq!(choices(&[region("us")]), "us");
-        assert_eq!(choices(&[region("us"), region("de"), region("jp")]), "us, de or jp");
+        assert_eq!(
+            choices(&[region("us"), region("de"), region("jp")]),
+            "us, de or jp"
+        );
     }
 }

@@ -32,7 +32,10 @@ pub struct KeysError {
 /// # Errors
 /// [`KeysError`] when the directory cannot be written.
 pub fn ensure(directory: &Path) -> Result<KeyFiles, KeysError> {
-    let failed = |source| KeysError { path: directory.to_owned(), source };
+    let failed = |source| KeysError {
+        path: directory.to_owned(),
+        source,
+    };
     fs::create_dir_all(directory).map_err(failed)?;
     let ensure_one = |name: &str| {
         let path = directory.join(name);
@@ -52,7 +55,7 @@ pub fn ensure(directory: &Path) -> Result<KeyFiles, KeysError> {
 /// Writes a new key under another name first, so that no crash leaves half a key behind.
 fn create(path: &Path) -> io::Result<()> {
     let mut key = [0_u8; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     let unfinished = path.with_extension("new");
     let mut file = create_private(&unfinished)?;
     writeln!(file, "{}", hex::encode(key))?;

@@ -91,7 +91,9 @@ pub fn find(data_dir: &Path) -> Result<LocalState, LocalStateError> {
     if is_running(data_dir) {
         Ok(state)
     } else {
-        Err(LocalStateError::Gone { data_dir: data_dir.to_owned() })
+        Err(LocalStateError::Gone {
+            data_dir: data_dir.to_owned(),
+        })
     }
 }
 
@@ -100,7 +102,9 @@ fn read(data_dir: &Path) -> Result<LocalState, LocalStateError> {
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(LocalStateError::NotRunning { data_dir: data_dir.to_owned() });
+            return Err(LocalStateError::NotRunning {
+                data_dir: data_dir.to_owned(),
+            });
         }
         Err(source) => return Err(LocalStateError::Unreadable { path, source }),
     };
@@ -156,7 +160,10 @@ impl Claim {
     /// # Errors
     /// [`ClaimError`] when another one runs there, or the directory cannot be written.
     pub fn take(data_dir: &Path) -> Result<Self, ClaimError> {
-        let unusable = |source| ClaimError::Unusable { data_dir: data_dir.to_owned(), source };
+        let unusable = |source| ClaimError::Unusable {
+            data_dir: data_dir.to_owned(),
+            source,
+        };
         fs::create_dir_all(data_dir).map_err(unusable)?;
         let data_dir = data_dir.canonicalize().map_err(unusable)?;
         let lock = OpenOptions::new()
@@ -177,7 +184,10 @@ impl Claim {
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
         // A predecessor that was killed could not remove it.
-        let claim = Self { data_dir, _lock: lock };
+        let claim = Self {
+            data_dir,
+            _lock: lock,
+        };
         claim.withdraw();
         Ok(claim)
     }
@@ -232,7 +242,10 @@ mod tests {
     fn a_directory_has_one_holder_who_can_be_found() {
         let folder = tempfile::tempdir().unwrap();
         let claim = Claim::take(folder.path()).unwrap();
-        assert!(matches!(find(folder.path()), Err(LocalStateError::NotRunning { .. })));
+        assert!(matches!(
+            find(folder.path()),
+            Err(LocalStateError::NotRunning { .. })
+        ));
 
         claim.announce(&state()).unwrap();
         assert_eq!(find(folder.path()).unwrap().pid, 7);
@@ -241,7 +254,10 @@ mod tests {
         assert!(refusal.contains("--data-dir"), "{refusal}");
 
         drop(claim);
-        assert!(matches!(find(folder.path()), Err(LocalStateError::NotRunning { .. })));
+        assert!(matches!(
+            find(folder.path()),
+            Err(LocalStateError::NotRunning { .. })
+        ));
         assert!(Claim::take(folder.path()).is_ok());
     }
 
@@ -250,9 +266,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let stale = serde_json::to_vec(&state()).unwrap();
         fs::write(folder.path().join(FILE_NAME), stale).unwrap();
-        assert!(matches!(find(folder.path()), Err(LocalStateError::Gone { .. })));
+        assert!(matches!(
+            find(folder.path()),
+            Err(LocalStateError::Gone { .. })
+        ));
 
         let _claim = Claim::take(folder.path()).unwrap();
-        assert!(matches!(find(folder.path()), Err(LocalStateError::NotRunning { .. })));
+        assert!(matches!(
+            find(folder.path()),
+            Err(LocalStateError::NotRunning { .. })
+        ));
     }
 }

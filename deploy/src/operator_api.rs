@@ -85,15 +85,18 @@ impl OperatorApi {
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(
-        region: Option<RegionId>,
-        node: &str,
-        key: &str,
-    ) -> Result<Self, OperatorApiError> {
+    pub fn new(region: Option<RegionId>, node: &str, key: &str) -> Result<Self, OperatorApiError> {
         let node = node.trim_end_matches('/').to_owned();
-        let http = http_client()
-            .map_err(|source| OperatorApiError::Unreachable { node: node.clone(), source })?;
-        Ok(Self { region, node, key: key.trim().to_owned(), http })
+        let http = http_client().map_err(|source| OperatorApiError::Unreachable {
+            node: node.clone(),
+            source,
+        })?;
+        Ok(Self {
+            region,
+            node,
+            key: key.trim().to_owned(),
+            http,
+        })
     }
 
     /// The region's name, where it is known.
@@ -107,7 +110,8 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`], as for every call below.
     pub async fn create_tenant(&self, name: &str) -> Result<Value, OperatorApiError> {
-        self.call(Method::POST, "/tenants", Some(json!({ "name": name }))).await
+        self.call(Method::POST, "/tenants", Some(json!({ "name": name })))
+            .await
     }
 
     /// The region's tenants.
@@ -124,7 +128,8 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn get_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
-        self.call(Method::GET, &format!("/tenants/{id}"), None).await
+        self.call(Method::GET, &format!("/tenants/{id}"), None)
+            .await
     }
 
     /// Stops serving a tenant.
@@ -132,7 +137,8 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn suspend_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
-        self.call(Method::POST, &format!("/tenants/{id}/suspend"), None).await
+        self.call(Method::POST, &format!("/tenants/{id}/suspend"), None)
+            .await
     }
 
     /// Serves a suspended tenant again.
@@ -140,7 +146,8 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn resume_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
-        self.call(Method::POST, &format!("/tenants/{id}/resume"), None).await
+        self.call(Method::POST, &format!("/tenants/{id}/resume"), None)
+            .await
     }
 
     /// Erases a tenant.
@@ -148,7 +155,8 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn delete_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
-        self.call(Method::DELETE, &format!("/tenants/{id}"), None).await
+        self.call(Method::DELETE, &format!("/tenants/{id}"), None)
+            .await
     }
 
     /// Creates a token. The answer holds the secret, this once.
@@ -164,8 +172,17 @@ impl OperatorApi {
     ) -> Result<Value, OperatorApiError> {
         let mut body = json!({ "scope": scope });
         insert(&mut body, "name", name.map(Value::from));
-        insert(&mut body, "expires_s", expires.map(|expires| expires.as_secs().into()));
-        self.call(Method::POST, &format!("/tenants/{tenant}/tokens"), Some(body)).await
+        insert(
+            &mut body,
+            "expires_s",
+            expires.map(|expires| expires.as_secs().into()),
+        );
+        self.call(
+            Method::POST,
+            &format!("/tenants/{tenant}/tokens"),
+            Some(body),
+        )
+        .await
     }
 
     /// A tenant's tokens.
@@ -173,7 +190,9 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<Value>, OperatorApiError> {
-        let answer = self.call(Method::GET, &format!("/tenants/{tenant}/tokens"), None).await?;
+        let answer = self
+            .call(Method::GET, &format!("/tenants/{tenant}/tokens"), None)
+            .await?;
         self.members(&answer, "tokens")
     }
 
@@ -188,8 +207,13 @@ impl OperatorApi {
         expires: Option<Duration>,
     ) -> Result<Value, OperatorApiError> {
         let mut body = json!({ "overlap_s": overlap.as_secs() });
-        insert(&mut body, "expires_s", expires.map(|expires| expires.as_secs().into()));
-        self.call(Method::POST, &format!("/tokens/{id}/rotate"), Some(body)).await
+        insert(
+            &mut body,
+            "expires_s",
+            expires.map(|expires| expires.as_secs().into()),
+        );
+        self.call(Method::POST, &format!("/tokens/{id}/rotate"), Some(body))
+            .await
     }
 
     /// Ends a token.
@@ -197,13 +221,16 @@ impl OperatorApi {
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn revoke_token(&self, id: &TokenId) -> Result<Value, OperatorApiError> {
-        self.call(Method::POST, &format!("/tokens/{id}/revoke"), None).await
+        self.call(Method::POST, &format!("/tokens/{id}/revoke"), None)
+            .await
     }
 
     /// The error for an answer that lacks what the contract promises.
     #[must_use]
     pub fn foreign(&self) -> OperatorApiError {
-        OperatorApiError::Foreign { node: self.node.clone() }
+        OperatorApiError::Foreign {
+            node: self.node.clone(),
+        }
     }
 
     async fn call(
@@ -240,11 +267,14 @@ impl OperatorApi {
         let detail = answer.get("detail").and_then(Value::as_str);
         let detail = detail.unwrap_or("no reason given").to_owned();
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                OperatorApiError::Key { node: self.node.clone() }
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => OperatorApiError::Key {
+                node: self.node.clone(),
+            },
             StatusCode::NOT_FOUND => OperatorApiError::NotFound { detail },
-            status => OperatorApiError::Refused { status: status.as_u16(), detail },
+            status => OperatorApiError::Refused {
+                status: status.as_u16(),
+                detail,
+            },
         })
     }
 

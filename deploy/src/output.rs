@@ -28,12 +28,19 @@ impl Output {
     /// When standard output cannot be written. A reader that has left (`meridian … | head`) is
     /// no error: it has what it wanted.
     pub fn result(self, value: &Value, text: &str) -> Result<(), CommandError> {
-        let mut line = if self.json { value.to_string() } else { text.to_owned() };
+        let mut line = if self.json {
+            value.to_string()
+        } else {
+            text.to_owned()
+        };
         if !line.ends_with('\n') {
             line.push('\n');
         }
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout
+            .write_all(line.as_bytes())
+            .and_then(|()| stdout.flush())
+        {
             Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => {
                 Err(CommandError::Output(failure))
             }
@@ -51,7 +58,11 @@ impl Output {
     /// Says what is wrong. There is nobody left to tell if this cannot be written.
     pub fn complaint(self, text: &str) {
         let _ = if self.json {
-            writeln!(io::stdout().lock(), "{}", json!({ "error": text.trim_end() }))
+            writeln!(
+                io::stdout().lock(),
+                "{}",
+                json!({ "error": text.trim_end() })
+            )
         } else {
             writeln!(io::stderr().lock(), "meridian: {}", text.trim_end())
         };
@@ -78,7 +89,10 @@ fn chain(error: &dyn Error) -> String {
 #[must_use]
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let all: Vec<Vec<&str>> = std::iter::once(headings.to_vec())
-        .chain(rows.iter().map(|row| row.iter().map(String::as_str).collect()))
+        .chain(
+            rows.iter()
+                .map(|row| row.iter().map(String::as_str).collect()),
+        )
         .collect();
     let widths: Vec<usize> = (0..headings.len())
         .map(|column| {
@@ -89,7 +103,9 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for row in all {
         let cells = row.iter().zip(&widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:<width$}  "))
+            .collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -116,13 +132,19 @@ mod tests {
             vec!["us".to_owned(), "Acme".to_owned()],
             vec!["de".to_owned(), "Größe".to_owned()],
         ];
-        assert_eq!(table(&["REGION", "NAME"], &rows), "REGION  NAME\nus      Acme\nde      Größe\n");
+        assert_eq!(
+            table(&["REGION", "NAME"], &rows),
+            "REGION  NAME\nus      Acme\nde      Größe\n"
+        );
     }
 
     #[test]
     fn absent_and_null_members_are_dashes() {
         let object = json!({ "a": null, "b": "x", "c": 3 });
-        let shown: Vec<String> = ["a", "b", "c", "d"].iter().map(|m| cell(&object, m)).collect();
+        let shown: Vec<String> = ["a", "b", "c", "d"]
+            .iter()
+            .map(|m| cell(&object, m))
+            .collect();
         assert_eq!(shown, ["-", "x", "3", "-"]);
     }
 }

@@ -8,12 +8,24 @@ use crate::support::conversation::Conversation;
 
 /// Replays every file of a folder and tells all that went wrong, not only the first.
 async fn replay_all(folder: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(folder);
-    let mut files: Vec<_> =
-        folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "http"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data")
+        .join(folder);
+    let mut files: Vec<_> = folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "http")
+    });
     files.sort();
-    assert!(!files.is_empty(), "{} has no conversations", folder.display());
+    assert!(
+        !files.is_empty(),
+        "{} has no conversations",
+        folder.display()
+    );
 
     let world = World::start();
     let mut failures = Vec::new();

@@ -25,16 +25,27 @@ async fn the_service_says_what_it_can_do() {
     let schema = "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig";
     assert_eq!(config["schemas"], json!([schema]));
     for feature in ["patch", "bulk", "filter", "changePassword", "sort", "etag"] {
-        assert!(config[feature]["supported"].is_boolean(), "{feature}: {config}");
+        assert!(
+            config[feature]["supported"].is_boolean(),
+            "{feature}: {config}"
+        );
     }
     assert_eq!(config["patch"]["supported"], json!(true));
     assert_eq!(config["filter"]["supported"], json!(true));
     assert!(config["filter"]["maxResults"].as_i64().unwrap() >= 100);
     assert!(config["bulk"]["maxOperations"].is_i64() && config["bulk"]["maxPayloadSize"].is_i64());
     let schemes = config["authenticationSchemes"].as_array().unwrap();
-    assert!(schemes.iter().any(|scheme| scheme["type"] == "oauthbearertoken"), "{config}");
+    assert!(
+        schemes
+            .iter()
+            .any(|scheme| scheme["type"] == "oauthbearertoken"),
+        "{config}"
+    );
     for scheme in schemes {
-        assert!(scheme["name"].is_string() && scheme["description"].is_string(), "{scheme}");
+        assert!(
+            scheme["name"].is_string() && scheme["description"].is_string(),
+            "{scheme}"
+        );
     }
     assert_eq!(config["meta"]["resourceType"], "ServiceProviderConfig");
     let location = format!("{}/ServiceProviderConfig", acme.region.base_url);
@@ -58,7 +69,9 @@ async fn every_entry_of_a_list_is_also_there_by_itself() {
             let location = format!("{}{endpoint}/{id}", acme.region.base_url);
             assert_eq!(entry["meta"]["location"], json!(location));
         }
-        acme.get(&format!("{endpoint}/nothing")).await.scim_error(404, None);
+        acme.get(&format!("{endpoint}/nothing"))
+            .await
+            .scim_error(404, None);
     }
 }
 
@@ -71,8 +84,12 @@ async fn users_are_described_with_their_extension() {
     let extension = json!({ "schema": ENTERPRISE, "required": false });
     assert_eq!(user["schemaExtensions"], json!([extension]));
     let list = acme.get("/Schemas").await.json();
-    let ids: BTreeSet<&str> =
-        list["Resources"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
+    let ids: BTreeSet<&str> = list["Resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["id"].as_str().unwrap())
+        .collect();
     assert!(ids.contains(USER) && ids.contains(ENTERPRISE), "{ids:?}");
 }
 
@@ -93,18 +110,31 @@ async fn schemas_write_every_characteristic_out_and_hold_no_nulls() {
             assert!(attribute[text].is_string(), "{path} lacks {text}");
         }
         for yes_or_no in ["multiValued", "required"] {
-            assert!(attribute[yes_or_no].is_boolean(), "{path} lacks {yes_or_no}");
+            assert!(
+                attribute[yes_or_no].is_boolean(),
+                "{path} lacks {yes_or_no}"
+            );
         }
         if attribute["type"] == "complex" {
             for sub_attribute in attribute["subAttributes"].as_array().unwrap() {
                 open.push((path.clone(), sub_attribute.clone()));
             }
         } else {
-            assert!(attribute["caseExact"].is_boolean(), "{path} lacks caseExact");
-            assert!(attribute["uniqueness"].is_string(), "{path} lacks uniqueness");
+            assert!(
+                attribute["caseExact"].is_boolean(),
+                "{path} lacks caseExact"
+            );
+            assert!(
+                attribute["uniqueness"].is_string(),
+                "{path} lacks uniqueness"
+            );
         }
-        let nulls: Vec<_> =
-            attribute.as_object().unwrap().iter().filter(|(_, v)| v.is_null()).collect();
+        let nulls: Vec<_> = attribute
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, v)| v.is_null())
+            .collect();
         assert!(nulls.is_empty(), "{path}: {nulls:?}");
     }
 }
@@ -122,28 +152,46 @@ async fn answers_hold_nothing_that_the_schemas_do_not_declare() {
     let declared = async |urn: &str| {
         let schema = acme.get(&format!("/Schemas/{urn}")).await.json();
         let attributes = schema["attributes"].as_array().unwrap().clone();
-        attributes.iter().map(|a| a["name"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        attributes
+            .iter()
+            .map(|a| a["name"].as_str().unwrap().to_owned())
+            .collect::<BTreeSet<_>>()
     };
     let common = ["schemas", "id", "externalId", "meta", ENTERPRISE].map(str::to_owned);
     let core = declared(USER).await;
     for name in user.as_object().unwrap().keys() {
-        assert!(core.contains(name) || common.contains(name), "{name} is not declared");
+        assert!(
+            core.contains(name) || common.contains(name),
+            "{name} is not declared"
+        );
     }
     assert_eq!(user[ENTERPRISE], json!({ "department": "D" }));
-    assert_eq!(user["emails"], json!([{ "value": "a@example.com", "type": "work" }]));
+    assert_eq!(
+        user["emails"],
+        json!([{ "value": "a@example.com", "type": "work" }])
+    );
 }
 
 #[tokio::test]
 async fn discovery_is_for_reading_alone() {
     let (_world, acme) = tenant().await;
-    for endpoint in ["/ServiceProviderConfig", "/Schemas", "/ResourceTypes", "/ResourceTypes/User"] {
+    for endpoint in [
+        "/ServiceProviderConfig",
+        "/Schemas",
+        "/ResourceTypes",
+        "/ResourceTypes/User",
+    ] {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            acme.send(method, endpoint, "test").await.scim_error(405, None);
+            acme.send(method, endpoint, "test")
+                .await
+                .scim_error(405, None);
         }
     }
     // RFC 7644 section 4: a filter on these endpoints is refused.
     for endpoint in ["/ServiceProviderConfig", "/Schemas", "/ResourceTypes"] {
-        let answer = acme.get(&format!("{endpoint}?filter=name%20eq%20%22User%22")).await;
+        let answer = acme
+            .get(&format!("{endpoint}?filter=name%20eq%20%22User%22"))
+            .await;
         answer.scim_error(403, None);
     }
 }
@@ -154,13 +202,23 @@ async fn what_is_not_offered_says_so() {
     for path in ["/Nothing", "/", "/Users/a/b", "/users2"] {
         acme.get(path).await.scim_error(404, None);
     }
-    for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+    for method in [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ] {
         acme.send(method, "/Me", "{}").await.scim_error(501, None);
     }
     let user = acme.create_user(json!({ "userName": "a" })).await;
     let path = format!("/Users/{}", user["id"].as_str().unwrap());
-    acme.send(Method::POST, &path, "{}").await.scim_error(405, None);
-    acme.send(Method::DELETE, "/Users", "").await.scim_error(405, None);
+    acme.send(Method::POST, &path, "{}")
+        .await
+        .scim_error(405, None);
+    acme.send(Method::DELETE, "/Users", "")
+        .await
+        .scim_error(405, None);
 }
 
 #[tokio::test]

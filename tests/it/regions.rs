@@ -37,7 +37,10 @@ async fn a_forged_or_dead_token_learns_nothing() {
     let world = World::with_regions(&["us", "de"]);
     let german = world.tenant("acme", "de").await;
     let us = world.region("us");
-    let unknown = us.get_as(&forged("us"), "/Users").await.scim_error(401, None);
+    let unknown = us
+        .get_as(&forged("us"), "/Users")
+        .await
+        .scim_error(401, None);
 
     let revoked = world.token("de", &german.id, json!({})).await;
     world.meridian(&["token", "revoke", &revoked.id]);
@@ -53,14 +56,23 @@ async fn regions_share_no_data() {
     let world = World::with_regions(&["us", "de"]);
     let american = world.tenant("acme", "us").await;
     let german = world.tenant("acme", "de").await;
-    let user = american.create_user(json!({ "userName": "bjensen-canary-7f3a" })).await;
-    german.create_user(json!({ "userName": "bjensen-canary-7f3a" })).await;
+    let user = american
+        .create_user(json!({ "userName": "bjensen-canary-7f3a" }))
+        .await;
+    german
+        .create_user(json!({ "userName": "bjensen-canary-7f3a" }))
+        .await;
     let url = format!("/Users/{}", user["id"].as_str().unwrap());
     german.get(&url).await.scim_error(404, None);
 
     let location = user["meta"]["location"].as_str().unwrap();
-    assert!(location.starts_with("http://global-us.localhost:"), "{location}");
-    let only_american = american.create_user(json!({ "userName": "only-us-canary-91b2" })).await;
+    assert!(
+        location.starts_with("http://global-us.localhost:"),
+        "{location}"
+    );
+    let only_american = american
+        .create_user(json!({ "userName": "only-us-canary-91b2" }))
+        .await;
     assert!(only_american["id"].is_string());
     let found = |region: &str| {
         let files = world.data_dir().join(region).read_dir().unwrap();
@@ -94,7 +106,11 @@ async fn a_host_that_is_not_ours_is_misdirected() {
             .header("authorization", format!("Bearer {}", acme.token.secret));
         Answer::of(request).await.scim_error(421, None);
     }
-    for host in ["GLOBAL-US.LOCALHOST", "global-us.localhost:80", "global-us.localhost."] {
+    for host in [
+        "GLOBAL-US.LOCALHOST",
+        "global-us.localhost:80",
+        "global-us.localhost.",
+    ] {
         let request = plain_client()
             .get(&url)
             .header(HOST, host)
@@ -119,7 +135,10 @@ async fn credentials_come_in_many_forms_but_never_two_at_once() {
     let other = world.token("us", &acme.id, json!({})).await;
     let token = &acme.token.secret;
     let basic = |text: String| {
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
+        format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(text)
+        )
     };
     let with = async |values: &[String]| {
         let mut request = acme.region.request(Method::GET, "/Users?count=0");
@@ -149,20 +168,34 @@ async fn credentials_come_in_many_forms_but_never_two_at_once() {
     ] {
         with(std::slice::from_ref(&bad)).await.scim_error(401, None);
     }
-    let two = [format!("Bearer {token}"), format!("Bearer {}", other.secret)];
+    let two = [
+        format!("Bearer {token}"),
+        format!("Bearer {}", other.secret),
+    ];
     with(&two).await.scim_error(400, None);
     let none = with(&[]).await;
     none.scim_error(401, None);
-    assert!(none.header("www-authenticate").unwrap().starts_with("Bearer"));
+    assert!(
+        none.header("www-authenticate")
+            .unwrap()
+            .starts_with("Bearer")
+    );
     // Never in the URL.
     let url = format!("/Users?access_token={token}&token={token}");
-    Answer::of(acme.region.request(Method::GET, &url)).await.scim_error(401, None);
+    Answer::of(acme.region.request(Method::GET, &url))
+        .await
+        .scim_error(401, None);
 }
 
 fn forged(region: &str) -> String {
-    ApiToken::generate(&RegionId::parse(region).unwrap()).unwrap().reveal().to_owned()
+    ApiToken::generate(&RegionId::parse(region).unwrap())
+        .unwrap()
+        .reveal()
+        .to_owned()
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }

@@ -16,7 +16,11 @@ fn shape(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .collect();
     headers.sort();
-    (answer.status, headers, String::from_utf8(answer.body.clone()).unwrap())
+    (
+        answer.status,
+        headers,
+        String::from_utf8(answer.body.clone()).unwrap(),
+    )
 }
 
 async fn every_way_of_asking(tenant: &Tenant, id: &str) -> Vec<(String, Answer)> {
@@ -34,7 +38,10 @@ async fn every_way_of_asking(tenant: &Tenant, id: &str) -> Vec<(String, Answer)>
         (Method::PATCH, patch.as_str()),
         (Method::DELETE, ""),
     ] {
-        answers.push((method.to_string(), tenant.send(method.clone(), &url, body).await));
+        answers.push((
+            method.to_string(),
+            tenant.send(method.clone(), &url, body).await,
+        ));
         // A precondition must not tell more: 404 comes before 412 and 304.
         let request = tenant
             .request(method.clone(), &url)
@@ -53,7 +60,9 @@ async fn another_tenants_id_answers_as_one_that_never_was() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
     let umbrella = world.tenant("umbrella", "us").await;
-    let user = acme.create_user(json!({ "userName": "bjensen", "title": "Guide" })).await;
+    let user = acme
+        .create_user(json!({ "userName": "bjensen", "title": "Guide" }))
+        .await;
     let theirs = user["id"].as_str().unwrap();
     let nobodys = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
 
@@ -63,7 +72,11 @@ async fn another_tenants_id_answers_as_one_that_never_was() {
         assert_eq!(theirs.status, 404, "{how}: {theirs:?}");
         assert_eq!(shape(theirs), shape(nobodys), "{how}");
     }
-    assert_eq!(acme.get(&format!("/Users/{theirs}")).await.json(), user, "untouched");
+    assert_eq!(
+        acme.get(&format!("/Users/{theirs}")).await.json(),
+        user,
+        "untouched"
+    );
 }
 
 #[tokio::test]
@@ -111,8 +124,12 @@ async fn names_are_unique_in_a_tenant_and_free_in_the_next() {
     let acme = world.tenant("acme", "us").await;
     let umbrella = world.tenant("umbrella", "us").await;
     for tenant in [&acme, &umbrella] {
-        tenant.create_user(json!({ "userName": "bjensen", "externalId": "e1" })).await;
-        let again = tenant.post("/Users", &json!({ "userName": "BJENSEN" })).await;
+        tenant
+            .create_user(json!({ "userName": "bjensen", "externalId": "e1" }))
+            .await;
+        let again = tenant
+            .post("/Users", &json!({ "userName": "BJENSEN" }))
+            .await;
         again.scim_error(409, Some("uniqueness"));
     }
 }
@@ -123,11 +140,17 @@ async fn one_connection_can_carry_two_tenants() {
     let acme = world.tenant("acme", "us").await;
     let umbrella = world.tenant("umbrella", "us").await;
     acme.create_user(json!({ "userName": "of-acme" })).await;
-    umbrella.create_user(json!({ "userName": "of-umbrella" })).await;
+    umbrella
+        .create_user(json!({ "userName": "of-umbrella" }))
+        .await;
     // The same client, so the same pooled connection: identity goes by request.
     for _ in 0..50 {
         for (tenant, name) in [(&acme, "of-acme"), (&umbrella, "of-umbrella")] {
-            let list: Value = acme.region.get_as(&tenant.token.secret, "/Users").await.json();
+            let list: Value = acme
+                .region
+                .get_as(&tenant.token.secret, "/Users")
+                .await
+                .json();
             assert_eq!(list["Resources"][0]["userName"], name);
             assert_eq!(list["totalResults"], json!(1));
         }
@@ -142,7 +165,9 @@ async fn a_suspended_tenant_is_told_so_and_loses_nothing() {
 
     world.meridian(&["tenant", "suspend", &acme.id]);
     acme.get("/Users").await.scim_error(403, None);
-    acme.post("/Users", &json!({ "userName": "x" })).await.scim_error(403, None);
+    acme.post("/Users", &json!({ "userName": "x" }))
+        .await
+        .scim_error(403, None);
 
     world.meridian(&["tenant", "resume", &acme.id]);
     assert_eq!(acme.find("userName pr").await, ["bjensen"]);
@@ -155,6 +180,11 @@ async fn a_suspended_tenant_is_told_so_and_loses_nothing() {
 async fn an_admin_token_does_not_provision() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
-    let admin = world.token("us", &acme.id, json!({ "scope": "admin" })).await;
-    acme.region.get_as(&admin.secret, "/Users").await.scim_error(403, None);
+    let admin = world
+        .token("us", &acme.id, json!({ "scope": "admin" }))
+        .await;
+    acme.region
+        .get_as(&admin.secret, "/Users")
+        .await
+        .scim_error(403, None);
 }

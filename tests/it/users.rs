@@ -25,7 +25,12 @@ async fn a_user_lives_from_create_to_delete() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
 
-    let answer = acme.post("/Users", &json!({ "schemas": [USER], "userName": "bjensen" })).await;
+    let answer = acme
+        .post(
+            "/Users",
+            &json!({ "schemas": [USER], "userName": "bjensen" }),
+        )
+        .await;
     assert_eq!(answer.status, 201);
     let user = answer.json();
     let location = format!("{}{}", acme.region.base_url, path(&user));
@@ -111,18 +116,24 @@ async fn everything_that_is_sent_comes_back() {
 async fn a_password_is_accepted_and_never_seen_again() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
-    let user = acme.create_user(json!({ "userName": "a", "password": "t1meMa$heen" })).await;
+    let user = acme
+        .create_user(json!({ "userName": "a", "password": "t1meMa$heen" }))
+        .await;
     let operations = json!([{ "op": "replace", "path": "password", "value": "0ther$ecret" }]);
     let answers = [
         acme.get(&path(&user)).await,
         acme.patch(&path(&user), &patch(&operations)).await,
-        acme.get(&format!("{}?attributes=password", path(&user))).await,
+        acme.get(&format!("{}?attributes=password", path(&user)))
+            .await,
         acme.get("/Users").await,
     ];
     for answer in answers {
         assert_eq!(answer.status, 200, "{answer:?}");
         let text = String::from_utf8(answer.body.clone()).unwrap();
-        assert!(!text.contains("t1meMa$heen") && !text.contains("0ther$ecret"), "{text}");
+        assert!(
+            !text.contains("t1meMa$heen") && !text.contains("0ther$ecret"),
+            "{text}"
+        );
         assert!(!text.contains("\"password\""), "{text}");
     }
 }
@@ -139,14 +150,23 @@ async fn versions_guard_against_lost_updates() {
             _ => String::new(),
         };
         let request = acme.request(method, &path(&user)).header(name, tag);
-        Answer::of(request.header(CONTENT_TYPE, "application/scim+json").body(body)).await
+        Answer::of(
+            request
+                .header(CONTENT_TYPE, "application/scim+json")
+                .body(body),
+        )
+        .await
     };
 
     assert_eq!(with(Method::GET, IF_NONE_MATCH, first).await.status, 304);
     let written = with(Method::PUT, IF_MATCH, first).await;
     assert_eq!(written.status, 200);
-    with(Method::PUT, IF_MATCH, first).await.scim_error(412, None);
-    with(Method::DELETE, IF_MATCH, first).await.scim_error(412, None);
+    with(Method::PUT, IF_MATCH, first)
+        .await
+        .scim_error(412, None);
+    with(Method::DELETE, IF_MATCH, first)
+        .await
+        .scim_error(412, None);
     assert_eq!(with(Method::GET, IF_NONE_MATCH, first).await.status, 200);
     assert_eq!(with(Method::PUT, IF_MATCH, "*").await.status, 200);
     let current = acme.get(&path(&user)).await;
@@ -168,7 +188,10 @@ async fn of_many_creates_with_one_name_one_wins() {
             answer.scim_error(409, Some("uniqueness"));
         }
     }
-    assert_eq!(acme.get("/Users?count=0").await.json()["totalResults"], json!(10));
+    assert_eq!(
+        acme.get("/Users?count=0").await.json()["totalResults"],
+        json!(10)
+    );
 }
 
 #[tokio::test]
@@ -214,12 +237,18 @@ async fn odd_requests_that_real_clients_send_are_understood() {
         "Application/JSON;Charset=\"utf-8\"",
     ] {
         let body = json!({ "userName": "odd", "title": content_type }).to_string();
-        let request = acme.request(Method::PUT, &path(&user)).header(CONTENT_TYPE, content_type);
+        let request = acme
+            .request(Method::PUT, &path(&user))
+            .header(CONTENT_TYPE, content_type);
         let answer = Answer::of(request.body(body)).await;
         assert_eq!(answer.status, 200, "{content_type}: {answer:?}");
     }
-    let request = acme.request(Method::PUT, &path(&user)).header(CONTENT_TYPE, "text/xml");
-    Answer::of(request.body("<user/>")).await.scim_error(415, None);
+    let request = acme
+        .request(Method::PUT, &path(&user))
+        .header(CONTENT_TYPE, "text/xml");
+    Answer::of(request.body("<user/>"))
+        .await
+        .scim_error(415, None);
 
     let base = path(&user);
     for odd in [
@@ -240,7 +269,10 @@ async fn odd_requests_that_real_clients_send_are_understood() {
         ("application/scim+json", "application/scim+json"),
         ("*/*", "application/scim+json"),
         ("application/json", "application/json"),
-        ("application/json, application/scim+json", "application/scim+json"),
+        (
+            "application/json, application/scim+json",
+            "application/scim+json",
+        ),
         ("text/html, */*;q=0.1", "application/scim+json"),
     ] {
         let request = acme.request(Method::GET, &base).header(ACCEPT, accept);
@@ -264,9 +296,21 @@ async fn what_is_unknown_or_empty_is_dropped() {
             "id": "chosen", "groups": [{ "value": "x" }]
         }))
         .await;
-    let names: BTreeSet<&str> = user.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected =
-        BTreeSet::from(["schemas", "id", "userName", "displayName", "active", "timezone", "meta"]);
+    let names: BTreeSet<&str> = user
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let expected = BTreeSet::from([
+        "schemas",
+        "id",
+        "userName",
+        "displayName",
+        "active",
+        "timezone",
+        "meta",
+    ]);
     assert_eq!(names, expected);
     assert_eq!(user["schemas"], json!([USER]));
     assert_eq!(user["meta"]["resourceType"], "User");
@@ -285,7 +329,10 @@ async fn wrong_types_are_refused_by_name() {
         (json!({ "userName": "a", "name": "Barbara" }), "name"),
         (json!({ "userName": "a", "name": [1, 2] }), "name"),
         (json!({ "userName": "a", "emails": [7] }), "emails"),
-        (json!({ "userName": "a", "displayName": { "x": 1 } }), "displayName"),
+        (
+            json!({ "userName": "a", "displayName": { "x": 1 } }),
+            "displayName",
+        ),
     ] {
         let answer = acme.post("/Users", &user).await;
         let detail = answer.scim_error(400, Some("invalidValue"));
@@ -298,11 +345,21 @@ async fn wrong_types_are_refused_by_name() {
 async fn strings_that_say_true_or_false_are_booleans() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
-    for (n, (said, meant)) in
-        [("True", true), ("true", true), ("False", false), ("false", false)].iter().enumerate()
+    for (n, (said, meant)) in [
+        ("True", true),
+        ("true", true),
+        ("False", false),
+        ("false", false),
+    ]
+    .iter()
+    .enumerate()
     {
         let user = json!({ "userName": format!("u{n}"), "active": said });
-        assert_eq!(acme.create_user(user).await["active"], json!(meant), "{said}");
+        assert_eq!(
+            acme.create_user(user).await["active"],
+            json!(meant),
+            "{said}"
+        );
     }
     assert_eq!(acme.find("active eq true").await, ["u0", "u1"]);
     assert_eq!(acme.find("active eq \"False\"").await, ["u2", "u3"]);
@@ -367,7 +424,10 @@ async fn every_operator_finds_what_it_should() {
         (r#"userName ge "carl""#, &[CARL]),
         (r#"userName lt "b""#, &[ANNA]),
         (r#"userName le "ANNA@example.com""#, &[ANNA]),
-        (r#"meta.created gt "2020-01-01T00:00:00Z""#, &[ANNA, BERT, CARL]),
+        (
+            r#"meta.created gt "2020-01-01T00:00:00Z""#,
+            &[ANNA, BERT, CARL],
+        ),
         (r#"meta.created lt "2020-01-01T00:00:00+05:00""#, &[]),
         // booleans
         ("active eq true", &[ANNA, CARL]),
@@ -380,11 +440,23 @@ async fn every_operator_finds_what_it_should() {
         ("emails.primary eq true", &[ANNA]),
         (r#"phoneNumbers.value co "555""#, &[BERT]),
         // extension, with and without its URN
-        (r#"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department eq "r&d""#, &[ANNA]),
-        (r#"URN:IETF:params:scim:schemas:extension:enterprise:2.0:user:EmployeeNumber eq "1""#, &[ANNA]),
-        (r#"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager.value eq "boss""#, &[ANNA]),
+        (
+            r#"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department eq "r&d""#,
+            &[ANNA],
+        ),
+        (
+            r#"URN:IETF:params:scim:schemas:extension:enterprise:2.0:user:EmployeeNumber eq "1""#,
+            &[ANNA],
+        ),
+        (
+            r#"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager.value eq "boss""#,
+            &[ANNA],
+        ),
         (r#"department eq "R&D""#, &[ANNA]),
-        (r#"urn:ietf:params:scim:schemas:core:2.0:User:name.givenName eq "Bert""#, &[BERT]),
+        (
+            r#"urn:ietf:params:scim:schemas:core:2.0:User:name.givenName eq "Bert""#,
+            &[BERT],
+        ),
         // names and operators without case
         (r#"USERNAME EQ "carl""#, &[CARL]),
         (r#"Emails.Value Co "home.EXAMPLE""#, &[ANNA]),
@@ -400,19 +472,34 @@ async fn terms_combine_as_the_grammar_says() {
         (r#"title pr and active eq true"#, &[ANNA] as &[&str]),
         (r#"userType eq "Intern" or active eq false"#, &[BERT, CARL]),
         // `and` binds closer than `or`
-        (r#"userName eq "carl" or title pr and active eq false"#, &[BERT, CARL]),
-        (r#"(userName eq "carl" or title pr) and active eq false"#, &[BERT]),
+        (
+            r#"userName eq "carl" or title pr and active eq false"#,
+            &[BERT, CARL],
+        ),
+        (
+            r#"(userName eq "carl" or title pr) and active eq false"#,
+            &[BERT],
+        ),
         (r#"not (title pr)"#, &[CARL]),
         (r#"NOT (title pr) OR active EQ false"#, &[BERT, CARL]),
-        (r#"not (userName eq "carl") and not (active eq false)"#, &[ANNA]),
+        (
+            r#"not (userName eq "carl") and not (active eq false)"#,
+            &[ANNA],
+        ),
         (r#"((((userName eq "carl"))))"#, &[CARL]),
         // a value path: one element fulfils all of it
         (r#"emails[type eq "work" and value co "anna"]"#, &[ANNA]),
         (r#"emails[type eq "work" and value co "home"]"#, &[]),
-        (r#"emails[type eq "home" or primary eq true]"#, &[ANNA, BERT]),
+        (
+            r#"emails[type eq "home" or primary eq true]"#,
+            &[ANNA, BERT],
+        ),
         (r#"emails[not (type eq "home")]"#, &[ANNA]),
         (r#"emails[type eq "home"] and active eq true"#, &[ANNA]),
-        (r#"emails[type eq "work"].value eq "anna@example.com""#, &[ANNA]),
+        (
+            r#"emails[type eq "work"].value eq "anna@example.com""#,
+            &[ANNA],
+        ),
         (r#"emails[type eq "home"].value ew ".example""#, &[ANNA]),
         // literals without quotes, escapes inside them
         ("userName eq carl", &[CARL]),
@@ -460,16 +547,23 @@ async fn filters_that_make_no_sense_are_refused() {
     }
     // An empty filter says nothing; it must not be taken for "everybody".
     let empty = acme.get("/Users?filter=").await;
-    assert!(empty.status == 400 || empty.json()["totalResults"] == json!(3), "{empty:?}");
+    assert!(
+        empty.status == 400 || empty.json()["totalResults"] == json!(3),
+        "{empty:?}"
+    );
 }
 
 #[tokio::test]
 async fn clients_ask_for_the_attributes_they_want() {
     let (_world, acme) = people().await;
-    let names = |user: &Value| -> BTreeSet<String> {
-        user.as_object().unwrap().keys().cloned().collect()
+    let names =
+        |user: &Value| -> BTreeSet<String> { user.as_object().unwrap().keys().cloned().collect() };
+    let set = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>()
     };
-    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let first = async |query: &str| {
         let list = acme.get(&format!("/Users?count=1&{query}")).await.json();
         list["Resources"][0].clone()
@@ -478,7 +572,10 @@ async fn clients_ask_for_the_attributes_they_want() {
     let user = first("attributes=userName").await;
     assert_eq!(names(&user), set(&["schemas", "id", "userName"]));
     let user = first("attributes=emails.value,NAME.familyname").await;
-    assert_eq!(user["emails"], json!([{ "value": ANNA }, { "value": "anna@home.example" }]));
+    assert_eq!(
+        user["emails"],
+        json!([{ "value": ANNA }, { "value": "anna@home.example" }])
+    );
     assert_eq!(user["name"], json!({ "familyName": "Ång" }));
     let user = first(&format!("attributes={ENTERPRISE}:department")).await;
     assert_eq!(user[ENTERPRISE], json!({ "department": "R&D" }));
@@ -504,21 +601,33 @@ async fn pages_are_complete_and_stable() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
     for n in 0..25 {
-        acme.create_user(json!({ "userName": format!("user{n:02}") })).await;
+        acme.create_user(json!({ "userName": format!("user{n:02}") }))
+            .await;
     }
     let page = async |start: i64, count: i64, more: &str| {
-        let answer = acme.get(&format!("/Users?startIndex={start}&count={count}{more}")).await;
+        let answer = acme
+            .get(&format!("/Users?startIndex={start}&count={count}{more}"))
+            .await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let list = answer.json();
         let names: Vec<String> = list["Resources"]
             .as_array()
-            .map(|users| users.iter().map(|u| u["userName"].as_str().unwrap().to_owned()).collect())
+            .map(|users| {
+                users
+                    .iter()
+                    .map(|u| u["userName"].as_str().unwrap().to_owned())
+                    .collect()
+            })
             .unwrap_or_default();
         assert_eq!(list["itemsPerPage"], json!(names.len()));
         (list["totalResults"].as_i64().unwrap(), names)
     };
 
-    for more in ["", "&filter=userName%20sw%20%22user%22", "&filter=active%20eq%20true"] {
+    for more in [
+        "",
+        "&filter=userName%20sw%20%22user%22",
+        "&filter=active%20eq%20true",
+    ] {
         let mut all = Vec::new();
         for start in [1, 11, 21, 31] {
             let (total, names) = page(start, 10, more).await;
@@ -541,7 +650,11 @@ async fn pages_are_complete_and_stable() {
     // Updates and deletes move nobody else.
     let (_, names) = page(1, 25, "&attributes=userName").await;
     let third = acme.get("/Users?startIndex=3&count=1").await.json()["Resources"][0].clone();
-    acme.put(&path(&third), &json!({ "userName": "user02", "title": "moved?" })).await;
+    acme.put(
+        &path(&third),
+        &json!({ "userName": "user02", "title": "moved?" }),
+    )
+    .await;
     assert_eq!(page(1, 25, "").await.1, names);
     acme.delete(&path(&third)).await;
     let rest: Vec<String> = names.into_iter().filter(|name| name != "user02").collect();
@@ -587,8 +700,12 @@ async fn names_that_look_alike_are_one_name() {
 #[tokio::test]
 async fn a_tenant_can_insist_on_mail_addresses_as_names() {
     let world = World::start();
-    let strict = world.tenant_with("strict", "us", r#"{"user_name":"email"}"#).await;
-    strict.create_user(json!({ "userName": "a.b+c@example.co.uk" })).await;
+    let strict = world
+        .tenant_with("strict", "us", r#"{"user_name":"email"}"#)
+        .await;
+    strict
+        .create_user(json!({ "userName": "a.b+c@example.co.uk" }))
+        .await;
     for name in ["bjensen", "a@", "@example.com", "a b@example.com", "a@b@c"] {
         let answer = strict.post("/Users", &json!({ "userName": name })).await;
         answer.scim_error(400, Some("invalidValue"));

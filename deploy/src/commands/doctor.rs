@@ -45,7 +45,11 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn note(&mut self, status: Status, check: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(Finding { check: check.into(), status, detail: detail.into() });
+        self.0.push(Finding {
+            check: check.into(),
+            status,
+            detail: detail.into(),
+        });
     }
 
     fn has(&self, status: Status) -> bool {
@@ -89,17 +93,29 @@ fn tell(findings: &Findings, output: Output) -> Result<(), CommandError> {
     });
     let text: String = lines.collect();
     output.result(&json!({ "ok": well, "checks": findings.0 }), &text)?;
-    if well { Ok(()) } else { Err(CommandError::AlreadyTold) }
+    if well {
+        Ok(())
+    } else {
+        Err(CommandError::AlreadyTold)
+    }
 }
 
 async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
     findings.note(
         Status::Ok,
         "process",
-        format!("Meridian runs on {} as process {}", data_dir.display(), state.pid),
+        format!(
+            "Meridian runs on {} as process {}",
+            data_dir.display(),
+            state.pid
+        ),
     );
     ready("gateway", &state.management, findings).await;
-    let address = state.gateway.trim_start_matches("http://").parse::<SocketAddr>().ok();
+    let address = state
+        .gateway
+        .trim_start_matches("http://")
+        .parse::<SocketAddr>()
+        .ok();
     for (region, local) in &state.regions {
         ready(&format!("region {region}"), &local.management, findings).await;
         if let Ok(regions) = regions_of(data_dir, region) {
@@ -121,7 +137,10 @@ async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
 }
 
 fn regions_of(data_dir: &Path, region: &RegionId) -> Result<Regions, CommandError> {
-    let local = RemoteArguments { endpoint: None, operator_key: None };
+    let local = RemoteArguments {
+        endpoint: None,
+        operator_key: None,
+    };
     Regions::find(&local, data_dir, Some(region))
 }
 
@@ -140,7 +159,10 @@ async fn ready(what: &str, management: &str, findings: &mut Findings) {
                 let detail = format!("{management}/readyz answers {status}: see its log");
                 findings.note(Status::Failed, what, detail);
             }
-            let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+            let date = response
+                .headers()
+                .get(DATE)
+                .and_then(|date| date.to_str().ok());
             clock(what, date, findings);
         }
         Err(_) => {
@@ -207,11 +229,20 @@ fn key_file(region: &RegionId, local: &LocalRegion, findings: &mut Findings) {
 async fn base_url(region: &RegionId, local: &LocalRegion, gateway: &str, findings: &mut Findings) {
     let check = format!("base URL of {region}");
     let Some((host, path)) = host_and_path(&local.base_url) else {
-        findings.note(Status::Failed, check, format!("{} is no URL", local.base_url));
+        findings.note(
+            Status::Failed,
+            check,
+            format!("{} is no URL", local.base_url),
+        );
         return;
     };
     let response = match http_client() {
-        Ok(http) => http.get(format!("{gateway}{path}/Users")).header(HOST, host).send().await,
+        Ok(http) => {
+            http.get(format!("{gateway}{path}/Users"))
+                .header(HOST, host)
+                .send()
+                .await
+        }
         Err(error) => Err(error),
     };
     match response.map(|response| response.status()) {
@@ -223,7 +254,10 @@ async fn base_url(region: &RegionId, local: &LocalRegion, gateway: &str, finding
         Ok(status) => findings.note(
             Status::Failed,
             check,
-            format!("{} answers {status} to a call without a token, not 401", local.base_url),
+            format!(
+                "{} answers {status} to a call without a token, not 401",
+                local.base_url
+            ),
         ),
         Err(_) => findings.note(Status::Failed, check, format!("{gateway} does not answer")),
     }
@@ -231,7 +265,9 @@ async fn base_url(region: &RegionId, local: &LocalRegion, gateway: &str, finding
 
 /// `host:port` and path of an http or https URL.
 fn host_and_path(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))?;
     let slash = rest.find('/').unwrap_or(rest.len());
     rest.split_at_checked(slash)
 }
@@ -248,7 +284,10 @@ fn hostname(
     };
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     let check = format!("hostname of {region}");
-    match (name, 0_u16).to_socket_addrs().map(|found| found.map(|a| a.ip()).collect::<Vec<_>>()) {
+    match (name, 0_u16)
+        .to_socket_addrs()
+        .map(|found| found.map(|a| a.ip()).collect::<Vec<_>>())
+    {
         Ok(found) if found.iter().any(|address| leads_to(*address, gateway)) => {
             findings.note(Status::Ok, check, format!("{name} leads here"));
         }
@@ -303,7 +342,10 @@ fn disk(data_dir: &Path, findings: &mut Findings) {
         Err(error) => findings.note(
             Status::Warning,
             check,
-            format!("cannot tell how much is free at {}: {error}", data_dir.display()),
+            format!(
+                "cannot tell how much is free at {}: {error}",
+                data_dir.display()
+            ),
         ),
     }
 }
@@ -318,14 +360,21 @@ mod tests {
             host_and_path("http://global-us.localhost:8080/api/v1/scim"),
             Some(("global-us.localhost:8080", "/api/v1/scim"))
         );
-        assert_eq!(host_and_path("https://example.com"), Some(("example.com", "")));
+        assert_eq!(
+            host_and_path("https://example.com"),
+            Some(("example.com", ""))
+        );
         assert_eq!(host_and_path("ftp://example.com"), None);
     }
 
     #[test]
     fn a_wrong_clock_is_a_failure() {
         let mut findings = Findings::default();
-        clock("gateway", Some("Thu, 01 Jan 2015 00:00:00 GMT"), &mut findings);
+        clock(
+            "gateway",
+            Some("Thu, 01 Jan 2015 00:00:00 GMT"),
+            &mut findings,
+        );
         assert!(findings.has(Status::Failed));
         clock("gateway", Some("no date"), &mut findings);
         assert_eq!(findings.0.len(), 1);

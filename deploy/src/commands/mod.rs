@@ -31,7 +31,11 @@ impl Regions {
     ) -> Result<Self, CommandError> {
         if let (Some(endpoint), Some(key_file)) = (&remote.endpoint, &remote.operator_key) {
             let key = read_key(key_file)?;
-            return Ok(Self(vec![OperatorApi::new(region.cloned(), endpoint, &key)?]));
+            return Ok(Self(vec![OperatorApi::new(
+                region.cloned(),
+                endpoint,
+                &key,
+            )?]));
         }
         let state = local_state::find(data_dir)?;
         if let Some(region) = region
@@ -42,7 +46,10 @@ impl Regions {
                 running: state.regions.into_keys().collect(),
             });
         }
-        let wanted = state.regions.into_iter().filter(|(name, _)| region.is_none_or(|r| r == name));
+        let wanted = state
+            .regions
+            .into_iter()
+            .filter(|(name, _)| region.is_none_or(|r| r == name));
         let regions = wanted.map(|(name, local)| {
             let key = read_key(&local.operator_key_file)?;
             Ok(OperatorApi::new(Some(name), &local.node, &key)?)
@@ -91,16 +98,25 @@ impl Regions {
         }
         match trouble {
             Some(error) => Err(error.into()),
-            None => Err(CommandError::NotFound { what, searched: self.names() }),
+            None => Err(CommandError::NotFound {
+                what,
+                searched: self.names(),
+            }),
         }
     }
 
     fn names(&self) -> Vec<RegionId> {
-        self.0.iter().filter_map(OperatorApi::region).cloned().collect()
+        self.0
+            .iter()
+            .filter_map(OperatorApi::region)
+            .cloned()
+            .collect()
     }
 }
 
 fn read_key(path: &Path) -> Result<String, CommandError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| CommandError::OperatorKey { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| CommandError::OperatorKey {
+        path: path.to_owned(),
+        source,
+    })
 }

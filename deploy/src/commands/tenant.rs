@@ -48,21 +48,32 @@ pub async fn run(
             output.result(&json!({ "tenants": tenants }), &text)
         }
         TenantCommand::Show { id } => {
-            let tenant = regions.that_knows("tenant", |region| region.get_tenant(id)).await?;
+            let tenant = regions
+                .that_knows("tenant", |region| region.get_tenant(id))
+                .await?;
             output.result(&tenant, &show(&tenant))
         }
         TenantCommand::Suspend { id } => {
-            let tenant = regions.that_knows("tenant", |region| region.suspend_tenant(id)).await?;
+            let tenant = regions
+                .that_knows("tenant", |region| region.suspend_tenant(id))
+                .await?;
             output.result(&tenant, &show(&tenant))
         }
         TenantCommand::Resume { id } => {
-            let tenant = regions.that_knows("tenant", |region| region.resume_tenant(id)).await?;
+            let tenant = regions
+                .that_knows("tenant", |region| region.resume_tenant(id))
+                .await?;
             output.result(&tenant, &show(&tenant))
         }
         TenantCommand::Delete { id } => {
-            regions.that_knows("tenant", |region| region.delete_tenant(id)).await?;
+            regions
+                .that_knows("tenant", |region| region.delete_tenant(id))
+                .await?;
             let gone = json!({ "id": id, "deleted": true });
-            output.result(&gone, &format!("Tenant {id} is erased, with its users and tokens."))
+            output.result(
+                &gone,
+                &format!("Tenant {id} is erased, with its users and tokens."),
+            )
         }
     }
 }
@@ -70,7 +81,12 @@ pub async fn run(
 fn list(tenants: &[Value]) -> String {
     let rows: Vec<Vec<String>> = tenants
         .iter()
-        .map(|tenant| COLUMNS.iter().map(|(_, member)| cell(tenant, member)).collect())
+        .map(|tenant| {
+            COLUMNS
+                .iter()
+                .map(|(_, member)| cell(tenant, member))
+                .collect()
+        })
         .collect();
     table(&COLUMNS.map(|(heading, _)| heading), &rows)
 }

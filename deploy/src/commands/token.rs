@@ -30,7 +30,12 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref())?;
     match &arguments.command {
-        TokenCommand::Create { tenant, name, scope, expires } => {
+        TokenCommand::Create {
+            tenant,
+            name,
+            scope,
+            expires,
+        } => {
             let token = regions
                 .that_knows("tenant", |region| {
                     region.create_token(tenant, name.as_deref(), *scope, *expires)
@@ -39,20 +44,32 @@ pub async fn run(
             output.result(&token, &show_secret(&token))
         }
         TokenCommand::List { tenant } => {
-            let tokens =
-                regions.that_knows("tenant", |region| region.list_tokens(tenant)).await?;
+            let tokens = regions
+                .that_knows("tenant", |region| region.list_tokens(tenant))
+                .await?;
             let text = list(&tokens);
             output.result(&json!({ "tokens": tokens }), &text)
         }
-        TokenCommand::Rotate { id, overlap, expires } => {
+        TokenCommand::Rotate {
+            id,
+            overlap,
+            expires,
+        } => {
             let token = regions
-                .that_knows("token", |region| region.rotate_token(id, *overlap, *expires))
+                .that_knows("token", |region| {
+                    region.rotate_token(id, *overlap, *expires)
+                })
                 .await?;
             output.result(&token, &show_secret(&token))
         }
         TokenCommand::Revoke { id } => {
-            let token = regions.that_knows("token", |region| region.revoke_token(id)).await?;
-            output.result(&token, &format!("Token {id} is revoked: no request can use it."))
+            let token = regions
+                .that_knows("token", |region| region.revoke_token(id))
+                .await?;
+            output.result(
+                &token,
+                &format!("Token {id} is revoked: no request can use it."),
+            )
         }
     }
 }
@@ -60,7 +77,12 @@ pub async fn run(
 fn list(tokens: &[Value]) -> String {
     let rows: Vec<Vec<String>> = tokens
         .iter()
-        .map(|token| COLUMNS.iter().map(|(_, member)| cell(token, member)).collect())
+        .map(|token| {
+            COLUMNS
+                .iter()
+                .map(|(_, member)| cell(token, member))
+                .collect()
+        })
         .collect();
     table(&COLUMNS.map(|(heading, _)| heading), &rows)
 }

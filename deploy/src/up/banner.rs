@@ -35,15 +35,15 @@ pub(super) fn text(
     for (region, local) in in_order(regions, &state.regions) {
         let _ = writeln!(text, "  {region:<4}{}", local.base_url);
     }
-    text.push_str(&if demos.is_empty() { returning(data_dir) } else { first(state, regions, demos) });
+    text.push_str(&if demos.is_empty() {
+        returning(data_dir)
+    } else {
+        first(state, regions, demos)
+    });
     text
 }
 
-fn first(
-    state: &LocalState,
-    regions: &[RegionId],
-    demos: &BTreeMap<RegionId, Demo>,
-) -> String {
+fn first(state: &LocalState, regions: &[RegionId], demos: &BTreeMap<RegionId, Demo>) -> String {
     let mut text = String::from(
         "\nEach region has a tenant `demo`. Its tokens are shown this once:\n\
          the first is what an identity provider needs, the second is for administering the \
@@ -82,5 +82,7 @@ fn in_order<'a, T>(
     regions: &'a [RegionId],
     values: &'a BTreeMap<RegionId, T>,
 ) -> impl Iterator<Item = (&'a RegionId, &'a T)> {
-    regions.iter().filter_map(|region| Some((region, values.get(region)?)))
+    regions
+        .iter()
+        .filter_map(|region| Some((region, values.get(region)?)))
 }

@@ -26,7 +26,9 @@ pub(super) async fn make(api: &OperatorApi) -> Result<Option<Demo>, OperatorApiE
     }
     let tenant = api.create_tenant("demo").await?;
     let id = tenant.get("id").and_then(Value::as_str);
-    let tenant = id.and_then(|id| TenantId::parse(id).ok()).ok_or_else(|| api.foreign())?;
+    let tenant = id
+        .and_then(|id| TenantId::parse(id).ok())
+        .ok_or_else(|| api.foreign())?;
     Ok(Some(Demo {
         scim_token: token(api, &tenant, Scope::Scim).await?,
         admin_token: token(api, &tenant, Scope::Admin).await?,

@@ -35,6 +35,12 @@ pub enum UpError {
     /// `--regions` is empty, or names a region twice.
     #[error("--regions needs one or more regions, each of them once")]
     Regions,
+    /// The gateway's compiled-in settings are broken.
+    #[error("the gateway's settings cannot be used")]
+    GatewaySettings(#[from] gateway::config::ConfigError),
+    /// The region-node's compiled-in settings are broken.
+    #[error("the region-node's settings cannot be used")]
+    NodeSettings(#[from] region_node::config::ConfigError),
     /// The data directory is in use or unusable.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -143,7 +149,10 @@ impl Running {
             Ok(outcome) => outcome.err(),
             Err(failure) => Some(io::Error::other(failure)),
         };
-        UpError::Ended { who: self.who.clone(), source }
+        UpError::Ended {
+            who: self.who.clone(),
+            source,
+        }
     }
 }
 
@@ -162,7 +171,7 @@ impl Stopped {
 /// # Errors
 /// [`UpError`] when it cannot start, or one of the programs ends by itself.
 pub async fn run(arguments: &UpArguments, data_dir: &Path, output: Output) -> Result<(), UpError> {
-    settings::init_log(arguments.log_level);
+    settings::init_log(arguments.log_level)?;
     check_regions(&arguments.regions)?;
     let claim = Claim::take(data_dir)?;
     check_address(arguments.listen)?;
@@ -205,10 +214,13 @@ async fn start(arguments: &UpArguments, data_dir: &Path) -> Result<Started, UpEr
     let mut links = Vec::new();
     for region in &arguments.regions {
         let keys = keys_of(region, data_dir)?;
-        let settings = settings::node(region, data_dir, &keys);
+        let settings = settings::node(region, data_dir, &keys)?;
         let node = region_node::startup::Application::build(settings, clock.clone())
             .await
-            .map_err(|source| UpError::Node { region: region.clone(), source })?;
+            .map_err(|source| UpError::Node {
+                region: region.clone(),
+                source,
+            })?;
         links.push(Link {
             region: region.clone(),
             node: node.link_address(),
@@ -216,10 +228,12 @@ async fn start(arguments: &UpArguments, data_dir: &Path) -> Result<Started, UpEr
             keys,
         });
         let who = format!("the region-node of {region}");
-        nodes.push(Running::start(who, |stop| node.run_until_stopped(stop.wait())));
+        nodes.push(Running::start(who, |stop| {
+            node.run_until_stopped(stop.wait())
+        }));
     }
 
-    let settings = settings::gateway(arguments, &links);
+    let settings = settings::gateway(arguments, &links)?;
     let gateway = gateway::startup::Application::build(settings, clock)
         .await
         .map_err(UpError::Gateway)?;
@@ -243,7 +257,12 @@ async fn start(arguments: &UpArguments, data_dir: &Path) -> Result<Started, UpEr
         management: format!("http://{management}"),
         regions: regions.collect::<BTreeMap<_, _>>(),
     };
-    Ok(Started { gateway, nodes, state, regions: arguments.regions.clone() })
+    Ok(Started {
+        gateway,
+        nodes,
+        state,
+        regions: arguments.regions.clone(),
+    })
 }
 
 /// A region-node as the gateway reaches it.
@@ -263,7 +282,10 @@ async fn serve(started: &mut Started, claim: &Claim, output: Output) -> Result<(
     let demos = first_tenants(started, claim.data_dir()).await?;
     claim
         .announce(&started.state)
-        .map_err(|source| UpError::File { path: claim.data_dir().join("local.json"), source })?;
+        .map_err(|source| UpError::File {
+            path: claim.data_dir().join("local.json"),
+            source,
+        })?;
     tracing::info!(gateway = started.state.gateway, "ready");
     output
         .result(
@@ -288,9 +310,14 @@ async fn first_tenants(
     let mut demos = BTreeMap::new();
     for (region, local) in &started.state.regions {
         let path = &local.operator_key_file;
-        let key = std::fs::read_to_string(path)
-            .map_err(|source| UpError::File { path: path.clone(), source })?;
-        let failed = |source| UpError::Demo { region: region.clone(), source };
+        let key = std::fs::read_to_string(path).map_err(|source| UpError::File {
+            path: path.clone(),
+            source,
+        })?;
+        let failed = |source| UpError::Demo {
+            region: region.clone(),
+            source,
+        };
         let api = OperatorApi::new(Some(region.clone()), &local.node, &key).map_err(failed)?;
         let marker = data_dir.join(region.as_str()).join("demo-made");
         if marker.exists() {
@@ -299,7 +326,10 @@ async fn first_tenants(
         if let Some(demo) = demo::make(&api).await.map_err(failed)? {
             demos.insert(region.clone(), demo);
         }
-        std::fs::write(&marker, b"").map_err(|source| UpError::File { path: marker, source })?;
+        std::fs::write(&marker, b"").map_err(|source| UpError::File {
+            path: marker,
+            source,
+        })?;
     }
     Ok(demos)
 }
@@ -325,8 +355,10 @@ fn check_address(address: SocketAddr) -> Result<(), UpError> {
 }
 
 fn keys_of(region: &RegionId, data_dir: &Path) -> Result<KeyFiles, UpError> {
-    keys::ensure(&data_dir.join(region.as_str()).join("keys"))
-        .map_err(|source| UpError::Keys { region: region.clone(), source })
+    keys::ensure(&data_dir.join(region.as_str()).join("keys")).map_err(|source| UpError::Keys {
+        region: region.clone(),
+        source,
+    })
 }
 
 fn base_url(region: &RegionId, domain: &str, port: u16) -> String {

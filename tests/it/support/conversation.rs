@@ -48,37 +48,45 @@ impl Conversation {
     pub fn read(path: &Path) -> Self {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(path).unwrap();
-        let mut conversation = Self { name, headers: Vec::new(), steps: Vec::new() };
+        let mut conversation = Self {
+            name,
+            headers: Vec::new(),
+            steps: Vec::new(),
+        };
         let mut part = Part::Directives;
         for (n, line) in text.lines().enumerate() {
-            let here = || panic!("{}:{}: {line:?} is not understood", path.display(), n + 1);
+            let place = || format!("{}:{}: {line:?}", path.display(), n + 1);
             if line.starts_with('#') {
                 continue;
             }
             if let Some(name) = line.strip_prefix("=== ") {
                 let (name, line) = (name.to_owned(), n + 1);
-                conversation.steps.push(Step { name, line, repeat: 1, ..Step::default() });
+                conversation.steps.push(Step {
+                    name,
+                    line,
+                    repeat: 1,
+                    ..Step::default()
+                });
                 part = Part::Directives;
                 continue;
             }
             let Some(step) = conversation.steps.last_mut() else {
                 match line.strip_prefix("@header ") {
-                    Some(line) => conversation.headers.push(header(line).unwrap_or_else(here)),
-                    None if line.is_empty() => {}
-                    None => here(),
+                    Some(line) => conversation.headers.push(header(line, &place)),
+                    None => assert!(line.is_empty(), "{} is not understood", place()),
                 }
                 continue;
             };
             if let Some(status) = line.strip_prefix("=> ") {
-                let codes = status.split('|').map(|code| code.trim().parse());
-                step.status = codes.collect::<Result<_, _>>().unwrap_or_else(|_| here());
+                let codes = status.split('|').map(|code| number(code, &place));
+                step.status = codes.map(|code| u16::try_from(code).unwrap()).collect();
                 part = Part::ExpectedHeaders;
                 continue;
             }
             match part {
                 Part::Directives => {
                     if let Some(times) = line.strip_prefix("@repeat ") {
-                        step.repeat = times.parse().unwrap_or_else(|_| here());
+                        step.repeat = number(times, &place);
                     } else if let Some((method, target)) = line.split_once(' ') {
                         step.method = method.to_owned();
                         step.target = target.trim().to_owned();
@@ -90,19 +98,30 @@ impl Conversation {
                     if line.is_empty() {
                         part = if expected { Part::Expected } else { Part::Body };
                     } else if line.starts_with(['{', '[']) {
-                        let text = if expected { &mut step.expected } else { &mut step.body };
+                        let text = if expected {
+                            &mut step.expected
+                        } else {
+                            &mut step.body
+                        };
                         text.push_str(line);
                         text.push('\n');
                         part = if expected { Part::Expected } else { Part::Body };
                     } else {
-                        let all =
-                            if expected { &mut step.expected_headers } else { &mut step.headers };
-                        all.push(header(line).unwrap_or_else(here));
+                        let all = if expected {
+                            &mut step.expected_headers
+                        } else {
+                            &mut step.headers
+                        };
+                        all.push(header(line, &place));
                     }
                 }
                 Part::Body | Part::Expected => {
                     let expected = matches!(part, Part::Expected);
-                    let text = if expected { &mut step.expected } else { &mut step.body };
+                    let text = if expected {
+                        &mut step.expected
+                    } else {
+                        &mut step.body
+                    };
                     text.push_str(line);
                     text.push('\n');
                 }
@@ -110,7 +129,12 @@ impl Conversation {
         }
         for step in &conversation.steps {
             let complete = !step.method.is_empty() && !step.status.is_empty();
-            assert!(complete, "{}:{}: the step is incomplete", path.display(), step.line);
+            assert!(
+                complete,
+                "{}:{}: the step is incomplete",
+                path.display(),
+                step.line
+            );
         }
         conversation
     }
@@ -129,7 +153,13 @@ impl Conversation {
                 known.insert("n".to_owned(), n.to_string());
                 let outcome = self.say(step, tenant, &mut known).await;
                 outcome.map_err(|why| {
-                    let Step { name, line, method, target, .. } = step;
+                    let Step {
+                        name,
+                        line,
+                        method,
+                        target,
+                        ..
+                    } = step;
                     format!("{}:{line}: {name} ({method} {target}): {why}", self.name)
                 })?;
             }
@@ -140,7 +170,11 @@ impl Conversation {
     async fn say(&self, step: &Step, tenant: &Tenant, known: &mut Known) -> Result<(), String> {
         let method = Method::from_str(&step.method).unwrap();
         let mut request = tenant.region.request(method, &fill(&step.target, known)?);
-        let given = |name: &str| step.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let given = |name: &str| {
+            step.headers
+                .iter()
+                .any(|(n, _)| n.eq_ignore_ascii_case(name))
+        };
         let common = self.headers.iter().filter(|(name, _)| !given(name));
         for (name, value) in common.chain(&step.headers) {
             // An empty value takes a header away.
@@ -159,7 +193,10 @@ impl Conversation {
         }
         let answer = Answer::of(request).await;
         if !step.status.contains(&answer.status) {
-            return Err(format!("expected {:?}, the answer is {answer:?}", step.status));
+            return Err(format!(
+                "expected {:?}, the answer is {answer:?}",
+                step.status
+            ));
         }
         for (name, expected) in &step.expected_headers {
             let found = answer.header(name).map_or(Value::Null, Value::from);
@@ -177,13 +214,22 @@ impl Conversation {
     }
 
     fn names(&self, header: &str) -> bool {
-        self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(header))
+        self.headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case(header))
     }
 }
 
-fn header(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.split_once(':')?;
-    Some((name.trim().to_owned(), value.trim().to_owned()))
+fn header(line: &str, place: &dyn Fn() -> String) -> (String, String) {
+    let halves = line.split_once(':');
+    let (name, value) = halves.unwrap_or_else(|| panic!("{} is no header", place()));
+    (name.trim().to_owned(), value.trim().to_owned())
+}
+
+fn number(text: &str, place: &dyn Fn() -> String) -> usize {
+    text.trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("{} holds no number", place()))
 }
 
 /// Puts known values in the place of `{{name}}`.
@@ -193,7 +239,11 @@ fn fill(text: &str, known: &Known) -> Result<String, String> {
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, after) = after.split_once("}}").ok_or("`{{` without `}}`")?;
         filled.push_str(before);
-        filled.push_str(known.get(name).ok_or(format!("nothing is known as {name}"))?);
+        filled.push_str(
+            known
+                .get(name)
+                .ok_or(format!("nothing is known as {name}"))?,
+        );
         rest = after;
     }
     filled.push_str(rest);
@@ -204,5 +254,12 @@ fn fill(text: &str, known: &Known) -> Result<String, String> {
 fn guid(tenant: &str) -> String {
     let digits = hex::encode(tenant.as_bytes());
     let d = &digits[8..40];
-    format!("{}-{}-4{}-a{}-{}", &d[..8], &d[8..12], &d[13..16], &d[17..20], &d[20..])
+    format!(
+        "{}-{}-4{}-a{}-{}",
+        &d[..8],
+        &d[8..12],
+        &d[13..16],
+        &d[17..20],
+        &d[20..]
+    )
 }

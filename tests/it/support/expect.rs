@@ -28,9 +28,16 @@ pub fn check(expected: &Value, found: &Value, known: &mut Known) -> Result<(), S
     at("", expected, Some(found), known)
 }
 
-fn at(path: &str, expected: &Value, found: Option<&Value>, known: &mut Known) -> Result<(), String> {
+fn at(
+    path: &str,
+    expected: &Value,
+    found: Option<&Value>,
+    known: &mut Known,
+) -> Result<(), String> {
     if let Value::String(text) = expected
-        && let Some(pattern) = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'))
+        && let Some(pattern) = text
+            .strip_prefix('<')
+            .and_then(|text| text.strip_suffix('>'))
     {
         return matches(path, pattern, found, known);
     }
@@ -47,7 +54,9 @@ fn at(path: &str, expected: &Value, found: Option<&Value>, known: &mut Known) ->
         (Value::Array(elements), Value::Array(array)) => match elements.split_first() {
             Some((Value::String(first), rest)) if first == "<some>" => {
                 for expected in rest {
-                    let hit = array.iter().any(|e| at(path, expected, Some(e), known).is_ok());
+                    let hit = array
+                        .iter()
+                        .any(|e| at(path, expected, Some(e), known).is_ok());
                     if !hit {
                         return Err(format!("{path} has no element {expected}: {found}"));
                     }
@@ -60,7 +69,10 @@ fn at(path: &str, expected: &Value, found: Option<&Value>, known: &mut Known) ->
                 }
                 Ok(())
             }
-            _ => Err(format!("{path} has {} elements: {found}, expected {expected}", array.len())),
+            _ => Err(format!(
+                "{path} has {} elements: {found}, expected {expected}",
+                array.len()
+            )),
         },
         _ if expected == found => Ok(()),
         _ => Err(format!("{path} is {found}, expected {expected}")),
@@ -90,7 +102,9 @@ fn matches(
         "integer" => found.is_i64() || found.is_u64(),
         "boolean" => found.is_boolean(),
         "timestamp" => text.is_some_and(is_timestamp),
-        "length" => found.as_array().is_some_and(|a| a.len().to_string() == argument),
+        "length" => found
+            .as_array()
+            .is_some_and(|a| a.len().to_string() == argument),
         "starts" => text.is_some_and(|text| text.starts_with(argument)),
         "contains" => text.is_some_and(|text| text.contains(argument)),
         "capture" => {
@@ -101,12 +115,19 @@ fn matches(
         }
         _ => return Err(format!("{path}: there is no pattern <{pattern}>")),
     };
-    if good { Ok(()) } else { Err(format!("{path} is {found}, expected <{pattern}>")) }
+    if good {
+        Ok(())
+    } else {
+        Err(format!("{path} is {found}, expected <{pattern}>"))
+    }
 }
 
 /// `2026-11-24T01:49:43Z` with or without a fraction.
 fn is_timestamp(text: &str) -> bool {
-    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else {
         return false;
     };
@@ -122,7 +143,8 @@ mod tests {
 
     #[test]
     fn expectations_hold_or_say_where_they_do_not() {
-        let found = json!({"a": 1, "b": ["x", "y"], "c": {"d": true}, "t": "2026-01-02T03:04:05.678Z"});
+        let found =
+            json!({"a": 1, "b": ["x", "y"], "c": {"d": true}, "t": "2026-01-02T03:04:05.678Z"});
         let mut known = Known::new();
         for good in [
             json!({"a": "<integer>", "c": {"d": "<boolean>", "e": "<absent>"}}),

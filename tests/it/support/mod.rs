@@ -54,16 +54,26 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let regions = regions.to_vec();
         let (process, ready) = up(folder.path(), "127.0.0.1:0", &regions, log_level);
-        Self { process, folder, regions, log_level, ready }
+        Self {
+            process,
+            folder,
+            regions,
+            log_level,
+            ready,
+        }
     }
 
     /// Ends the process as a power cut would, and starts another one on the same data, at the
     /// same address.
     pub fn kill_and_restart(&mut self) {
         self.kill();
+        self.restart();
+    }
+
+    /// Starts another process on the same data, at the same address.
+    pub fn restart(&mut self) {
         let listen = self.address().to_string();
-        (self.process, self.ready) =
-            up(self.folder.path(), &listen, &self.regions, self.log_level);
+        (self.process, self.ready) = up(self.folder.path(), &listen, &self.regions, self.log_level);
     }
 
     /// Ends the process as `kill -9` does.
@@ -75,7 +85,13 @@ impl World {
     /// Asks the process to stop, as a service manager does, and waits until it has.
     pub fn stop(&mut self) -> std::process::ExitStatus {
         let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.process.wait().unwrap()
     }
 
@@ -92,7 +108,10 @@ impl World {
     /// Resident memory of the process, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -127,10 +146,16 @@ impl World {
     pub async fn tenant_with(&self, name: &str, region: &str, settings: &str) -> Tenant {
         let settings: Value = serde_json::from_str(settings).unwrap();
         let body = json!({ "name": name, "settings": settings });
-        let tenant = self.operator(region, Method::POST, "/tenants", Some(body)).await;
+        let tenant = self
+            .operator(region, Method::POST, "/tenants", Some(body))
+            .await;
         let id = tenant["id"].as_str().unwrap();
         let token = self.token(region, id, json!({})).await;
-        Tenant { id: id.to_owned(), token, region: self.region(region) }
+        Tenant {
+            id: id.to_owned(),
+            token,
+            region: self.region(region),
+        }
     }
 
     /// A new token for a tenant.
@@ -163,13 +188,20 @@ impl World {
         };
         let answer = Answer::of(request).await;
         assert!(answer.status < 300, "{method} {path}: {answer:?}");
-        if answer.body.is_empty() { Value::Null } else { answer.json() }
+        if answer.body.is_empty() {
+            Value::Null
+        } else {
+            answer.json()
+        }
     }
 
     /// Runs `meridian … --json` on this world's data directory; it must succeed.
     pub fn meridian(&self, arguments: &[&str]) -> Value {
         let output = self.try_meridian(arguments);
-        assert!(output.status.success(), "meridian {arguments:?}: {output:?}");
+        assert!(
+            output.status.success(),
+            "meridian {arguments:?}: {output:?}"
+        );
         one_json_value(&output.stdout)
     }
 
@@ -203,15 +235,23 @@ impl Drop for World {
 
 /// One JSON value and nothing else.
 pub fn one_json_value(text: &[u8]) -> Value {
-    serde_json::from_slice(text)
-        .unwrap_or_else(|e| panic!("not one JSON value ({e}): {}", String::from_utf8_lossy(text)))
+    serde_json::from_slice(text).unwrap_or_else(|e| {
+        panic!(
+            "not one JSON value ({e}): {}",
+            String::from_utf8_lossy(text)
+        )
+    })
 }
 
 /// The `meridian` program that stands beside this test, without anything from the environment
 /// that would change what it does.
 pub fn meridian_command() -> Command {
     let mut command = Command::new(meridian_path());
-    for name in ["MERIDIAN_DATA_DIR", "MERIDIAN_ENDPOINT", "MERIDIAN_OPERATOR_KEY_FILE"] {
+    for name in [
+        "MERIDIAN_DATA_DIR",
+        "MERIDIAN_ENDPOINT",
+        "MERIDIAN_OPERATOR_KEY_FILE",
+    ] {
         command.env_remove(name);
     }
     command
@@ -235,7 +275,11 @@ fn log_path(data_dir: &Path) -> PathBuf {
 
 /// Starts `meridian up` and waits for the line that says that it is ready.
 fn up(data_dir: &Path, listen: &str, regions: &[&str], log_level: &str) -> (Child, Value) {
-    let log = File::options().create(true).append(true).open(log_path(data_dir)).unwrap();
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(data_dir))
+        .unwrap();
     let mut process = meridian_command()
         .args(["up", "--json", "--listen", listen, "--log-level", log_level])
         .args(["--regions", &regions.join(",")])
@@ -291,7 +335,12 @@ impl Region {
     fn new(name: &str, base_url: &str, address: SocketAddr) -> Self {
         let host = format!("global-{name}.localhost");
         let client = client_builder().resolve(&host, address).build().unwrap();
-        Self { name: name.to_owned(), base_url: base_url.to_owned(), address, client }
+        Self {
+            name: name.to_owned(),
+            base_url: base_url.to_owned(),
+            address,
+            client,
+        }
     }
 
     /// The value of the `Host` header.
@@ -301,7 +350,8 @@ impl Region {
 
     /// A request, without credentials.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base_url))
+        self.client
+            .request(method, format!("{}{path}", self.base_url))
     }
 
     /// `GET`, with a credential.
@@ -356,7 +406,9 @@ impl Tenant {
 
     /// A request with any body at all.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Vec<u8>>) -> Answer {
-        let request = self.request(method, path).header(CONTENT_TYPE, "application/scim+json");
+        let request = self
+            .request(method, path)
+            .header(CONTENT_TYPE, "application/scim+json");
         Answer::of(request.body(body.into())).await
     }
 
@@ -374,7 +426,12 @@ impl Tenant {
         let list = answer.json();
         let names: Vec<String> = list["Resources"]
             .as_array()
-            .map(|found| found.iter().map(|u| u["userName"].as_str().unwrap().to_owned()).collect())
+            .map(|found| {
+                found
+                    .iter()
+                    .map(|u| u["userName"].as_str().unwrap().to_owned())
+                    .collect()
+            })
             .unwrap_or_default();
         assert_eq!(list["totalResults"], json!(names.len()), "{filter}: {list}");
         names
@@ -410,7 +467,11 @@ impl Answer {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await?.to_vec();
-        Ok(Self { status, headers, body })
+        Ok(Self {
+            status,
+            headers,
+            body,
+        })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -430,10 +491,20 @@ impl Answer {
         let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:Error"]);
         assert_eq!(body["schemas"], schemas, "{self:?}");
         assert_eq!(body["status"], json!(status.to_string()), "{self:?}");
-        assert_eq!(body.get("scimType").and_then(Value::as_str), scim_type, "{self:?}");
+        assert_eq!(
+            body.get("scimType").and_then(Value::as_str),
+            scim_type,
+            "{self:?}"
+        );
         let content_type = self.header("content-type").unwrap_or_default();
-        assert!(content_type.starts_with("application/scim+json"), "{self:?}");
-        body["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}")).to_owned()
+        assert!(
+            content_type.starts_with("application/scim+json"),
+            "{self:?}"
+        );
+        body["detail"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no detail: {self:?}"))
+            .to_owned()
     }
 }
 

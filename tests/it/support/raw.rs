@@ -31,13 +31,18 @@ pub async fn read_to_end(stream: &mut TcpStream) -> String {
     };
     let closed = tokio::time::timeout(END_WITHIN, read).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    assert!(closed.is_ok(), "the connection hangs; so far it said: {answer:?}");
+    assert!(
+        closed.is_ok(),
+        "the connection hangs; so far it said: {answer:?}"
+    );
     answer
 }
 
 /// The status code of the first answer in a text.
 pub fn status(answer: &str) -> u16 {
-    let code = answer.strip_prefix("HTTP/1.1 ").or_else(|| answer.strip_prefix("HTTP/1.0 "));
+    let code = answer
+        .strip_prefix("HTTP/1.1 ")
+        .or_else(|| answer.strip_prefix("HTTP/1.0 "));
     let code = code.unwrap_or_else(|| panic!("no HTTP answer: {answer:?}"));
     code[..3].parse().unwrap()
 }

@@ -1,0 +1,413 @@
+//! The `meridian` command: its surface, its JSON, its sentences.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::{World, meridian_command, one_json_value, plain_client};
+
+#[test]
+fn a_first_start_makes_something_to_try_and_later_ones_do_not() {
+    let mut world = World::with_regions(&["us", "de"]);
+    let ready = world.ready.clone();
+    for region in ["us", "de"] {
+        let demo = &ready["demo"][region];
+        let prefix = format!("mrd_{region}_");
+        assert!(
+            demo["scim_token"].as_str().unwrap().starts_with(&prefix),
+            "{ready}"
+        );
+        assert!(
+            demo["admin_token"].as_str().unwrap().starts_with(&prefix),
+            "{ready}"
+        );
+        assert!(
+            demo["tenant"].as_str().unwrap().starts_with("ten_"),
+            "{ready}"
+        );
+    }
+    world.kill_and_restart();
+    assert_eq!(world.ready["demo"], json!({}));
+    let tenants = world.meridian(&["tenant", "list"]);
+    let names: Vec<&str> = tenants["tenants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tenant| tenant["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["demo", "demo"]);
+}
+
+#[test]
+fn local_json_tells_where_everything_is_and_goes_with_the_process() {
+    let mut world = World::with_regions(&["us", "de"]);
+    let path = world.data_dir().join("local.json");
+    let local = one_json_value(&std::fs::read(&path).unwrap());
+    assert_eq!(local["pid"], json!(world.pid()));
+    assert_eq!(
+        local["gateway"],
+        json!(format!("http://{}", world.address()))
+    );
+    assert!(
+        local["management"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:")
+    );
+    let us = &local["regions"]["us"];
+    let port = world.address().port();
+    let base_url = format!("http://global-us.localhost:{port}/api/v1/scim");
+    assert_eq!(us["base_url"], json!(base_url));
+    assert!(
+        us["node"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:")
+    );
+    let key = us["operator_key_file"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(key).unwrap().trim().len(), 64);
+    for region in ["us", "de"] {
+        for key in ["link.key", "operator.key", "grant.key"] {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = world.data_dir().join(region).join("keys").join(key);
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{key} of {region}");
+        }
+    }
+    assert!(world.stop().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_curl_line_works_as_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = meridian_command()
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--regions",
+            "us",
+            "--data-dir",
+        ])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdout = std::io::BufReader::new(up.stdout.take().unwrap());
+    let lines = std::io::BufRead::lines(stdout);
+    let line = lines
+        .map(|line| line.unwrap())
+        .find(|line| line.trim().starts_with("curl "));
+    let line = line.expect("a curl line is printed");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .output()
+        .unwrap();
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let list = one_json_value(&output.stdout);
+    assert_eq!(list["totalResults"], json!(0), "{line}: {list}");
+}
+
+#[tokio::test]
+async fn tenants_are_made_shown_suspended_resumed_and_deleted() {
+    let world = World::with_regions(&["us", "de"]);
+    let tenant = world.meridian(&["tenant", "create", "--region", "de", "--name", "Acme GmbH"]);
+    let id = tenant["id"].as_str().unwrap();
+    assert!(id.starts_with("ten_"));
+    assert_eq!(tenant["region"], "de");
+    assert_eq!(tenant["name"], "Acme GmbH");
+    assert_eq!(tenant["state"], "active");
+
+    assert_eq!(world.meridian(&["tenant", "show", id]), tenant);
+    let list = world.meridian(&["tenant", "list", "--region", "de"]);
+    assert!(
+        list["tenants"].as_array().unwrap().contains(&tenant),
+        "{list}"
+    );
+    let list = world.meridian(&["tenant", "list", "--region", "us"]);
+    assert!(
+        !list["tenants"].as_array().unwrap().contains(&tenant),
+        "{list}"
+    );
+    assert_eq!(
+        world.meridian(&["tenant", "suspend", id])["state"],
+        "suspended"
+    );
+    assert_eq!(
+        world.meridian(&["tenant", "suspend", id])["state"],
+        "suspended",
+        "twice is fine"
+    );
+    assert_eq!(world.meridian(&["tenant", "resume", id])["state"], "active");
+    assert_eq!(
+        world.meridian(&["tenant", "delete", id]),
+        json!({ "id": id, "deleted": true })
+    );
+    let why = refused(&world, &["tenant", "show", id]);
+    assert!(why.contains("no tenant"), "{why}");
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_rotated_and_revoked() {
+    let world = World::with_regions(&["us", "de"]);
+    let tenant = world.meridian(&["tenant", "create", "--region", "de", "--name", "Acme"]);
+    let tenant = tenant["id"].as_str().unwrap();
+    let token = world.meridian(&[
+        "token",
+        "create",
+        "--region",
+        "de",
+        "--tenant",
+        tenant,
+        "--name",
+        "Okta",
+        "--expires",
+        "365d",
+    ]);
+    let id = token["id"].as_str().unwrap();
+    assert!(token["token"].as_str().unwrap().starts_with("mrd_de_"));
+    assert_eq!(token["scope"], "scim");
+    assert_eq!(token["name"], "Okta");
+    assert!(token["expires"].is_string(), "{token}");
+    let secret = token["token"].as_str().unwrap();
+    assert_eq!(
+        world.region("de").get_as(secret, "/Users").await.status,
+        200
+    );
+
+    // The region need not be named where an id says enough.
+    let successor = world.meridian(&["token", "rotate", id]);
+    assert_ne!(successor["id"], token["id"]);
+    assert!(successor["token"].as_str().unwrap().starts_with("mrd_de_"));
+    let admin = world.meridian(&["token", "create", "--tenant", tenant, "--scope", "admin"]);
+    assert_eq!(admin["scope"], "admin");
+
+    let revoked = world.meridian(&["token", "revoke", id]);
+    assert_eq!(revoked["state"], "revoked");
+    let list = world.meridian(&["token", "list", "--tenant", tenant]);
+    let tokens = list["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 3);
+    let states: Vec<&Value> = tokens.iter().map(|token| &token["state"]).collect();
+    assert_eq!(states, ["revoked", "live", "live"]);
+    assert!(
+        !list.to_string().contains("mrd_de_"),
+        "no secret is shown again: {list}"
+    );
+}
+
+#[test]
+fn mistakes_get_sentences() {
+    let world = World::with_regions(&["us", "de"]);
+    let nobody = "ten_0000000000000000000000";
+    for (arguments, expected) in [
+        (vec!["tenant", "create", "--name", "x"], "--region"),
+        (
+            vec!["tenant", "create", "--region", "jp", "--name", "x"],
+            "us or de",
+        ),
+        (vec!["tenant", "show", nobody], "no tenant"),
+        (vec!["token", "create", "--tenant", nobody], "no tenant"),
+        (
+            vec!["token", "revoke", "tok_0000000000000000000000"],
+            "no token",
+        ),
+        (vec!["tenant", "show", "acme"], "ten_"),
+        (
+            vec![
+                "token",
+                "create",
+                "--tenant",
+                nobody,
+                "--expires",
+                "tomorrow",
+            ],
+            "365d",
+        ),
+        (
+            vec!["token", "create", "--tenant", nobody, "--scope", "root"],
+            "scim",
+        ),
+        (
+            vec!["tenant", "create", "--region", "us", "--name", ""],
+            "name",
+        ),
+    ] {
+        let why = refused(&world, &arguments);
+        assert!(why.contains(expected), "{arguments:?}: {why}");
+    }
+    let second = world.try_meridian(&["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(1));
+    let why = one_json_value(&second.stdout)["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        why.contains(&world.pid().to_string()) && why.contains("--data-dir"),
+        "{why}"
+    );
+}
+
+/// Runs a command that must fail, and returns its `error`.
+fn refused(world: &World, arguments: &[&str]) -> String {
+    let output = world.try_meridian(arguments);
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    let answer = one_json_value(&output.stdout);
+    answer["error"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{arguments:?}: {answer}"))
+        .to_owned()
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let output = meridian_command()
+        .args([
+            "up",
+            "--listen",
+            &taken.local_addr().unwrap().to_string(),
+            "--data-dir",
+        ])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(why.contains("--listen") && why.contains("in use"), "{why}");
+}
+
+#[test]
+fn without_a_running_meridian_commands_say_how_to_start_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [vec!["tenant", "list"], vec!["doctor"]] {
+        let output = meridian_command()
+            .args(&arguments)
+            .arg("--data-dir")
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            String::from_utf8(said).unwrap().contains("meridian up"),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn the_doctor_finds_a_healthy_system_healthy_and_a_dead_one_dead() {
+    let mut world = World::with_regions(&["us", "de"]);
+    let report = world.meridian(&["doctor"]);
+    assert_eq!(report["ok"], json!(true), "{report}");
+    let checks = report["checks"].as_array().unwrap();
+    for check in [
+        "process",
+        "gateway",
+        "region us",
+        "operator key of de",
+        "base URL of de",
+        "disk",
+    ] {
+        let found = checks.iter().find(|c| c["check"] == check);
+        assert_eq!(
+            found.unwrap_or_else(|| panic!("{check}: {report}"))["status"],
+            "ok",
+            "{check}"
+        );
+    }
+    world.kill();
+    let output = world.try_meridian(&["doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = one_json_value(&output.stdout);
+    assert_eq!(report["ok"], json!(false));
+}
+
+#[test]
+fn an_endpoint_and_a_key_do_in_place_of_a_data_directory() {
+    let world = World::start();
+    let us = &world.ready["regions"]["us"];
+    let (node, key) = (
+        us["node"].as_str().unwrap(),
+        us["operator_key_file"].as_str().unwrap(),
+    );
+    let list = |configure: &dyn Fn(&mut std::process::Command)| {
+        let mut command = meridian_command();
+        command.args(["tenant", "list", "--json", "--data-dir", "/nonexistent"]);
+        configure(&mut command);
+        let output = command.output().unwrap();
+        (output.status.success(), one_json_value(&output.stdout))
+    };
+    let (good, answer) = list(&|command| {
+        command.args(["--endpoint", node, "--operator-key", key]);
+    });
+    assert!(good && answer["tenants"].is_array(), "{answer}");
+    let (good, answer) = list(&|command| {
+        command
+            .env("MERIDIAN_ENDPOINT", node)
+            .env("MERIDIAN_OPERATOR_KEY_FILE", key);
+    });
+    assert!(good && answer["tenants"].is_array(), "{answer}");
+    let wrong = world.data_dir().join("us/keys/link.key");
+    let (good, answer) = list(&|command| {
+        command
+            .args(["--endpoint", node, "--operator-key"])
+            .arg(&wrong);
+    });
+    assert!(
+        !good && answer["error"].as_str().unwrap().contains("operator key"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn the_operator_api_is_closed_to_everybody_else() {
+    let world = World::start();
+    let node = world.ready["regions"]["us"]["node"].as_str().unwrap();
+    let url = format!("{node}/internal/v1/operator/tenants");
+    let client = plain_client();
+    for request in [
+        client.get(&url),
+        client.get(&url).header("x-meridian-operator-key", ""),
+        client
+            .get(&url)
+            .header("x-meridian-operator-key", "0".repeat(64)),
+        client
+            .get(&url)
+            .bearer_auth(world.ready["demo"]["us"]["admin_token"].as_str().unwrap()),
+    ] {
+        let status = request.send().await.unwrap().status();
+        assert!([401, 403].contains(&status.as_u16()), "{status}");
+    }
+    // Nor does the link open without its key.
+    for path in ["/scim/v2/Users", "/scim/v2/Schemas"] {
+        let answer = client.get(format!("{node}{path}")).send().await.unwrap();
+        assert!(
+            [401, 403].contains(&answer.status().as_u16()),
+            "{path}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn management_listeners_say_how_they_are() {
+    let world = World::start();
+    let gateway = world.ready["management"].as_str().unwrap();
+    let node = world.ready["regions"]["us"]["management"].as_str().unwrap();
+    for url in [gateway, node] {
+        for path in ["/livez", "/readyz"] {
+            let answer = plain_client()
+                .get(format!("{url}{path}"))
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 200, "{url}{path}");
+        }
+    }
+}
