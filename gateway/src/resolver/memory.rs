@@ -150,9 +150,13 @@ impl Memory {
         keep.min(self.keep_max)
     }
 
-    /// Remembers for a moment that a token is bad.
+    /// Remembers for a moment that a token is bad. That its tenant is suspended is not
+    /// remembered: the token is good, and works again with the operator's next command.
     pub fn refuse(&self, key: &Key, reason: Refusal, now: Timestamp) {
         self.live.invalidate(key);
+        if reason == Refusal::TenantSuspended {
+            return;
+        }
         let until = now.after(self.refused_for);
         self.refused.insert(key.clone(), (reason, until));
     }

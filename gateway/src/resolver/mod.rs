@@ -255,7 +255,7 @@ impl TakenOff {
             }
             Ok(ResolveAnswer::Refused { reason }) => {
                 memory.refuse(&self.key, reason, clock.now());
-                if let Standing::Stranger = standing {
+                if let (Standing::Stranger, true) = (standing, reason != Refusal::TenantSuspended) {
                     self.resolver.failures.record(source, clock.now());
                 }
                 Err(ResolveError::Refused(reason))

@@ -24,6 +24,14 @@ impl ValueError {
             expected,
         }
     }
+
+    /// The same of a sub-attribute, by its whole name.
+    fn within(self, attribute: &Attribute) -> Self {
+        Self {
+            attribute: format!("{}.{}", attribute.name, self.attribute),
+            ..self
+        }
+    }
 }
 
 /// What is kept of `value` for `attribute`: `None` where it says that there is no value.
@@ -124,7 +132,9 @@ fn accept_single(attribute: &Attribute, value: Value) -> Result<Option<Value>, V
             let Some(sub_attribute) = attribute.value().filter(|_| !value.is_array()) else {
                 return Err(ValueError::new(attribute, "an object"));
             };
-            let Some(value) = accept_simple(sub_attribute, value)? else {
+            let Some(value) =
+                accept_simple(sub_attribute, value).map_err(|error| error.within(attribute))?
+            else {
                 return Ok(None);
             };
             Ok(Some(Value::Object(Map::from_iter([(
@@ -155,7 +165,8 @@ pub fn accept_object(
         ) {
             continue;
         }
-        if let Some(value) = accept_simple(sub_attribute, unwrap_single(sub_attribute, value))? {
+        let accepted = accept_simple(sub_attribute, unwrap_single(sub_attribute, value));
+        if let Some(value) = accepted.map_err(|error| error.within(attribute))? {
             kept.insert(sub_attribute.name.clone(), value);
         }
     }
@@ -405,6 +416,11 @@ mod tests {
     #[test]
     fn types_are_kept_strictly() {
         assert!(refused("userName", json!(5)).contains("text"));
+        assert_eq!(
+            refused("emails", json!([7])),
+            "The value of 'emails.value' must be text."
+        );
+        assert!(refused("name", json!({"givenName": 1})).contains("'name.givenName'"));
         assert!(refused("name", json!("Bob")).contains("an object"));
         assert!(refused("x509Certificates", json!([{"value": "§"}])).contains("base64"));
         assert!(refused("nickName", json!(["a", "b"])).contains("text"));

@@ -22,7 +22,11 @@ impl From<JsonError> for ScimError {
 
 impl From<QueryError> for ScimError {
     fn from(error: QueryError) -> Self {
-        bad_request(ScimType::InvalidValue, error)
+        let scim_type = match error {
+            QueryError::FilterEncoding => ScimType::InvalidFilter,
+            _ => ScimType::InvalidValue,
+        };
+        bad_request(scim_type, error)
     }
 }
 

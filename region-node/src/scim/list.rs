@@ -55,6 +55,9 @@ pub enum QueryError {
     /// A parameter of a search request has another type than text or a list of texts.
     #[error("The parameters of a search request must be texts, or lists of names.")]
     Text,
+    /// The same of the filter.
+    #[error("The filter is not percent-encoded UTF-8.")]
+    FilterEncoding,
     /// `startIndex` is no whole number.
     #[error("'startIndex' must be a whole number.")]
     StartIndex,
@@ -77,7 +80,8 @@ impl ListRequest {
             let key = decode(key)?;
             let is = |name: &str| key.eq_ignore_ascii_case(name);
             if is("filter") {
-                request.filter = Some(decode(value)?);
+                let filter = decode(value).map_err(|_| QueryError::FilterEncoding)?;
+                request.filter = Some(filter);
             } else if is("startIndex") {
                 let index = whole_number(&decode(value)?, 1).ok_or(QueryError::StartIndex)?;
                 request.start_index = u64::try_from(index).unwrap_or(0).max(1);
@@ -279,8 +283,9 @@ mod tests {
         assert_eq!(page("aadOptscim062020"), Ok((1, 100)));
         assert_eq!(page("startIndex=x"), Err(QueryError::StartIndex));
         assert_eq!(page("count=1.5"), Err(QueryError::Count));
-        assert_eq!(page("filter=%ff"), Err(QueryError::Encoding));
-        assert_eq!(page("filter=%00"), Err(QueryError::Encoding));
+        assert_eq!(page("filter=%ff"), Err(QueryError::FilterEncoding));
+        assert_eq!(page("filter=%00"), Err(QueryError::FilterEncoding));
+        assert_eq!(page("cursor=%00"), Err(QueryError::Encoding));
     }
 
     #[test]
