@@ -58,6 +58,7 @@ async fn a_tenant_is_created_changed_suspended_and_erased() {
         "groups": 0,
         "settings": {
             "user_name": "email",
+            "groups": "on",
             "limits": {"requests_per_s": 100, "burst": 500, "in_flight": 100},
         },
         "created": "2023-11-14T22:13:20Z",
@@ -79,13 +80,14 @@ async fn a_tenant_is_created_changed_suspended_and_erased() {
         .operator(Method::POST, &action("resume"), Value::Null)
         .await;
     assert_eq!((status, &resumed["state"]), (200, &json!("active")));
-    let settings = json!({"limits": {"requests_per_s": 50, "burst": 60}});
+    let settings = json!({"groups": "off", "limits": {"requests_per_s": 50, "burst": 60}});
     let (status, changed) = node
         .operator(Method::PUT, &action("settings"), settings)
         .await;
     assert_eq!(status, 200);
     let expected = json!({
         "user_name": "any",
+        "groups": "off",
         "limits": {"requests_per_s": 50, "burst": 60, "in_flight": 100},
     });
     assert_eq!(changed["settings"], expected);
