@@ -28,6 +28,7 @@ async fn a_live_tenant_is_served_and_memory_stays_bounded() {
     acme.create_user(json!({ "userName": "bjensen" })).await;
     let before = world.resident_kib();
 
+    let started = std::time::Instant::now();
     let left = Arc::new(AtomicU64::new(strangers()));
     let over = Arc::new(AtomicBool::new(false));
     let region = world.region("us");
@@ -72,6 +73,23 @@ async fn a_live_tenant_is_served_and_memory_stays_bounded() {
     }
     over.store(true, Ordering::SeqCst);
     assert!(live.await.unwrap() > 0);
+
+    // A gateway asks a region about 400 strangers at once and 200 a second, all addresses
+    // together; the rest was refused without asking.
+    let allowed = 400 + 200 * (started.elapsed().as_secs() + 1);
+    let log = world.log();
+    let lookups = log
+        .lines()
+        .filter(|line| line.contains("/internal/v1/resolve"))
+        .count();
+    assert!(
+        lookups > 0,
+        "the log must show look-ups, or this proves nothing"
+    );
+    assert!(
+        lookups as u64 <= allowed,
+        "{lookups} look-ups, and no more than {allowed} were due"
+    );
 
     let growth = world.resident_kib().saturating_sub(before);
     assert!(growth < GROWTH_KIB, "{growth} KiB more after the flood");
