@@ -206,7 +206,7 @@ fn mistakes_get_sentences() {
         (vec!["tenant", "create", "--name", "x"], "--region"),
         (
             vec!["tenant", "create", "--region", "jp", "--name", "x"],
-            "us or de",
+            "de or us",
         ),
         (vec!["tenant", "show", nobody], "no tenant"),
         (vec!["token", "create", "--tenant", nobody], "no tenant"),

@@ -15,7 +15,7 @@ const BEFORE_KILL: usize = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_user_is_there_after_kill_9() {
     let mut world = World::start();
-    let acme = world.tenant("acme", "us").await;
+    let mut acme = world.tenant("acme", "us").await;
     let acknowledged: Arc<Mutex<BTreeSet<String>>> = Arc::default();
 
     for round in 0..KILLS {
@@ -36,6 +36,7 @@ async fn every_acknowledged_user_is_there_after_kill_9() {
             writer.await.unwrap();
         }
         world.kill_and_restart();
+        acme = acme.reconnected();
 
         let names = acknowledged.lock().unwrap().clone();
         let present = everybody(&acme).await;
@@ -99,6 +100,7 @@ async fn tokens_and_tenants_survive_too() {
     let user = acme.create_user(json!({ "userName": "bjensen" })).await;
 
     world.kill_and_restart();
+    let acme = acme.reconnected();
     assert_eq!(acme.find("userName pr").await, ["bjensen"]);
     acme.region
         .get_as(&revoked.secret, "/Users")
@@ -137,6 +139,6 @@ async fn a_polite_stop_finishes_what_is_under_way() {
     world.restart();
     assert_eq!(world.address(), address);
     let names = acknowledged.lock().unwrap().clone();
-    let present = everybody(&acme).await;
+    let present = everybody(&acme.reconnected()).await;
     assert!(names.is_subset(&present));
 }

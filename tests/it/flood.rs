@@ -28,6 +28,7 @@ async fn a_live_tenant_is_served_and_memory_stays_bounded() {
     acme.create_user(json!({ "userName": "bjensen" })).await;
     let before = world.resident_kib();
 
+    let started = std::time::Instant::now();
     let left = Arc::new(AtomicU64::new(strangers()));
     let over = Arc::new(AtomicBool::new(false));
     let region = world.region("us");
@@ -73,6 +74,23 @@ async fn a_live_tenant_is_served_and_memory_stays_bounded() {
     over.store(true, Ordering::SeqCst);
     assert!(live.await.unwrap() > 0);
 
+    // A gateway asks a region about 400 strangers at once and 200 a second, all addresses
+    // together; the rest was refused without asking.
+    let allowed = 400 + 200 * (started.elapsed().as_secs() + 1);
+    let log = world.log();
+    let lookups = log
+        .lines()
+        .filter(|line| line.contains("/internal/v1/resolve"))
+        .count();
+    assert!(
+        lookups > 0,
+        "the log must show look-ups, or this proves nothing"
+    );
+    assert!(
+        lookups as u64 <= allowed,
+        "{lookups} look-ups, and no more than {allowed} were due"
+    );
+
     let growth = world.resident_kib().saturating_sub(before);
     assert!(growth < GROWTH_KIB, "{growth} KiB more after the flood");
     assert_eq!(acme.find("userName pr").await, ["bjensen"]);
@@ -100,11 +118,11 @@ async fn what_is_no_token_is_never_looked_up() {
 #[tokio::test]
 async fn a_tenant_that_asks_for_too_much_is_asked_to_wait() {
     let world = World::start();
-    let limits = r#"{"limits":{"requests_per_s":5,"burst":10,"in_flight":100}}"#;
+    // DESIGN section 5: never under 25 requests a second.
+    let limits = r#"{"limits":{"requests_per_s":25,"burst":25,"in_flight":100}}"#;
     let greedy = world.tenant_with("greedy", "us", limits).await;
     let modest = world.tenant("modest", "us").await;
     let mut refused = None;
-    // DESIGN section 5: never under 25 requests a second, whatever the setting says.
     for _ in 0..500 {
         let answer = greedy.get("/Users?count=0").await;
         if answer.status == 429 {

@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Tenant, World};
+use crate::support::{Answer, Tenant, World, eventually};
 
 /// What two answers must have in common to be told apart by nobody: all but the headers that
 /// differ between any two answers.
@@ -170,6 +170,7 @@ async fn a_suspended_tenant_is_told_so_and_loses_nothing() {
         .scim_error(403, None);
 
     world.meridian(&["tenant", "resume", &acme.id]);
+    eventually(200, || acme.get("/Users")).await;
     assert_eq!(acme.find("userName pr").await, ["bjensen"]);
 
     world.meridian(&["tenant", "delete", &acme.id]);

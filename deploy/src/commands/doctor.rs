@@ -198,7 +198,7 @@ async fn operator_key(api: &OperatorApi, what: &str, findings: &mut Findings) {
     let check = format!("operator key of {}", what.trim_start_matches("region "));
     match api.list_tenants().await {
         Ok(tenants) => {
-            let detail = format!("accepted; the region has {} tenants", tenants.len());
+            let detail = format!("accepted; tenants in the region: {}", tenants.len());
             findings.note(Status::Ok, check, detail);
         }
         Err(error) => findings.note(Status::Failed, check, error.to_string()),

@@ -33,7 +33,7 @@ pub(super) fn text(
         data_dir.display()
     );
     for (region, local) in in_order(regions, &state.regions) {
-        let _ = writeln!(text, "  {region:<4}{}", local.base_url);
+        let _ = writeln!(text, "  {:<5}{}", region.as_str(), local.base_url);
     }
     text.push_str(&if demos.is_empty() {
         returning(data_dir)
@@ -52,8 +52,10 @@ fn first(state: &LocalState, regions: &[RegionId], demos: &BTreeMap<RegionId, De
     for (region, demo) in in_order(regions, demos) {
         let _ = writeln!(
             text,
-            "  {region:<4}scim   {}\n      admin  {}",
-            demo.scim_token, demo.admin_token
+            "  {:<5}scim   {}\n       admin  {}",
+            region.as_str(),
+            demo.scim_token,
+            demo.admin_token
         );
     }
     let example = in_order(regions, demos).next();

@@ -321,6 +321,25 @@ fn client_builder() -> reqwest::ClientBuilder {
         .timeout(ANSWER_WITHIN)
 }
 
+/// Asks until an answer has this status. Some states are reached within seconds, not at once: a
+/// gateway remembers a refusal for up to five.
+pub async fn eventually<F>(status: u16, ask: impl Fn() -> F) -> Answer
+where
+    F: Future<Output = Answer>,
+{
+    let patience = std::time::Instant::now();
+    loop {
+        let answer = ask().await;
+        if answer.status == status {
+            return answer;
+        }
+        assert!(
+            patience.elapsed() < Duration::from_secs(7),
+            "still {answer:?}, not {status}"
+        );
+    }
+}
+
 /// A region as its provisioning clients see it: a hostname, a base URL.
 #[derive(Clone)]
 pub struct Region {
@@ -377,6 +396,20 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// The same tenant, through a client without any open connection: those of before do not
+    /// outlive the end of the process on the other side.
+    pub fn reconnected(&self) -> Self {
+        let region = Region::new(
+            &self.region.name,
+            &self.region.base_url,
+            self.region.address,
+        );
+        Self {
+            region,
+            ..self.clone()
+        }
+    }
+
     /// A request with the tenant's token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.region
