@@ -57,7 +57,6 @@ async fn a_bad_token_is_remembered_for_a_moment() {
         (Refusal::Unknown, 401),
         (Refusal::Expired, 401),
         (Refusal::Revoked, 401),
-        (Refusal::TenantSuspended, 403),
     ] {
         let before = world.end("us").lookups();
         let token = world.token("us");
@@ -73,6 +72,20 @@ async fn a_bad_token_is_remembered_for_a_moment() {
         assert_eq!(world.end("us").lookups(), before + 2, "{reason:?}");
     }
     assert!(world.end("us").calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_resumed_tenant_is_served_with_the_next_request() {
+    let world = World::start().await;
+    let token = world.token("us");
+    world.refuse(&token, Refusal::TenantSuspended);
+    for _ in 0..2 {
+        let answer = world.get("us", "/Users", &token).send().await.unwrap();
+        scim_error(answer, 403).await;
+    }
+    world.resume(&token);
+    let answer = world.get("us", "/Users", &token).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test]

@@ -349,6 +349,16 @@ impl World {
 
     pub(crate) fn token_with(&self, of: &str, change: impl FnOnce(&mut Resolved)) -> ApiToken {
         let token = ApiToken::generate(&region(of)).unwrap();
+        self.grant(&token, change);
+        token
+    }
+
+    /// Makes a token live again.
+    pub(crate) fn resume(&self, token: &ApiToken) {
+        self.grant(token, |_| {});
+    }
+
+    fn grant(&self, token: &ApiToken, change: impl FnOnce(&mut Resolved)) {
         let mut resolved = Resolved {
             grant: Grant::from_compact(format!("grant-{}", TenantId::generate().unwrap())),
             grant_expires: START.after(Duration::from_secs(300)),
@@ -359,8 +369,7 @@ impl World {
             keep_s: 300,
         };
         change(&mut resolved);
-        self.know(&token, ResolveAnswer::Granted(resolved));
-        token
+        self.know(token, ResolveAnswer::Granted(resolved));
     }
 
     /// Sets what a token's region says about it.
