@@ -293,6 +293,7 @@ impl FromStr for Scope {
 }
 
 #[cfg(test)]
+#[expect(clippy::string_slice, reason = "tokens are ASCII")]
 mod tests {
     use super::*;
 
