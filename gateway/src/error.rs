@@ -12,7 +12,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use shared::link::Refusal;
 use shared::scim_error::{Dialect, ScimError, ScimType};
-use shared::{RegionId, api_token::RandomnessError};
+use shared::{RegionId, Scope, api_token::RandomnessError};
 
 use crate::credential::CredentialError;
 use crate::host::HostError;
@@ -62,8 +62,11 @@ pub enum Error {
     #[error("the token was not resolved")]
     Resolve(#[from] ResolveError),
     /// The token is good, and for something else.
-    #[error("the token's scope does not cover provisioning")]
-    Scope,
+    #[error("the token's scope does not cover this endpoint")]
+    Scope {
+        /// The scope that does.
+        needed: Scope,
+    },
     /// The tenant asks for too much.
     #[error("the tenant asks for too much")]
     TenantLimit(#[from] TooMany),
@@ -239,9 +242,17 @@ impl Error {
                 Answer::unauthenticated(detail)
             }
             Self::Resolve(error) => resolve(error),
-            Self::Scope => Answer::new(
+            Self::Scope {
+                needed: Scope::Scim,
+            } => Answer::new(
                 StatusCode::FORBIDDEN,
                 "The API token is not for provisioning. Use a token with the scope scim.",
+            ),
+            Self::Scope {
+                needed: Scope::Admin,
+            } => Answer::new(
+                StatusCode::FORBIDDEN,
+                "The API token is not for administration. Use a token with the scope admin.",
             ),
             Self::TenantLimit(too_many) => Answer::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -390,7 +401,12 @@ mod tests {
             Error::Resolve(ResolveError::GivenUp),
             Error::Resolve(ResolveError::Overloaded { retry_after: wait }),
             Error::Resolve(ResolveError::SourceLimited { retry_after: wait }),
-            Error::Scope,
+            Error::Scope {
+                needed: Scope::Scim,
+            },
+            Error::Scope {
+                needed: Scope::Admin,
+            },
             Error::TenantLimit(TooMany(wait)),
             Error::BodyEncoding,
             Error::BodyTooLarge { limit: 1 },

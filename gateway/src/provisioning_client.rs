@@ -69,8 +69,8 @@ impl fmt::Debug for ProvisioningClient {
     }
 }
 
-/// Who is calling? Applies the region rule, resolves the token, and asks for the scope of the
-/// SCIM endpoints.
+/// Who is calling? Applies the region rule, resolves the token, and asks for the scope that
+/// the base path needs.
 ///
 /// # Errors
 /// [`Error::WrongRegion`], [`Error::Resolve`] or [`Error::Scope`].
@@ -98,9 +98,12 @@ pub async fn identify(
     let client = resolver
         .resolve(&host.region, token.digest(), source)
         .await?;
-    match client.scope {
-        Scope::Scim => Ok(client),
-        Scope::Admin => Err(Error::Scope),
+    if client.scope == base.scope() {
+        Ok(client)
+    } else {
+        Err(Error::Scope {
+            needed: base.scope(),
+        })
     }
 }
 

@@ -6,8 +6,8 @@
 
 use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
-use shared::Dialect;
-use shared::link::{MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, SCIM_PATH, SCIM11_PATH};
+use shared::link::{ADMIN_PATH, MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, SCIM_PATH, SCIM11_PATH};
+use shared::{Dialect, Scope};
 
 /// One endpoint of the protocol (RFC 7644 section 3.2), without the values in its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub enum Endpoint {
     Me,
     /// `/ServiceProviderConfig`, `/Schemas`, `/ResourceTypes`, with or without a name.
     Discovery(&'static str),
+    /// The tenant admin's `/schemas`.
+    AdminSchemas,
+    /// The tenant admin's `/schemas/{urn}`.
+    AdminSchema,
 }
 
 /// Which resources.
@@ -46,6 +50,8 @@ pub enum Base {
     V2,
     /// `/api/v1/scim/v1`: SCIM 1.1.
     V1,
+    /// `/api/v1/admin`: the tenant admin's API.
+    Admin,
 }
 
 /// A path that exists.
@@ -68,6 +74,9 @@ impl Route {
     pub fn parse(path: &str) -> Option<Self> {
         let (base, segments) = split(path)?;
         let (endpoint, value) = match (base, segments.as_slice()) {
+            (Base::Admin, ["schemas"]) => (Endpoint::AdminSchemas, None),
+            (Base::Admin, ["schemas", urn]) => (Endpoint::AdminSchema, Some(urn)),
+            (Base::Admin, _) => return None,
             (_, ["Users"]) => (Endpoint::Collection(Kind::Users), None),
             (_, ["Users", ".search"]) => (Endpoint::CollectionSearch(Kind::Users), None),
             (_, ["Users", id]) => (Endpoint::Resource(Kind::Users), Some(id)),
@@ -89,10 +98,10 @@ impl Route {
             Some(text) => Some(safe_value(text)?),
             None => None,
         };
-        let node_base = if base == Base::V1 {
-            SCIM11_PATH
-        } else {
-            SCIM_PATH
+        let node_base = match base {
+            Base::Plain | Base::V2 => SCIM_PATH,
+            Base::V1 => SCIM11_PATH,
+            Base::Admin => ADMIN_PATH,
         };
         let node_path = match value {
             Some(value) => {
@@ -132,6 +141,8 @@ impl Route {
                 Method::DELETE,
             ],
             Endpoint::Discovery(_) => &[Method::GET, Method::HEAD],
+            Endpoint::AdminSchemas => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::AdminSchema => &[Method::DELETE],
         }
     }
 
@@ -160,16 +171,28 @@ impl Endpoint {
             Self::Bulk => "Bulk",
             Self::Me => "Me",
             Self::Discovery(template) => template,
+            Self::AdminSchemas => "schemas",
+            Self::AdminSchema => "schemas/{id}",
         }
     }
 }
 
 impl Base {
-    /// What the client wrote after `/api/v1/scim`.
+    /// What a token must be good for below this base.
+    #[must_use]
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Plain | Self::V2 | Self::V1 => Scope::Scim,
+            Self::Admin => Scope::Admin,
+        }
+    }
+
+    /// What the client wrote after `/api/v1/scim`. Links lead to SCIM resources also from the
+    /// admin's API.
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
-            Self::Plain => "",
+            Self::Plain | Self::Admin => "",
             Self::V2 => "/v2",
             Self::V1 => "/v1",
         }
@@ -190,17 +213,27 @@ fn discovery(name: &'static str) -> (Endpoint, Option<&'static &'static str>) {
 }
 
 /// The base and the segments below it, one more than the longest endpoint has at most.
-fn split(path: &str) -> Option<(Base, Vec<&str>)> {
+fn split<'p>(path: &'p str) -> Option<(Base, Vec<&'p str>)> {
     const LONGEST: usize = 3;
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    for expected in ["api", "v1", "scim"] {
+    for expected in ["api", "v1"] {
         if segments.next() != Some(expected) {
             return None;
         }
     }
+    let api = segments.next();
     let below: Vec<&str> = segments.take(LONGEST + 1).collect();
+    match api {
+        Some("scim") => {}
+        Some("admin") => return Some((Base::Admin, below)),
+        _ => return None,
+    }
     match below.split_first() {
-        Some((&"v1", rest)) => Some((Base::V1, rest.to_vec())),
+        Some((&"v1", rest)) => {
+            // SCIM 1.1 lets a client name the format in the path (protocol 1.1, section 3.9).
+            let bare = |segment: &&'p str| segment.strip_suffix(".json").unwrap_or(segment);
+            Some((Base::V1, rest.iter().map(bare).collect()))
+        }
         Some((&"v2", rest)) => Some((Base::V2, rest.to_vec())),
         _ => Some((Base::Plain, below)),
     }

@@ -192,7 +192,7 @@ async fn answer(
 fn dialect_of(base: Base) -> Dialect {
     match base {
         Base::V1 => Dialect::Scim11,
-        Base::Plain | Base::V2 => Dialect::Scim20,
+        Base::Plain | Base::V2 | Base::Admin => Dialect::Scim20,
     }
 }
 

@@ -4,13 +4,15 @@ use actix_web::web::{
     PayloadConfig, ServiceConfig, delete, get, patch, post, put, resource, scope, to,
 };
 use actix_web::{Resource, guard};
-use shared::link::{MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH};
+use shared::link::{
+    ADMIN_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
+};
 
 use crate::error::Error;
 use crate::handlers::scim_http::Kind;
-use crate::handlers::{discovery, fallback, health, operator, resolve, resources, search};
+use crate::handlers::{admin, discovery, fallback, health, operator, resolve, resources, search};
 use crate::scim::ResourceKind;
-use crate::tenant_scope::{FromOperator, TenantScope};
+use crate::tenant_scope::{AdminScope, FromOperator, TenantScope};
 
 /// Largest body of a call that is not SCIM.
 const SMALL_BODY: usize = 64 * 1024;
@@ -41,6 +43,11 @@ pub fn link(config: &mut ServiceConfig) {
             scope(SCIM11_PATH)
                 .configure(scim11)
                 .default_service(to(fallback::no_such_scim_endpoint)),
+        )
+        .service(
+            scope(ADMIN_PATH)
+                .configure(admin_calls)
+                .default_service(to(admin_fallback)),
         )
         .default_service(to(fallback::no_such_endpoint));
 }
@@ -139,6 +146,19 @@ fn schemas_and_resource_types(config: &mut ServiceConfig) {
         );
 }
 
+/// The tenant admin's API.
+fn admin_calls(config: &mut ServiceConfig) {
+    config
+        .service(
+            admin_resource("/schemas", "GET, POST")
+                .route(get().to(admin::list_schemas))
+                .route(post().to(admin::create_schema)),
+        )
+        .service(
+            admin_resource("/schemas/{urn}", "DELETE").route(delete().to(admin::delete_schema)),
+        );
+}
+
 fn operator_calls(config: &mut ServiceConfig) {
     config
         .service(
@@ -184,6 +204,15 @@ fn operator_calls(config: &mut ServiceConfig) {
 #[must_use]
 pub fn scim_resource(path: &str, methods: &'static str) -> Resource {
     resource(path).default_service(to(move |_scope: TenantScope| refuse(methods)))
+}
+
+/// The same for the tenant admin's calls.
+fn admin_resource(path: &str, methods: &'static str) -> Resource {
+    resource(path).default_service(to(move |_scope: AdminScope| refuse(methods)))
+}
+
+async fn admin_fallback(_scope: AdminScope) -> Result<actix_web::HttpResponse, Error> {
+    Err(Error::NoSuchEndpoint)
 }
 
 /// The same for the operator's calls.

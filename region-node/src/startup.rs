@@ -19,7 +19,7 @@ use crate::keys::{KeySet, Secret};
 use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
 use crate::provider::resources::Resources;
-use crate::provider::settings::SettingsCache;
+use crate::provider::settings::Profiles;
 use crate::provider::tenants::Tenants;
 use crate::provider::tokens::Tokens;
 use crate::store::Store;
@@ -279,7 +279,7 @@ fn parts(
         last_used: LastUsed::new(),
         resources: Data::new(Resources::new(
             Arc::clone(&store),
-            Arc::new(SettingsCache::new()),
+            Arc::new(Profiles::new()),
             Arc::clone(&clock),
             cursors,
         )),

@@ -43,11 +43,24 @@ impl FromRequest for TenantScope {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(tenant_scope(request))
+        ready(tenant_scope(request, Scope::Scim))
     }
 }
 
-fn tenant_scope(request: &HttpRequest) -> Result<TenantScope, Error> {
+/// The same for the tenant's administrator: a token of the scope `admin`.
+#[derive(Clone, Debug)]
+pub struct AdminScope(pub TenantScope);
+
+impl FromRequest for AdminScope {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(tenant_scope(request, Scope::Admin).map(Self))
+    }
+}
+
+fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Error> {
     let parts = parts(request)?;
     check_key(request.headers(), LINK_KEY, &parts.link_keys).ok_or(Error::LinkKey)?;
     let now = parts.clock.now();
@@ -56,7 +69,7 @@ fn tenant_scope(request: &HttpRequest) -> Result<TenantScope, Error> {
         record.identify(&claims.tid, &claims.sub);
         record.route(request.match_pattern());
     }
-    if claims.scp != Scope::Scim {
+    if claims.scp != needed {
         return Err(Error::Scope);
     }
     parts.last_used.note(&claims.sub, now);

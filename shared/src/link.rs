@@ -39,6 +39,9 @@ pub const SCIM_PATH: &str = "/scim/v2";
 /// Prefix under which a node serves SCIM 1.1.
 pub const SCIM11_PATH: &str = "/scim/v1";
 
+/// Prefix under which a node serves the tenant admin's API.
+pub const ADMIN_PATH: &str = "/admin/v1";
+
 /// Public base path of SCIM 2.0, as pasted into an identity provider.
 pub const PUBLIC_SCIM_PATH: &str = "/api/v1/scim";
 

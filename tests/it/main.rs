@@ -7,6 +7,7 @@ mod cli;
 mod conversations;
 mod discovery;
 mod durability;
+mod extensions;
 mod flood;
 mod malformed;
 mod privacy;

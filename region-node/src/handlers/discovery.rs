@@ -26,8 +26,10 @@ use crate::tenant_scope::TenantScope;
 pub async fn get_service_provider_config(
     scope: TenantScope,
     request: HttpRequest,
+    resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     refuse_filter(&request)?;
+    resources.held_profile(&scope.access).await?;
     let exchange = Exchange::new(&request, &scope);
     let base_url = exchange.base_url();
     let mut config = json!({
@@ -99,16 +101,16 @@ pub async fn list_schemas(
 ) -> Result<HttpResponse, Error> {
     refuse_filter(&request)?;
     let exchange = Exchange::new(&request, &scope);
-    let types = resources.schemas(&scope.access).await?;
+    let profile = resources.held_profile(&scope.access).await?;
     let base_url = exchange.base_url();
     let entries: Vec<Value> = match scope.dialect {
-        Dialect::Scim11 => types
-            .iter()
+        Dialect::Scim11 => profile
+            .schemas()
             .map(|t| scim11::show_schema(t, base_url))
             .collect(),
         Dialect::Scim20 => {
-            let schemas = types
-                .iter()
+            let schemas = profile
+                .schemas()
                 .flat_map(|t| std::iter::once(&t.core).chain(&t.extensions));
             schemas.map(|schema| schema.to_json(base_url)).collect()
         }
@@ -127,19 +129,19 @@ pub async fn get_schema(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
-    let types = resources.schemas(&scope.access).await?;
+    let profile = resources.held_profile(&scope.access).await?;
     let base_url = exchange.base_url();
     let shown = match scope.dialect {
-        Dialect::Scim11 => types
-            .iter()
+        Dialect::Scim11 => profile
+            .schemas()
             .map(|t| scim11::show_schema(t, base_url))
             .find(|shown| {
                 shown["id"]
                     .as_str()
                     .is_some_and(|id| id.eq_ignore_ascii_case(&urn))
             }),
-        Dialect::Scim20 => types
-            .iter()
+        Dialect::Scim20 => profile
+            .schemas()
             .flat_map(|t| std::iter::once(&t.core).chain(&t.extensions))
             .find(|schema: &&Schema| schema.urn.eq_ignore_ascii_case(&urn))
             .map(|schema| schema.to_json(base_url)),
@@ -159,9 +161,9 @@ pub async fn list_resource_types(
 ) -> Result<HttpResponse, Error> {
     refuse_filter(&request)?;
     let exchange = Exchange::new(&request, &scope);
-    let types = resources.schemas(&scope.access).await?;
-    let entries: Vec<Value> = types
-        .iter()
+    let profile = resources.held_profile(&scope.access).await?;
+    let entries: Vec<Value> = profile
+        .schemas()
         .map(|t| t.to_json(exchange.base_url()))
         .collect();
     Ok(exchange.answer(StatusCode::OK, list(&entries, scope.dialect)))
@@ -178,9 +180,9 @@ pub async fn get_resource_type(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
-    let types = resources.schemas(&scope.access).await?;
-    let resource_type = types
-        .iter()
+    let profile = resources.held_profile(&scope.access).await?;
+    let resource_type = profile
+        .schemas()
         .find(|t| t.kind.name().eq_ignore_ascii_case(&name));
     let resource_type = resource_type.ok_or(StoreError::NotFound)?;
     Ok(exchange.answer(

@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out. Extractors say what a call needs, the body says what happens.
 
+pub mod admin;
 pub mod discovery;
 pub mod fallback;
 pub mod health;

@@ -58,6 +58,7 @@ impl From<SettingsBody> for TenantSettings {
                 burst: limits.burst.unwrap_or(default.burst),
                 in_flight: limits.in_flight.unwrap_or(default.in_flight),
             },
+            ..Self::default()
         }
     }
 }

@@ -5,7 +5,6 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::scim_http::{Exchange, Kind, ListQuery, resource_id};
 use crate::error::Error;
-use crate::provider::View;
 use crate::provider::resources::Resources;
 use crate::tenant_scope::TenantScope;
 
@@ -17,16 +16,13 @@ pub async fn create(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
+    query: ListQuery,
     body: Bytes,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
     let body = exchange.resource(kind, &body)?;
-    let projection = exchange.projection(kind)?;
-    let view = View {
-        base_url: exchange.base_url(),
-        projection: &projection,
-    };
+    let view = query.view(exchange.base_url());
     let shown = resources
         .create(exchange.caller(), kind, body, view)
         .await?;
@@ -41,16 +37,13 @@ pub async fn get(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
+    query: ListQuery,
     id: Path<String>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
     let known = exchange.if_none_match();
-    let projection = exchange.projection(kind)?;
-    let view = View {
-        base_url: exchange.base_url(),
-        projection: &projection,
-    };
+    let view = query.view(exchange.base_url());
     let id = resource_id(&id)?;
     let shown = resources
         .get(exchange.caller(), kind, id, known.as_ref(), view)
@@ -84,6 +77,7 @@ pub async fn replace(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
+    query: ListQuery,
     id: Path<String>,
     body: Bytes,
     resources: Data<Resources>,
@@ -91,11 +85,7 @@ pub async fn replace(
     let exchange = Exchange::new(&request, &scope);
     let body = exchange.resource(kind, &body)?;
     let expected = exchange.if_match();
-    let projection = exchange.projection(kind)?;
-    let view = View {
-        base_url: exchange.base_url(),
-        projection: &projection,
-    };
+    let view = query.view(exchange.base_url());
     let id = resource_id(&id)?;
     let caller = exchange.caller();
     let shown = resources
@@ -113,6 +103,7 @@ pub async fn patch(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
+    query: ListQuery,
     id: Path<String>,
     body: Bytes,
     resources: Data<Resources>,
@@ -120,11 +111,7 @@ pub async fn patch(
     let exchange = Exchange::new(&request, &scope);
     let patch = exchange.patch(kind, &body)?;
     let expected = exchange.if_match();
-    let projection = exchange.projection(kind)?;
-    let view = View {
-        base_url: exchange.base_url(),
-        projection: &projection,
-    };
+    let view = query.view(exchange.base_url());
     let id = resource_id(&id)?;
     let caller = exchange.caller();
     let shown = resources

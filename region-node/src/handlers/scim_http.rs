@@ -15,11 +15,9 @@ use shared::link::{MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES};
 use shared::{Dialect, ScimError, urn};
 
 use crate::error::Error;
-use crate::provider::resources::schema;
-use crate::provider::{Caller, Shown};
-use crate::scim::{
-    EntityTags, ListRequest, PatchRequest, Projection, ResourceId, ResourceKind, json, scim11,
-};
+use crate::provider::{Caller, Shown, View};
+use crate::scim::schema::{GROUP, ResourceSchema, USER};
+use crate::scim::{EntityTags, ListRequest, PatchRequest, ResourceId, ResourceKind, json, scim11};
 use crate::tenant_scope::TenantScope;
 
 /// The kind of resources that a route serves, as the route says.
@@ -119,26 +117,9 @@ impl<'r> Exchange<'r> {
             .keys()
             .any(|name| name.eq_ignore_ascii_case("operations"));
         if self.dialect.get() == Dialect::Scim11 && !has_operations {
-            return Ok(scim11::read_patch(schema(kind), body));
+            return Ok(scim11::read_patch(scim11_schema(kind), body));
         }
         Ok(PatchRequest::parse(body).map_err(ScimError::from)?)
-    }
-
-    /// `attributes` and `excludedAttributes` of a request for one resource.
-    ///
-    /// # Errors
-    /// 400 where the query string cannot be read.
-    pub fn projection(&self, kind: ResourceKind) -> Result<Projection, Error> {
-        let query = self.request.query_string();
-        if query.is_empty() {
-            return Ok(Projection::default());
-        }
-        let list = ListRequest::parse(query).map_err(ScimError::from)?;
-        let (only, without) = (
-            list.attributes.as_deref(),
-            list.excluded_attributes.as_deref(),
-        );
-        Ok(Projection::parse(schema(kind), only, without))
     }
 
     /// `If-Match`.
@@ -252,9 +233,23 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// The parameters of a list request.
+/// The parameters of a request, for a list or for one resource.
 #[derive(Debug)]
 pub struct ListQuery(pub ListRequest);
+
+impl ListQuery {
+    /// How the client wants to see one resource.
+    #[must_use]
+    pub fn view<'v>(&'v self, base_url: &'v str) -> View<'v> {
+        let Self(request) = self;
+        let (only, without) = (&request.attributes, &request.excluded_attributes);
+        View {
+            base_url,
+            only: only.as_deref(),
+            without: without.as_deref(),
+        }
+    }
+}
 
 impl FromRequest for ListQuery {
     type Error = Error;
@@ -263,6 +258,14 @@ impl FromRequest for ListQuery {
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let parsed = ListRequest::parse(request.query_string()).map(Self);
         ready(parsed.map_err(|error| Error::Scim(error.into())))
+    }
+}
+
+/// SCIM 1.1 knows the core schemas and the enterprise extension, and no tenant's own.
+fn scim11_schema(kind: ResourceKind) -> &'static ResourceSchema {
+    match kind {
+        ResourceKind::User => &USER,
+        ResourceKind::Group => &GROUP,
     }
 }
 

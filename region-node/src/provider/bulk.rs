@@ -8,7 +8,7 @@ use shared::ScimError;
 use super::resources::Resources;
 use super::{Caller, ProviderError, Shown, View};
 use crate::scim::bulk::{BulkAction, BulkOperation, BulkOutcome, BulkRequest};
-use crate::scim::{EntityTags, PatchRequest, Projection, ResourceId, ResourceKind};
+use crate::scim::{EntityTags, PatchRequest, ResourceId, ResourceKind};
 use crate::store::StoreError;
 
 /// The outcome of one operation, before its error has a face.
@@ -119,10 +119,10 @@ impl Resources {
         expected: Option<&EntityTags>,
     ) -> Outcome {
         // Answers carry no resource, so members are not read to be shown.
-        let projection = Projection::identity_only();
         let view = View {
             base_url,
-            projection: &projection,
+            only: Some("id"),
+            without: None,
         };
         let id = |text: &str| ResourceId::parse(text).map_err(|_| StoreError::NotFound);
         let done = |status: u16, shown: Shown| Done {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use shared::ScimError;
 
+use super::settings::Profile;
 use crate::scim::document::{self, Derived, Tree, check_identifier};
-use crate::scim::schema::GROUP;
 use crate::scim::{ResourceId, ResourceKind, text};
 use crate::store::{Content, Keys, MemberChange, Related};
 
@@ -13,6 +13,7 @@ pub(super) fn content(
     id: ResourceId,
     tree: &Tree,
     members: Vec<MemberChange>,
+    profile: &Profile,
 ) -> Result<Content, ScimError> {
     let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
     if let Some(display_name) = text_of("displayName") {
@@ -24,9 +25,9 @@ pub(super) fn content(
             external_id: text_of("externalId").map(str::to_owned),
             display_name: text_of("displayName").map(|name| text::key(name).into_owned()),
             active: true,
-            attributes: Vec::new(),
+            attributes: super::own_keys(profile, ResourceKind::Group, tree),
         },
-        document: document::to_document(&GROUP, id, tree),
+        document: document::to_document(profile.schema(ResourceKind::Group), id, tree),
         members,
     })
 }

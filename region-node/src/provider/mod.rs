@@ -3,6 +3,7 @@
 
 pub mod bulk;
 pub mod cursor;
+mod extensions;
 mod groups;
 pub mod last_used;
 pub mod query;
@@ -12,14 +13,18 @@ pub mod tenants;
 pub mod tokens;
 mod users;
 
+use serde_json::Value;
 use shared::api_token::RandomnessError;
 use shared::{ScimError, TokenId};
 
+use self::settings::Profile;
 use crate::scim::document::DocumentError;
+use crate::scim::document::Tree;
 use crate::scim::filter::FilterError;
 use crate::scim::patch::PatchError;
+use crate::scim::schema::Schema;
 use crate::scim::sort::SortError;
-use crate::scim::{Projection, Version};
+use crate::scim::{Projection, ResourceKind, Version, text};
 use crate::store::{Access, StoreError};
 
 /// Who asks: the right to a tenant's resources, and the token by which it was shown.
@@ -31,13 +36,56 @@ pub struct Caller<'c> {
     pub token: &'c TokenId,
 }
 
-/// How a resource is to be shown: with which links, and which parts of it.
-#[derive(Clone, Copy, Debug)]
+/// How a client asks for a resource to be shown: with which links, and which parts of it.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct View<'v> {
     /// The base URL that the client used.
     pub base_url: &'v str,
-    /// Which parts.
-    pub projection: &'v Projection,
+    /// `attributes`, as sent.
+    pub only: Option<&'v str>,
+    /// `excludedAttributes`, as sent.
+    pub without: Option<&'v str>,
+}
+
+/// The same, understood by the tenant's schema.
+#[derive(Clone, Copy, Debug)]
+struct Lens<'v> {
+    base_url: &'v str,
+    projection: &'v Projection,
+    profile: &'v Profile,
+}
+
+/// The keys of a resource's values that the tenant asked to be indexed, each once.
+fn own_keys(profile: &Profile, kind: ResourceKind, tree: &Tree) -> Vec<(String, String)> {
+    let mut keys = Vec::new();
+    for index in profile.indexes(kind).own {
+        let extensions = &profile.schema(kind).extensions;
+        let found = extensions.iter().find_map(|extension: &Schema| {
+            let name = extension.strip_urn(index)?.strip_prefix(':')?;
+            Some((
+                extension.attribute(name)?,
+                tree.get(&extension.urn)?.get(name)?,
+            ))
+        });
+        let Some((attribute, value)) = found else {
+            continue;
+        };
+        let values = value
+            .as_array()
+            .map_or(std::slice::from_ref(value), Vec::as_slice);
+        for value in values.iter().filter_map(Value::as_str) {
+            let exact = attribute.case_exact;
+            let key = if exact {
+                value.to_owned()
+            } else {
+                text::key(value).into_owned()
+            };
+            keys.push((index.clone(), key));
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// A resource as a client is shown it.

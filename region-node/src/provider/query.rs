@@ -10,11 +10,12 @@ use sha2::{Digest as _, Sha256};
 use shared::{ScimError, ScimType, TenantId, TokenId};
 
 use super::cursor::Start;
-use super::resources::{Resources, derived_attribute, meta, schema};
+use super::resources::{Resources, derived_attribute, meta};
+use super::settings::Profile;
 use super::{Caller, ProviderError, View};
 use crate::scim::list::{ListRequest, Standing, list_response};
 use crate::scim::sort::{Sort, SortKey};
-use crate::scim::{Filter, Projection, ResourceId, ResourceKind};
+use crate::scim::{Filter, ResourceId, ResourceKind};
 use crate::store::{Narrowing, PageStart, Position, Stored};
 
 /// How many candidates are looked at between two chances for other requests to run.
@@ -43,6 +44,7 @@ impl Bookmarks {
 /// A list request over one kind of resources, understood.
 struct Ask {
     kind: ResourceKind,
+    narrowing: Narrowing,
     filter: Option<Filter>,
     sort: Option<Sort>,
     count: u32,
@@ -85,9 +87,11 @@ impl Resources {
         base_url: &str,
         request: &ListRequest,
     ) -> Result<String, ProviderError> {
-        let ask = Ask::parse(kind, request)?;
+        let profile = self.profile(caller.access).await?;
+        let ask = Ask::parse(&profile, kind, request)?;
         let rank = request.start_index.saturating_sub(1);
-        if !self.offers(caller.access, kind).await? {
+        if !profile.offers(kind) {
+            self.held_profile(caller.access).await?;
             return Ok(list_response(
                 0,
                 &Standing::StartIndex(request.start_index),
@@ -146,11 +150,7 @@ impl Resources {
                 .transpose()?;
             Standing::Cursors { previous, next }
         };
-        let projection = projection(kind, request);
-        let view = View {
-            base_url,
-            projection: &projection,
-        };
+        let view = view(base_url, request);
         let shown = self
             .show_all(caller.access, kind, &found.stored, view)
             .await?;
@@ -177,13 +177,14 @@ impl Resources {
             let detail = "A search over all resource types has no cursors; use startIndex.";
             return Err(ScimError::typed(400, ScimType::InvalidCursor, detail).into());
         }
+        let profile = self.profile(caller.access).await?;
         let mut asks = Vec::new();
         let mut unknown: Option<ProviderError> = None;
         for kind in kinds {
-            if !self.offers(caller.access, *kind).await? {
+            if !profile.offers(*kind) {
                 continue;
             }
-            match Ask::parse(*kind, request) {
+            match Ask::parse(&profile, *kind, request) {
                 Ok(ask) => asks.push(ask),
                 // What one type does not have, none of its resources matches.
                 Err(ProviderError::Scim(error)) => unknown = Some(ProviderError::Scim(error)),
@@ -215,11 +216,7 @@ impl Resources {
         };
         let mut shown = Vec::with_capacity(page.len());
         for (kind, stored) in &page {
-            let projection = projection(*kind, request);
-            let view = View {
-                base_url,
-                projection: &projection,
-            };
+            let view = view(base_url, request);
             shown.push(self.show(caller.access, *kind, stored, view).await?.body);
         }
         Ok(list_response(
@@ -330,13 +327,12 @@ impl Resources {
     ) -> Result<(), ProviderError> {
         let access = caller.access;
         let filter = ask.filter.as_ref();
-        let narrowing = filter.map_or(Narrowing::Everything, |f| Narrowing::of(f, ask.kind));
         let derives = filter.is_some_and(|filter| filter.mentions(derived_attribute(ask.kind)));
         let (mut looked_at, mut after) = (0, None);
         loop {
             let batch = self
                 .store
-                .candidates(access, ask.kind, &narrowing, after, BATCH)
+                .candidates(access, ask.kind, &ask.narrowing, after, BATCH)
                 .await?;
             looked_at += batch.resources.len();
             after = batch.resources.last().map(|stored| stored.position);
@@ -365,8 +361,12 @@ impl Resources {
 }
 
 impl Ask {
-    fn parse(kind: ResourceKind, request: &ListRequest) -> Result<Self, ProviderError> {
-        let schema = schema(kind);
+    fn parse(
+        profile: &Profile,
+        kind: ResourceKind,
+        request: &ListRequest,
+    ) -> Result<Self, ProviderError> {
+        let schema = profile.schema(kind);
         let filter = request
             .filter
             .as_deref()
@@ -378,8 +378,12 @@ impl Ask {
             .as_deref()
             .map(|by| Sort::parse(schema, by, order))
             .transpose()?;
+        let narrowing = filter.as_ref().map_or(Narrowing::Everything, |filter| {
+            Narrowing::of(filter, profile.indexes(kind))
+        });
         Ok(Self {
             kind,
+            narrowing,
             filter,
             sort,
             count: request.count,
@@ -387,9 +391,16 @@ impl Ask {
     }
 }
 
-fn projection(kind: ResourceKind, request: &ListRequest) -> Projection {
-    let (only, without) = (&request.attributes, &request.excluded_attributes);
-    Projection::parse(schema(kind), only.as_deref(), without.as_deref())
+fn view<'v>(base_url: &'v str, request: &'v ListRequest) -> View<'v> {
+    let (only, without) = (
+        request.attributes.as_deref(),
+        request.excluded_attributes.as_deref(),
+    );
+    View {
+        base_url,
+        only,
+        without,
+    }
 }
 
 /// What a list is, as a digest: a cursor or bookmark of one list means nothing in another.

@@ -10,15 +10,13 @@ use shared::{Clock, ScimError};
 
 use super::cursor::CursorSealer;
 use super::query::Bookmarks;
-use super::settings::SettingsCache;
-use super::{Caller, ProviderError, Shown, View, groups, users};
+use super::settings::{Profile, Profiles};
+use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
-use crate::scim::schema::{GROUP, ResourceSchema, USER};
-use crate::scim::{EntityTags, PatchRequest, ResourceId, ResourceKind, Version, user};
-use crate::store::{
-    Access, Content, GroupsRule, MemberChange, Narrowing, Store, StoreError, Stored, TenantSettings,
-};
+use crate::scim::patch::PatchError;
+use crate::scim::{EntityTags, PatchRequest, Projection, ResourceId, ResourceKind, Version, user};
+use crate::store::{Access, Content, MemberChange, Narrowing, Store, StoreError, Stored};
 
 /// How often a write starts again when others were faster. Each round somebody's write succeeds.
 const WRITE_ATTEMPTS: usize = 100;
@@ -29,19 +27,10 @@ const MOST_INDIRECT_GROUPS: usize = 1000;
 #[derive(Clone)]
 pub struct Resources {
     pub(super) store: Arc<dyn Store>,
-    pub(super) settings: Arc<SettingsCache>,
+    pub(super) profiles: Arc<Profiles>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cursors: Arc<CursorSealer>,
     pub(super) bookmarks: Bookmarks,
-}
-
-/// The schema of a kind of resources.
-#[must_use]
-pub fn schema(kind: ResourceKind) -> &'static ResourceSchema {
-    match kind {
-        ResourceKind::User => &USER,
-        ResourceKind::Group => &GROUP,
-    }
 }
 
 impl Resources {
@@ -49,14 +38,14 @@ impl Resources {
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
-        settings: Arc<SettingsCache>,
+        profiles: Arc<Profiles>,
         clock: Arc<dyn Clock>,
         cursors: CursorSealer,
     ) -> Self {
         let cursors = Arc::new(cursors);
         Self {
             store,
-            settings,
+            profiles,
             clock,
             cursors,
             bookmarks: Bookmarks::new(),
@@ -74,18 +63,18 @@ impl Resources {
         mut body: Map<String, Value>,
         view: View<'_>,
     ) -> Result<Shown, ProviderError> {
-        let settings = self.writable(caller.access, kind).await?;
+        let profile = self.writable(caller.access, kind).await?;
         let id = new_id()?;
         let content = match kind {
             ResourceKind::User => {
-                let content = users::content(id, &users::tree(body, None)?, &settings)?;
+                let content = users::content(id, &users::tree(&profile, body, None)?, &profile)?;
                 self.refuse_look_alike(caller.access, id, &content).await?;
                 content
             }
             ResourceKind::Group => {
                 let members = group::members_of_body(&mut body)?.map(MemberChange::Add);
-                let tree = document::from_body(&GROUP, body)?;
-                groups::content(id, &tree, members.into_iter().collect())?
+                let tree = document::from_body(profile.schema(kind), body)?;
+                groups::content(id, &tree, members.into_iter().collect(), &profile)?
             }
         };
         let now = self.clock.now();
@@ -109,7 +98,10 @@ impl Resources {
         known: Option<&EntityTags>,
         view: View<'_>,
     ) -> Result<Option<Shown>, ProviderError> {
-        self.hide_groups_if_off(caller.access, kind).await?;
+        if !self.profile(caller.access).await?.offers(kind) {
+            self.held_profile(caller.access).await?;
+            return Err(StoreError::NotFound.into());
+        }
         let stored = self.read(caller.access, kind, id).await?;
         if known.is_some_and(|tags| tags.name(stored.version)) {
             return Ok(None);
@@ -140,9 +132,9 @@ impl Resources {
                 members.into_iter().map(MemberChange::Replace).collect()
             }
         };
-        let change = |current: &Tree| match kind {
-            ResourceKind::User => users::tree(body.clone(), Some(current)),
-            ResourceKind::Group => document::from_body(&GROUP, body.clone()),
+        let change = |profile: &Profile, current: &Tree| match kind {
+            ResourceKind::User => users::tree(profile, body.clone(), Some(current)),
+            ResourceKind::Group => document::from_body(profile.schema(kind), body.clone()),
         };
         let stored = self
             .write(caller.access, kind, id, expected, members, change)
@@ -190,7 +182,7 @@ impl Resources {
             return Ok(None);
         }
         let quiet = !members.is_empty();
-        let change = |current: &Tree| patch.apply(schema(kind), current);
+        let change = |profile: &Profile, current: &Tree| patch.apply(profile.schema(kind), current);
         let stored = self
             .write(access, kind, id, expected, members, change)
             .await?;
@@ -236,18 +228,18 @@ impl Resources {
         id: ResourceId,
         expected: Option<&EntityTags>,
         members: Vec<MemberChange>,
-        change: impl Fn(&Tree) -> Result<Tree, crate::scim::patch::PatchError> + Send,
+        change: impl Fn(&Profile, &Tree) -> Result<Tree, PatchError> + Send,
     ) -> Result<Stored, ProviderError> {
-        let settings = self.writable(access, kind).await?;
+        let profile = self.writable(access, kind).await?;
         for _ in 0..WRITE_ATTEMPTS {
             let current = self.read(access, kind, id).await?;
             if let Some(expected) = expected {
                 check_condition(expected, current.version)?;
             }
-            let tree = change(&document::from_document(&current.document)?)?;
+            let tree = change(&profile, &document::from_document(&current.document)?)?;
             let content = match kind {
-                ResourceKind::User => users::content(id, &tree, &settings)?,
-                ResourceKind::Group => groups::content(id, &tree, members.clone())?,
+                ResourceKind::User => users::content(id, &tree, &profile)?,
+                ResourceKind::Group => groups::content(id, &tree, members.clone(), &profile)?,
             };
             let same = content.document == current.document;
             if same && content.members.is_empty() {
@@ -306,11 +298,11 @@ impl Resources {
             .keys
             .attributes
             .iter()
-            .find(|(name, _)| *name == user::USER_NAME_LOOK_ALIKE);
+            .find(|(name, _)| name == user::USER_NAME_LOOK_ALIKE);
         let key = shared.map_or(own, |(_, key)| key).clone();
         let narrowing = Narrowing::AnyOf(vec![
             Narrowing::UserName(key.clone()),
-            Narrowing::Attribute(user::USER_NAME_LOOK_ALIKE, key),
+            Narrowing::Attribute(user::USER_NAME_LOOK_ALIKE.to_owned(), key),
         ]);
         let kind = ResourceKind::User;
         let found = self
@@ -326,58 +318,32 @@ impl Resources {
         Ok(())
     }
 
-    /// The tenant's settings, if its resources of the kind may be written.
+    /// The tenant's profile, if its resources of the kind may be written.
     async fn writable(
         &self,
         access: &Access,
         kind: ResourceKind,
-    ) -> Result<Arc<TenantSettings>, ProviderError> {
-        let settings = self.settings.get(self.store.as_ref(), access).await?;
-        if kind == ResourceKind::Group && settings.groups == GroupsRule::Off {
-            let detail = "Groups are not provisioned in this tenant.";
-            return Err(ScimError::new(501, detail).into());
+    ) -> Result<Arc<Profile>, ProviderError> {
+        let profile = self.profile(access).await?;
+        if profile.offers(kind) {
+            return Ok(profile);
         }
-        Ok(settings)
+        self.held_profile(access).await?;
+        Err(ScimError::new(501, "Groups are not provisioned in this tenant.").into())
     }
 
-    /// Whether a tenant has resources of the kind at all.
-    pub(super) async fn offers(
-        &self,
-        access: &Access,
-        kind: ResourceKind,
-    ) -> Result<bool, ProviderError> {
-        if kind == ResourceKind::User {
-            return Ok(true);
-        }
-        let settings = self.settings.get(self.store.as_ref(), access).await?;
-        Ok(settings.groups == GroupsRule::On)
-    }
-
-    async fn hide_groups_if_off(
-        &self,
-        access: &Access,
-        kind: ResourceKind,
-    ) -> Result<(), ProviderError> {
-        if self.offers(access, kind).await? {
-            Ok(())
-        } else {
-            Err(StoreError::NotFound.into())
-        }
-    }
-
-    /// The schemas of the resource types that a tenant has, for discovery.
+    /// The tenant's settings and schemas, for a call that asks nothing else of the store, such as
+    /// discovery: a token that was revoked learns nothing more.
     ///
     /// # Errors
-    /// [`ProviderError`] where the store cannot say.
-    pub async fn schemas(
-        &self,
-        access: &Access,
-    ) -> Result<Vec<&'static ResourceSchema>, ProviderError> {
-        let mut schemas: Vec<&'static ResourceSchema> = vec![&USER];
-        if self.offers(access, ResourceKind::Group).await? {
-            schemas.push(&GROUP);
-        }
-        Ok(schemas)
+    /// [`ProviderError`] where the access is over or the store cannot say.
+    pub async fn held_profile(&self, access: &Access) -> Result<Arc<Profile>, ProviderError> {
+        Ok(self.profiles.get_held(self.store.as_ref(), access).await?)
+    }
+
+    /// The tenant's settings and schemas, for a call that goes on to ask the store.
+    pub(super) async fn profile(&self, access: &Access) -> Result<Arc<Profile>, ProviderError> {
+        Ok(self.profiles.get(self.store.as_ref(), access).await?)
     }
 
     /// What a client asks of members, as the store does it. Only a filter that is no list of ids
@@ -420,10 +386,16 @@ impl Resources {
         stored: &Stored,
         view: View<'_>,
     ) -> Result<Shown, ProviderError> {
-        let derived = self
-            .derive(access, kind, std::slice::from_ref(stored), view)
+        let mut shown = self
+            .show_all(access, kind, std::slice::from_ref(stored), view)
             .await?;
-        show(kind, stored, derived.first().and_then(Option::as_ref), view)
+        let body = shown.pop().unwrap_or_default();
+        let location = meta(kind, stored).location(view.base_url);
+        Ok(Shown {
+            body,
+            version: stored.version,
+            location,
+        })
     }
 
     /// Resources of one kind as a client sees them, as text.
@@ -434,10 +406,18 @@ impl Resources {
         stored: &[Stored],
         view: View<'_>,
     ) -> Result<Vec<String>, ProviderError> {
-        let derived = self.derive(access, kind, stored, view).await?;
-        let shown = stored.iter().zip(&derived).map(|(stored, derived)| {
-            show(kind, stored, derived.as_ref(), view).map(|shown| shown.body)
-        });
+        let profile = self.profile(access).await?;
+        let projection = Projection::parse(profile.schema(kind), view.only, view.without);
+        let lens = Lens {
+            base_url: view.base_url,
+            projection: &projection,
+            profile: &profile,
+        };
+        let derived = self.derive(access, kind, stored, lens).await?;
+        let shown = stored
+            .iter()
+            .zip(&derived)
+            .map(|(stored, derived)| show(kind, stored, derived.as_ref(), lens));
         shown.collect()
     }
 
@@ -447,14 +427,14 @@ impl Resources {
         access: &Access,
         kind: ResourceKind,
         stored: &[Stored],
-        view: View<'_>,
+        lens: Lens<'_>,
     ) -> Result<Vec<Option<Derived>>, ProviderError> {
         let attribute = derived_attribute(kind);
-        if !view.projection.shows(attribute) {
+        if !lens.projection.shows(attribute) {
             return Ok(vec![None; stored.len()]);
         }
-        let indirect = view.projection.asks_for(attribute);
-        self.derive_for(access, kind, stored, view.base_url, indirect)
+        let indirect = lens.projection.asks_for(attribute);
+        self.derive_for(access, kind, stored, lens.base_url, indirect)
             .await
     }
 
@@ -576,18 +556,15 @@ fn show(
     kind: ResourceKind,
     stored: &Stored,
     derived: Option<&Derived>,
-    view: View<'_>,
-) -> Result<Shown, ProviderError> {
+    lens: Lens<'_>,
+) -> Result<String, ProviderError> {
     let meta = meta(kind, stored);
-    let body = if view.projection.is_everything() {
-        meta.splice(&stored.document, derived, view.base_url)
-    } else {
-        let tree = meta.to_tree(&stored.document, derived, view.base_url)?;
-        Value::Object(view.projection.apply(schema(kind), tree)).to_string()
-    };
-    Ok(Shown {
-        body,
-        version: stored.version,
-        location: meta.location(view.base_url),
-    })
+    // Values of an extension that was removed may still be in the document.
+    let is_clean = lens.profile.settings.removed_extensions.is_empty();
+    if lens.projection.is_everything() && is_clean {
+        return Ok(meta.splice(&stored.document, derived, lens.base_url));
+    }
+    let tree = meta.to_tree(&stored.document, derived, lens.base_url)?;
+    let schema = lens.profile.schema(kind);
+    Ok(Value::Object(lens.projection.apply(schema, document::known(schema, tree))).to_string())
 }

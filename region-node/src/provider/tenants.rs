@@ -99,7 +99,8 @@ impl Tenants {
         Ok(tenant)
     }
 
-    /// Replaces a tenant's settings; effective when it returns.
+    /// Replaces a tenant's settings, but for its extension schemas, which are the tenant's own;
+    /// effective when it returns.
     ///
     /// # Errors
     /// [`TenantError::Limits`], [`StoreError::NotFound`] if there is no such tenant, and as the
@@ -110,7 +111,13 @@ impl Tenants {
         settings: &TenantSettings,
     ) -> Result<Tenant, TenantError> {
         check(settings)?;
-        let tenant = self.store.set_tenant_settings(id, settings).await?;
+        let present = self.get(id).await?.settings;
+        let settings = TenantSettings {
+            extensions: present.extensions,
+            removed_extensions: present.removed_extensions,
+            ..settings.clone()
+        };
+        let tenant = self.store.set_tenant_settings(id, &settings, None).await?;
         tracing::info!(tenant_id = id.as_str(), "tenant settings set");
         Ok(tenant)
     }

@@ -3,15 +3,19 @@
 use serde_json::{Map, Value};
 use shared::ScimError;
 
+use super::settings::Profile;
 use crate::scim::document::{self, Tree};
 use crate::scim::patch::PatchError;
-use crate::scim::schema::USER;
-use crate::scim::{ResourceId, text, user};
-use crate::store::{Content, Keys, TenantSettings, UserNameRule};
+use crate::scim::{ResourceId, ResourceKind, text, user};
+use crate::store::{Content, Keys, UserNameRule};
 
 /// The tree of a whole user; `current` where there is one already.
-pub(super) fn tree(body: Map<String, Value>, current: Option<&Tree>) -> Result<Tree, PatchError> {
-    let mut tree = document::from_body(&USER, body)?;
+pub(super) fn tree(
+    profile: &Profile,
+    body: Map<String, Value>,
+    current: Option<&Tree>,
+) -> Result<Tree, PatchError> {
+    let mut tree = document::from_body(profile.schema(ResourceKind::User), body)?;
     user::complete(&mut tree, current);
     Ok(tree)
 }
@@ -20,25 +24,26 @@ pub(super) fn tree(body: Map<String, Value>, current: Option<&Tree>) -> Result<T
 pub(super) fn content(
     id: ResourceId,
     tree: &Tree,
-    settings: &TenantSettings,
+    profile: &Profile,
 ) -> Result<Content, ScimError> {
-    user::check(tree, settings.user_name == UserNameRule::Email)?;
+    user::check(tree, profile.settings.user_name == UserNameRule::Email)?;
     let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
     let key_of = |name: &str| text_of(name).map(|value| text::key(value).into_owned());
     let emails = user::email_keys(tree)
         .into_iter()
-        .map(|key| (user::EMAILS_VALUE, key));
+        .map(|key| (user::EMAILS_VALUE.to_owned(), key));
     let look_alike = text_of("userName").and_then(text::look_alike_key);
-    let look_alike = look_alike.map(|key| (user::USER_NAME_LOOK_ALIKE, key));
+    let look_alike = look_alike.map(|key| (user::USER_NAME_LOOK_ALIKE.to_owned(), key));
+    let own = super::own_keys(profile, ResourceKind::User, tree);
     Ok(Content {
         keys: Keys {
             user_name: key_of("userName"),
             external_id: text_of("externalId").map(str::to_owned),
             display_name: key_of("displayName"),
             active: user::is_active(tree),
-            attributes: emails.chain(look_alike).collect(),
+            attributes: emails.chain(look_alike).chain(own).collect(),
         },
-        document: document::to_document(&USER, id, tree),
+        document: document::to_document(profile.schema(ResourceKind::User), id, tree),
         members: Vec::new(),
     })
 }

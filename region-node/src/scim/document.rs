@@ -88,6 +88,22 @@ pub fn from_document(document: &str) -> Result<Tree, DocumentError> {
     Ok(tree)
 }
 
+/// A resource without what the schema does not have (any more). `schemas` names what is left.
+#[must_use]
+pub fn known(schema: &ResourceSchema, mut tree: Tree) -> Tree {
+    let is_known = |name: &str| {
+        schema.core_attribute(name).is_some() || schema.extensions.iter().any(|e| e.urn == name)
+    };
+    tree.retain(|name, _| is_known(name));
+    if let Some(Value::Array(urns)) = tree.get_mut("schemas") {
+        urns.retain(|urn| {
+            urn.as_str()
+                .is_some_and(|urn| urn == schema.core.urn || is_known(urn))
+        });
+    }
+    tree
+}
+
 /// A list that is derived from other resources: a group's `members`, a user's `groups`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Derived {

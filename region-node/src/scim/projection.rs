@@ -42,15 +42,6 @@ impl Projection {
         }
     }
 
-    /// Shows what is always returned, and nothing else.
-    #[must_use]
-    pub fn identity_only() -> Self {
-        Self {
-            only: Some(Vec::new()),
-            without: Vec::new(),
-        }
-    }
-
     /// Whether it shows everything, so that a stored document can be served as it is.
     #[must_use]
     pub fn is_everything(&self) -> bool {

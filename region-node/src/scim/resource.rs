@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The service provider's identifier of a resource (RFC 7643 section 3.1, `id`): random, 122
@@ -61,7 +62,7 @@ impl fmt::Debug for ResourceId {
 }
 
 /// The resource types of this service (RFC 7643 section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ResourceKind {
     /// A user, endpoint `/Users`.
     User,

@@ -9,7 +9,7 @@
 //! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
 //! meaning of an attribute, a filter's evaluation.
 
-mod narrowing;
+pub mod narrowing;
 
 use std::time::Duration;
 
@@ -109,6 +109,22 @@ pub struct TenantSettings {
     pub groups: GroupsRule,
     /// How much the tenant may ask for.
     pub limits: TenantLimits,
+    /// The tenant's own extension schemas.
+    pub extensions: Vec<TenantExtension>,
+    /// URNs of extensions that were removed and whose values are not all gone yet: nothing of
+    /// them is shown.
+    pub removed_extensions: Vec<String>,
+}
+
+/// An extension schema of a tenant's own (RFC 7643 section 3.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantExtension {
+    /// The resource type that it extends.
+    pub resource_type: ResourceKind,
+    /// The schema, as `/Schemas` shows it.
+    pub schema: serde_json::Value,
+    /// Names of its attributes that are found by an index.
+    pub indexed: Vec<String>,
 }
 
 /// Whether groups are provisioned.
@@ -198,7 +214,7 @@ pub struct Keys {
     pub active: bool,
     /// Keys of indexed multi-valued attributes: the attribute's canonical path
     /// (`emails.value`) and the key of each of its values, without repetition.
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(String, String)>,
 }
 
 /// What a write stores of a resource.
@@ -276,7 +292,7 @@ pub enum Narrowing {
     /// `displayName` has this key.
     DisplayName(String),
     /// A value of an indexed attribute has this key.
-    Attribute(&'static str, String),
+    Attribute(String, String),
     /// The resource is a direct member of this group.
     MemberOf(ResourceId),
     /// The group has this resource as a direct member.
@@ -339,11 +355,14 @@ pub trait Store: Send + Sync {
         state: TenantState,
     ) -> Result<Tenant, StoreError>;
 
-    /// Replaces a tenant's settings; moves its credential version. `NotFound` if there is none.
+    /// Replaces a tenant's settings; moves its credential version. Where `expected` is given, the
+    /// tenant must be active and at that credential version, or it is `Refused`: so nobody's
+    /// change is lost, and a revoked token changes nothing. `NotFound` if there is no tenant.
     async fn set_tenant_settings(
         &self,
         id: &TenantId,
         settings: &TenantSettings,
+        expected: Option<i64>,
     ) -> Result<Tenant, StoreError>;
 
     /// Erases a tenant with everything that it owns. `NotFound` if there is none.

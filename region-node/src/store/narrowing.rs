@@ -9,11 +9,20 @@ use crate::scim::{ResourceId, ResourceKind};
 
 use super::Narrowing;
 
+/// What is indexed of a kind of resources in a tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Indexes<'i> {
+    /// The kind.
+    pub kind: ResourceKind,
+    /// Attributes of the tenant's own extensions: URN, a colon, name.
+    pub own: &'i [String],
+}
+
 impl Narrowing {
     /// The narrowest look-up for a filter over resources of a kind.
     #[must_use]
-    pub fn of(filter: &Filter, kind: ResourceKind) -> Self {
-        run(filter, kind, &|test| narrow_test(test, kind))
+    pub fn of(filter: &Filter, indexes: Indexes<'_>) -> Self {
+        run(filter, indexes, &|test| narrow_test(test, indexes))
     }
 
     /// How selective a look-up is; the lower, the fewer resources it finds.
@@ -56,12 +65,12 @@ impl Narrowing {
 }
 
 /// Runs the filter's program with look-ups in the place of results.
-fn run(filter: &Filter, kind: ResourceKind, narrow: &dyn Fn(&Test) -> Narrowing) -> Narrowing {
+fn run(filter: &Filter, indexes: Indexes<'_>, narrow: &dyn Fn(&Test) -> Narrowing) -> Narrowing {
     let mut stack: Vec<Narrowing> = Vec::new();
     for step in filter.steps() {
         let result = match step {
             Step::Test(test) => narrow(test),
-            Step::AnyElement(target, elements) => narrow_elements(target, elements, kind),
+            Step::AnyElement(target, elements) => narrow_elements(target, elements, indexes),
             Step::Not => {
                 stack.pop();
                 Narrowing::Everything
@@ -78,8 +87,8 @@ fn run(filter: &Filter, kind: ResourceKind, narrow: &dyn Fn(&Test) -> Narrowing)
 }
 
 /// A value path: its tests are on parts of one element, so `and` within it narrows as well.
-fn narrow_elements(target: &Target, elements: &Filter, kind: ResourceKind) -> Narrowing {
-    run(elements, kind, &|test| {
+fn narrow_elements(target: &Target, elements: &Filter, indexes: Indexes<'_>) -> Narrowing {
+    run(elements, indexes, &|test| {
         let sub_attribute = Some(test.target.attribute.clone());
         let target = Target {
             sub_attribute,
@@ -90,12 +99,16 @@ fn narrow_elements(target: &Target, elements: &Filter, kind: ResourceKind) -> Na
                 target,
                 ..test.clone()
             },
-            kind,
+            indexes.kind,
         )
     })
 }
 
-fn narrow_test(test: &Test, kind: ResourceKind) -> Narrowing {
+fn narrow_test(test: &Test, indexes: Indexes<'_>) -> Narrowing {
+    if let Some(narrowing) = narrow_own(test, indexes) {
+        return narrowing;
+    }
+    let kind = indexes.kind;
     let Test {
         target:
             Target {
@@ -124,6 +137,37 @@ fn narrow_test(test: &Test, kind: ResourceKind) -> Narrowing {
     }
 }
 
+/// A test on an attribute of the tenant's own that it asked to be indexed.
+fn narrow_own(test: &Test, indexes: Indexes<'_>) -> Option<Narrowing> {
+    let Test {
+        target,
+        operator: Operator::Eq,
+        operand: Operand::Text { key, .. },
+    } = test
+    else {
+        return None;
+    };
+    let Target {
+        extension: Some(urn),
+        attribute,
+        sub_attribute: None,
+    } = target
+    else {
+        return None;
+    };
+    let name = own_index(urn, attribute);
+    indexes
+        .own
+        .contains(&name)
+        .then(|| Narrowing::Attribute(name, key.clone()))
+}
+
+/// The name of the index of an extension's attribute.
+#[must_use]
+pub fn own_index(urn: &str, attribute: &str) -> String {
+    format!("{urn}:{attribute}")
+}
+
 /// A test on a sub-attribute: those of lists that have an index of their own.
 fn narrow_part(test: &Test, kind: ResourceKind) -> Narrowing {
     let Test {
@@ -143,7 +187,9 @@ fn narrow_part(test: &Test, kind: ResourceKind) -> Narrowing {
         ResourceId::parse(raw).map_or(Narrowing::Nothing, narrowing)
     };
     match (kind, attribute.as_str(), sub_attribute.as_str()) {
-        (ResourceKind::User, "emails", "value") => Narrowing::Attribute(EMAILS_VALUE, key.clone()),
+        (ResourceKind::User, "emails", "value") => {
+            Narrowing::Attribute(EMAILS_VALUE.to_owned(), key.clone())
+        }
         (ResourceKind::User, "groups", "value") => related(Narrowing::MemberOf),
         (ResourceKind::Group, "members", "value") => related(Narrowing::HasMember),
         _ => Narrowing::Everything,
@@ -156,12 +202,18 @@ mod tests {
     use crate::scim::schema::USER;
 
     fn of(filter: &str) -> Narrowing {
-        Narrowing::of(&Filter::parse(&USER, filter).unwrap(), ResourceKind::User)
+        Narrowing::of(
+            &Filter::parse(&USER, filter).unwrap(),
+            Indexes {
+                kind: ResourceKind::User,
+                own: &[],
+            },
+        )
     }
 
     #[test]
     fn matching_queries_are_index_look_ups() {
-        let email = || Narrowing::Attribute("emails.value", "a@x.com".into());
+        let email = || Narrowing::Attribute("emails.value".into(), "a@x.com".into());
         for (filter, narrowing) in [
             (
                 "userName eq \"A@x.com\"",

@@ -9,7 +9,7 @@ use shared::{ApiToken, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenI
 
 use super::{
     Access, Content, GroupsRule, Keys, MemberChange, Narrowing, NewToken, PageStart, Store,
-    StoreError, Stored, TenantSettings, TenantState, UserNameRule,
+    StoreError, Stored, TenantExtension, TenantSettings, TenantState, UserNameRule,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -127,6 +127,12 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
     let settings = TenantSettings {
         user_name: UserNameRule::Email,
         groups: GroupsRule::Off,
+        extensions: vec![TenantExtension {
+            resource_type: USER,
+            schema: serde_json::json!({"id": "urn:acme:x"}),
+            indexed: vec!["badge".into()],
+        }],
+        removed_extensions: vec!["urn:acme:y".into()],
         limits: TenantLimits {
             burst: 7,
             ..TenantLimits::default()
@@ -172,7 +178,7 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
         .unwrap();
     assert!(resumed.credential_version > suspended.credential_version);
     let changed = store
-        .set_tenant_settings(&first, &TenantSettings::default())
+        .set_tenant_settings(&first, &TenantSettings::default(), None)
         .await
         .unwrap();
     assert!(changed.credential_version > resumed.credential_version);
@@ -188,7 +194,7 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
             .await
             .err(),
         store
-            .set_tenant_settings(&first, &TenantSettings::default())
+            .set_tenant_settings(&first, &TenantSettings::default(), None)
             .await
             .err(),
     ];
@@ -210,7 +216,7 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
             content
                 .keys
                 .attributes
-                .push(("emails.value", format!("u{number}@x")));
+                .push(("emails.value".into(), format!("u{number}@x")));
             let id = ResourceId::from_random(rand_bytes());
             store
                 .create(access, USER, id, content, at(0))
@@ -238,7 +244,7 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
         &*store,
         &stays,
         USER,
-        &Narrowing::Attribute("emails.value", "u7@x".into()),
+        &Narrowing::Attribute("emails.value".into(), "u7@x".into()),
     )
     .await;
     assert_eq!(found.len(), 1);
@@ -640,7 +646,7 @@ pub(crate) async fn an_access_ends_with_what_it_rests_on(store: Subject) {
     let access = refreshed(&*store, &access).await;
     store.head(&access).await.unwrap();
     store
-        .set_tenant_settings(&access.tenant, &TenantSettings::default())
+        .set_tenant_settings(&access.tenant, &TenantSettings::default(), None)
         .await
         .unwrap();
     is_refused(&*store, &access, &present).await;
@@ -676,7 +682,7 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
     let (acme, umbrella) = (tenant(&*store).await, tenant(&*store).await);
     let mut content = user("ann");
     content.keys.external_id = Some("e1".into());
-    content.keys.attributes = vec![("emails.value", "ann@x".into())];
+    content.keys.attributes = vec![("emails.value".into(), "ann@x".into())];
     let ann = store
         .create(&acme, USER, resource_id(1), content, at(1))
         .await
@@ -694,7 +700,7 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
         Narrowing::UserName("ann".into()),
         Narrowing::UserNamePrefix("a".into()),
         Narrowing::ExternalId("e1".into()),
-        Narrowing::Attribute("emails.value", "ann@x".into()),
+        Narrowing::Attribute("emails.value".into(), "ann@x".into()),
     ] {
         let theirs = candidates(&*store, &umbrella, USER, &narrowing).await;
         assert!(theirs.is_empty(), "{narrowing:?}");
@@ -935,7 +941,7 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
         let mut content = user(name);
         content.keys.external_id = Some("same".into());
         content.keys.display_name = Some("same".into());
-        content.keys.attributes = vec![("emails.value", "shared@x".into())];
+        content.keys.attributes = vec![("emails.value".into(), "shared@x".into())];
         let id = resource_id(number);
         store
             .create(&access, USER, id, content, at(1))
@@ -967,11 +973,11 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
         (prefix("\u{10FFFF}"), vec![]),
         (Narrowing::ExternalId("same".into()), ids.clone()),
         (
-            Narrowing::Attribute("emails.value", "shared@x".into()),
+            Narrowing::Attribute("emails.value".into(), "shared@x".into()),
             ids.clone(),
         ),
         (
-            Narrowing::Attribute("phoneNumbers.value", "shared@x".into()),
+            Narrowing::Attribute("phoneNumbers.value".into(), "shared@x".into()),
             vec![],
         ),
         (
@@ -1048,14 +1054,14 @@ pub(crate) async fn indexed_values_follow_the_resource(store: Subject) {
         let mut content = user("ann");
         content.keys.attributes = emails
             .iter()
-            .map(|email| ("emails.value", (*email).to_owned()))
+            .map(|email| ("emails.value".into(), (*email).to_owned()))
             .collect();
         content
     };
     let has = |email: &str| {
         let (store, access, email) = (Arc::clone(&store), access.clone(), email.to_owned());
         async move {
-            let narrowing = Narrowing::Attribute("emails.value", email);
+            let narrowing = Narrowing::Attribute("emails.value".into(), email);
             !candidates(&*store, &access, USER, &narrowing)
                 .await
                 .is_empty()

@@ -6,9 +6,11 @@
 //! never lives here: the value of any resource.
 
 mod core;
+mod parse;
 mod render;
 
 pub use core::{GROUP, USER};
+pub use parse::SchemaError;
 
 use super::resource::ResourceKind;
 

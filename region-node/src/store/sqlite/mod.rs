@@ -291,10 +291,11 @@ impl Store for SqliteStore {
         &self,
         id: &TenantId,
         settings: &TenantSettings,
+        expected: Option<i64>,
     ) -> Result<Tenant, StoreError> {
         let (id, settings) = (id.clone(), settings.clone());
         self.writer
-            .write(move |connection| tenants::set_settings(connection, &id, &settings))
+            .write(move |connection| tenants::set_settings(connection, &id, &settings, expected))
             .await
     }
 

@@ -121,14 +121,21 @@ pub(super) fn set_settings(
     connection: &Connection,
     id: &TenantId,
     settings: &TenantSettings,
+    expected: Option<i64>,
 ) -> Result<Tenant, StoreError> {
-    execute(
+    let rows = execute(
         connection,
         "UPDATE tenant SET settings = ?2, credential_version = credential_version + 1
-         WHERE id = ?1 AND state <> 'erasing'",
-        (id.as_str(), settings_json(settings)?),
+         WHERE id = ?1 AND state <> 'erasing'
+            AND (?3 IS NULL OR (state = 'active' AND credential_version = ?3))",
+        (id.as_str(), settings_json(settings)?, expected),
     )?;
-    get(connection, id)?.ok_or(StoreError::NotFound)
+    let tenant = get(connection, id)?.ok_or(StoreError::NotFound)?;
+    if rows == 0 {
+        Err(StoreError::Refused)
+    } else {
+        Ok(tenant)
+    }
 }
 
 fn settings_json(settings: &TenantSettings) -> Result<String, StoreError> {
