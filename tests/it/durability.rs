@@ -14,7 +14,7 @@ const BEFORE_KILL: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_user_is_there_after_kill_9() {
-    let mut world = World::start();
+    let mut world = World::restartable(&["us"], "info");
     let mut acme = world.tenant("acme", "us").await;
     let acknowledged: Arc<Mutex<BTreeSet<String>>> = Arc::default();
 
@@ -93,7 +93,7 @@ async fn everybody(tenant: &Tenant) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn tokens_and_tenants_survive_too() {
-    let mut world = World::start();
+    let mut world = World::restartable(&["us"], "info");
     let acme = world.tenant("acme", "us").await;
     let revoked = world.token("us", &acme.id, json!({})).await;
     world.meridian(&["token", "revoke", &revoked.id]);
@@ -115,7 +115,7 @@ async fn tokens_and_tenants_survive_too() {
 
 #[tokio::test]
 async fn a_polite_stop_finishes_what_is_under_way() {
-    let mut world = World::start();
+    let mut world = World::restartable(&["us"], "info");
     let acme = world.tenant("acme", "us").await;
     let acknowledged: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let writers: Vec<_> = (0..WRITERS)

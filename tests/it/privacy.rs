@@ -41,7 +41,7 @@ fn encodings(word: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_most_verbose_log_tells_nothing_of_anybody() {
-    let mut world = World::with(&["us", "de"], "trace");
+    let mut world = World::restartable(&["us", "de"], "trace");
     let acme = world.tenant("acme", "us").await;
     let german = world.tenant("acme", "de").await;
     let names = [

@@ -38,7 +38,7 @@ impl GroupPatch {
     /// Splits a PATCH.
     ///
     /// # Errors
-    /// [`PatchError`] where a path cannot be read; [`MemberError`] where a member is no id.
+    /// 400 where a path cannot be read, or a member is no id.
     pub fn split(patch: PatchRequest) -> Result<Self, ScimError> {
         let mut members = Vec::new();
         let mut rest = Vec::new();

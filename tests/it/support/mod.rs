@@ -32,6 +32,7 @@ pub const NO_LIMITS: &str =
 pub struct World {
     process: Child,
     folder: TempDir,
+    listen: String,
     regions: Vec<&'static str>,
     log_level: &'static str,
     /// What `meridian up --json` said when it was ready.
@@ -51,29 +52,42 @@ impl World {
 
     /// Several regions, and as much in the log as asked for.
     pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
+        Self::listening("127.0.0.1:0".to_owned(), regions, log_level)
+    }
+
+    /// As [`World::with`], at an address that is the same after a restart.
+    pub fn restartable(regions: &[&'static str], log_level: &'static str) -> Self {
+        Self::listening(address_to_come_back_to(), regions, log_level)
+    }
+
+    fn listening(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let regions = regions.to_vec();
-        let (process, ready) = up(folder.path(), "127.0.0.1:0", &regions, log_level);
+        let (process, ready) = up(folder.path(), &listen, &regions, log_level);
         Self {
             process,
             folder,
+            listen,
             regions,
             log_level,
             ready,
         }
     }
 
-    /// Ends the process as a power cut would, and starts another one on the same data, at the
-    /// same address.
+    /// Ends the process as a power cut would, and starts another one on the same data.
     pub fn kill_and_restart(&mut self) {
         self.kill();
         self.restart();
     }
 
-    /// Starts another process on the same data, at the same address.
+    /// Starts another process on the same data.
     pub fn restart(&mut self) {
-        let listen = self.address().to_string();
-        (self.process, self.ready) = up(self.folder.path(), &listen, &self.regions, self.log_level);
+        (self.process, self.ready) = up(
+            self.folder.path(),
+            &self.listen,
+            &self.regions,
+            self.log_level,
+        );
     }
 
     /// Ends the process as `kill -9` does.
@@ -271,6 +285,19 @@ fn meridian_path() -> PathBuf {
 
 fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("stderr.log")
+}
+
+/// A free port below those that the system gives to connections, so that none of them can take it
+/// while nobody listens there. The process's id keeps tests that run side by side apart.
+fn address_to_come_back_to() -> String {
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    let start = std::process::id() % COUNT;
+    let candidates = (0..COUNT).map(|n| FIRST + (start + 31 * n) % COUNT);
+    let mut addresses = candidates.map(|port| format!("127.0.0.1:{port}"));
+    addresses
+        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .unwrap()
 }
 
 /// Starts `meridian up` and waits for the line that says that it is ready.
