@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use shared::{RegionId, Scope, TenantId, TokenId};
+use clap::{Args, Parser, Subcommand};
+use shared::{LogLevel, RegionId, Scope, TenantId, TokenId};
 
 use crate::duration;
 
@@ -86,35 +86,6 @@ impl Default for UpArguments {
                 .filter_map(|region| RegionId::parse(region).ok())
                 .collect(),
             log_level: LogLevel::Info,
-        }
-    }
-}
-
-/// How much to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// What needs a person.
-    Error,
-    /// And what may soon.
-    Warn,
-    /// And one line for each request.
-    Info,
-    /// And what helps to find a fault.
-    Debug,
-    /// And every step.
-    Trace,
-}
-
-impl LogLevel {
-    /// The name as tracing spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
         }
     }
 }

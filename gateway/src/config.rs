@@ -5,7 +5,6 @@
 //! key file. What never lives here: the parts that are built from them (`startup`).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use reqwest::Url;
 use serde::Deserialize;
-use shared::RegionId;
+use shared::{LogFormat, LogLevel, RegionId, Secret};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -206,57 +205,6 @@ pub struct TelemetrySettings {
     pub format: LogFormat,
 }
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs a person.
-    Error,
-    /// And what may need one.
-    Warn,
-    /// And one line for each request.
-    Info,
-    /// And the steps of a request.
-    Debug,
-    /// And everything else that is ours.
-    Trace,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For a terminal.
-    Text,
-}
-
-/// A setting whose value is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The secret, for the header that carries it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 impl Settings {
     /// Defaults, then the file, then the environment.
     ///
@@ -383,7 +331,7 @@ impl RegionSettings {
                         format!("cannot be read: {error}"),
                     )
                 })?;
-                Secret::new(text.trim().to_owned())
+                Secret::new(&text)
             }
             (None, None) => {
                 let problem = "missing: set it, or link_key_file, to the region's link key";
@@ -493,7 +441,7 @@ mod tests {
             (
                 "too short",
                 RegionSettings {
-                    link_key: Some(Secret::new("short".to_owned())),
+                    link_key: Some(Secret::new("short")),
                     ..RegionSettings::default()
                 },
             ),

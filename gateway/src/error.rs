@@ -12,7 +12,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use shared::link::Refusal;
 use shared::scim_error::{Dialect, ScimError, ScimType};
-use shared::{RegionId, Scope, api_token::RandomnessError};
+use shared::{Fault, RegionId, Scope, api_token::RandomnessError};
 
 use crate::credential::CredentialError;
 use crate::host::HostError;
@@ -109,32 +109,6 @@ pub enum Error {
     /// A bug.
     #[error("a bug")]
     Panic,
-}
-
-/// Who is at fault, for metrics and alarms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Who called.
-    Client,
-    /// A limit.
-    Quota,
-    /// The region.
-    Upstream,
-    /// This program.
-    Us,
-}
-
-impl Fault {
-    /// The name in log lines.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Quota => "quota",
-            Self::Upstream => "upstream",
-            Self::Us => "us",
-        }
-    }
 }
 
 /// One answer, before it is dressed as HTTP.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use shared::{RegionId, TenantId, TokenId};
+use shared::{Fault, LogFormat, LogLevel, RegionId, TenantId, TokenId};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
@@ -18,8 +18,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use crate::config::{LogFormat, LogLevel, TelemetrySettings};
-use crate::error::Fault;
+use crate::config::TelemetrySettings;
 
 /// What the names of our crates begin with: the only ones that may say more than warnings.
 const OURS: [&str; 5] = ["gateway", "region_node", "shared", "deploy", "meridian"];

@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use serde::{Deserialize, Deserializer};
-use shared::RegionId;
-
-use crate::keys::Secret;
+use shared::{LogFormat, LogLevel, RegionId, Secret};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -160,32 +158,6 @@ pub struct TelemetrySettings {
     pub format: LogFormat,
     /// Which lines of ours are written.
     pub level: LogLevel,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// The least severe lines that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs somebody.
-    Error,
-    /// What may need somebody.
-    Warn,
-    /// One line a request.
-    Info,
-    /// How we got there.
-    Debug,
-    /// Everything.
-    Trace,
 }
 
 /// The live keys, read and checked.

@@ -12,7 +12,7 @@ use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use shared::api_token::RandomnessError;
 use shared::link::{REFUSED, REFUSED_GRANT};
-use shared::{Dialect, ScimError, ScimType};
+use shared::{Dialect, Fault, ScimError, ScimType};
 
 use crate::grant::GrantError;
 use crate::provider::ProviderError;
@@ -86,32 +86,6 @@ pub enum Error {
     /// A bug of ours.
     #[error("an internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Who has to act, for logs, metrics and alarms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The client.
-    Client,
-    /// Nobody: a limit did its work.
-    Quota,
-    /// What we stand on.
-    Upstream,
-    /// We.
-    Us,
-}
-
-impl Fault {
-    /// The name in logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Quota => "quota",
-            Self::Upstream => "upstream",
-            Self::Us => "us",
-        }
-    }
 }
 
 /// An error's face.

@@ -12,9 +12,7 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
 };
 use sha2::{Digest as _, Sha256};
-use shared::{Grant, GrantClaims, RegionId, Scope, TenantId, Timestamp, TokenId};
-
-use crate::keys::Secret;
+use shared::{Grant, GrantClaims, RegionId, Scope, Secret, TenantId, Timestamp, TokenId};
 
 /// How long a grant lives at most.
 pub const LIFETIME: Duration = Duration::from_secs(5 * 60);

@@ -1,38 +1,12 @@
-//! Secrets of the configuration: [`Secret`], which shows itself to nobody, and [`KeySet`], which
-//! compares what a caller presents.
+//! [`KeySet`]: the live keys of one purpose, compared with what a caller presents.
 //!
 //! What never lives here: where keys come from (`config`), what they sign (`grant`).
 
 use std::fmt;
 
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use shared::Secret;
 use subtle::ConstantTimeEq as _;
-
-/// A key as an operator wrote it. Neither `Display` nor a telling `Debug`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a key; white space around it, as a file's last line break, does not count.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.trim().to_owned())
-    }
-
-    /// The key itself, for the one place that uses it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
 
 /// The live keys of one purpose. Keeps digests only, so that a comparison takes the same time
 /// whatever is presented, its length included.

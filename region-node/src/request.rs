@@ -12,10 +12,10 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::FutureExt as _;
-use shared::Dialect;
 use shared::link::{DEADLINE_MS, REQUEST_ID, SCIM11_PATH};
+use shared::{Dialect, Fault};
 
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::startup::Parts;
 use crate::telemetry::RequestRecord;
 

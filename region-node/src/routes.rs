@@ -63,36 +63,21 @@ pub fn management(config: &mut ServiceConfig) {
 /// SCIM 2.0 (RFC 7644 section 3.2). Every resource says which methods it has.
 fn scim20(config: &mut ServiceConfig) {
     for kind in [ResourceKind::User, ResourceKind::Group] {
-        let endpoint = kind.endpoint();
+        let search = scim_resource(&format!("{}/.search", kind.endpoint()), "POST");
         config
             .service(
-                scim_resource(endpoint, "GET, POST")
-                    .app_data(Kind(kind))
-                    .route(get().to(resources::query))
-                    .route(post().to(resources::create)),
-            )
-            .service(
-                scim_resource(&format!("{endpoint}/.search"), "POST")
+                search
                     .app_data(Kind(kind))
                     .route(post().to(search::search_kind)),
             )
-            .service(
-                scim_resource(&format!("{endpoint}/{{id}}"), "GET, PUT, PATCH, DELETE")
-                    .app_data(Kind(kind))
-                    .route(get().to(resources::get))
-                    .route(put().to(resources::replace))
-                    .route(patch().to(resources::patch))
-                    .route(delete().to(resources::delete)),
-            );
+            .service(collection(kind))
+            .service(single(kind));
     }
     config
         .service(scim_resource("/.search", "POST").route(post().to(search::search_all)))
         .service(scim_resource("/Bulk", "POST").route(post().to(search::bulk)))
         .service(resource("/Me").route(to(fallback::me)))
-        .service(
-            scim_resource("/ServiceProviderConfig", "GET")
-                .route(get().to(discovery::get_service_provider_config)),
-        );
+        .service(service_provider_config("/ServiceProviderConfig"));
     schemas_and_resource_types(config);
 }
 
@@ -106,31 +91,42 @@ fn scim11(config: &mut ServiceConfig) {
         })
     };
     for kind in [ResourceKind::User, ResourceKind::Group] {
-        let endpoint = kind.endpoint();
-        config
-            .service(
-                scim_resource(endpoint, "GET, POST")
-                    .app_data(Kind(kind))
-                    .route(get().to(resources::query))
-                    .route(post().to(resources::create)),
-            )
-            .service(
-                scim_resource(&format!("{endpoint}/{{id}}"), "GET, PUT, PATCH, DELETE")
-                    .app_data(Kind(kind))
-                    .route(get().to(resources::get))
-                    .route(put().to(resources::replace))
-                    .route(patch().to(resources::patch))
-                    .route(delete().to(resources::delete))
-                    .route(post().guard(overrides("PUT")).to(resources::replace))
-                    .route(post().guard(overrides("PATCH")).to(resources::patch))
-                    .route(post().guard(overrides("DELETE")).to(resources::delete)),
-            );
+        config.service(collection(kind)).service(
+            single(kind)
+                .route(post().guard(overrides("PUT")).to(resources::replace))
+                .route(post().guard(overrides("PATCH")).to(resources::patch))
+                .route(post().guard(overrides("DELETE")).to(resources::delete)),
+        );
     }
-    for name in ["/ServiceProviderConfigs", "/ServiceProviderConfig"] {
-        let config_route = get().to(discovery::get_service_provider_config);
-        config.service(scim_resource(name, "GET").route(config_route));
-    }
+    config
+        .service(service_provider_config("/ServiceProviderConfigs"))
+        .service(service_provider_config("/ServiceProviderConfig"));
     schemas_and_resource_types(config);
+}
+
+/// `/Users`, `/Groups`.
+fn collection(kind: ResourceKind) -> Resource {
+    scim_resource(kind.endpoint(), "GET, POST")
+        .app_data(Kind(kind))
+        .route(get().to(resources::query))
+        .route(post().to(resources::create))
+}
+
+/// `/Users/{id}`, `/Groups/{id}`.
+fn single(kind: ResourceKind) -> Resource {
+    scim_resource(
+        &format!("{}/{{id}}", kind.endpoint()),
+        "GET, PUT, PATCH, DELETE",
+    )
+    .app_data(Kind(kind))
+    .route(get().to(resources::get))
+    .route(put().to(resources::replace))
+    .route(patch().to(resources::patch))
+    .route(delete().to(resources::delete))
+}
+
+fn service_provider_config(path: &str) -> Resource {
+    scim_resource(path, "GET").route(get().to(discovery::get_service_provider_config))
 }
 
 fn schemas_and_resource_types(config: &mut ServiceConfig) {

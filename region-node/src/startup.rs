@@ -11,11 +11,11 @@ use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use shared::api_token::{RandomnessError, random_base62};
-use shared::{Clock, RegionId};
+use shared::{Clock, RegionId, Secret};
 
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
 use crate::grant::Grants;
-use crate::keys::{KeySet, Secret};
+use crate::keys::KeySet;
 use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
 use crate::provider::resources::Resources;

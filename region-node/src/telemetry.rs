@@ -8,14 +8,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use shared::{RegionId, TenantId, TokenId};
+use shared::{LogFormat, LogLevel, RegionId, TenantId, TokenId};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use crate::config::{LogFormat, LogLevel, TelemetrySettings};
+use crate::config::TelemetrySettings;
 
 /// Our crates: the only ones that may say more than warnings.
 const OURS: [&str; 2] = ["region_node", "shared"];

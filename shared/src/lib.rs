@@ -9,14 +9,18 @@ pub mod api_token;
 pub mod clock;
 pub mod grant;
 pub mod link;
+pub mod log;
 pub mod region;
 pub mod scim_error;
+pub mod secret;
 pub mod tenant;
 pub mod urn;
 
 pub use api_token::{ApiToken, Scope, TokenDigest, TokenId};
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use grant::{Grant, GrantClaims};
+pub use log::{Fault, LogFormat, LogLevel};
 pub use region::RegionId;
 pub use scim_error::{Dialect, ScimError, ScimType};
+pub use secret::Secret;
 pub use tenant::TenantId;

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use gateway::config as edge;
 use region_node::config as node;
-use shared::RegionId;
+use shared::{LogFormat, LogLevel, RegionId};
 
 use super::Link;
-use crate::arguments::{LogLevel, UpArguments};
+use crate::arguments::UpArguments;
 use crate::keys::KeyFiles;
 
 /// Any free port of the loopback interface.
@@ -23,14 +23,8 @@ const NODE_READERS: usize = 4;
 /// Sends the log of all programs to standard error, once for the whole process.
 pub(super) fn init_log(level: LogLevel) -> Result<(), edge::ConfigError> {
     let mut settings = edge::Settings::defaults()?.telemetry;
-    settings.level = match level {
-        LogLevel::Error => edge::LogLevel::Error,
-        LogLevel::Warn => edge::LogLevel::Warn,
-        LogLevel::Info => edge::LogLevel::Info,
-        LogLevel::Debug => edge::LogLevel::Debug,
-        LogLevel::Trace => edge::LogLevel::Trace,
-    };
-    settings.format = edge::LogFormat::Json;
+    settings.level = level;
+    settings.format = LogFormat::Json;
     // Only a process that has a log already refuses, and that is as good.
     let _ = gateway::telemetry::init(&settings);
     Ok(())

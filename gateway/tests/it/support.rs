@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use gateway::config::{HostnameSettings, RegionSettings, Secret, Settings};
+use gateway::config::{HostnameSettings, RegionSettings, Settings};
 use gateway::startup::Application;
 use serde_json::{Value, json};
 use shared::link::{self, Refusal, ResolveAnswer, ResolveRequest, Resolved, TenantLimits};
@@ -304,7 +304,7 @@ impl World {
         for (name, node) in [("us", &us), ("de", &de)] {
             let region_settings = RegionSettings {
                 nodes: vec![format!("http://{}", node.address)],
-                link_key: Some(Secret::new(LINK_KEY.to_owned())),
+                link_key: Some(shared::Secret::new(LINK_KEY)),
                 link_key_file: None,
             };
             settings.regions.insert(region(name), region_settings);

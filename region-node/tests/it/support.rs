@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use region_node::config::Settings;
-use region_node::keys::Secret;
 use region_node::startup::Application;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
+use shared::Secret;
 use shared::link::{LINK_KEY, OPERATOR_KEY, OPERATOR_PATH, RESOLVE_PATH};
 use shared::{ApiToken, TestClock, Timestamp};
 use tokio::sync::oneshot;
