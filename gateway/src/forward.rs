@@ -44,8 +44,8 @@ const TO_NODE: [&str; 6] = [
     "prefer",
     "user-agent",
 ];
-/// Only SCIM 1.1 has it (SCIM 1.1 API section 3).
-const METHOD_OVERRIDE: &str = "x-http-method-override";
+/// SCIM 1.1's way to send another method as POST (SCIM 1.1 API section 3).
+pub const METHOD_OVERRIDE: &str = "x-http-method-override";
 
 /// The node's headers that a client needs.
 const TO_CLIENT: [&str; 7] = [
@@ -172,8 +172,8 @@ impl Passage<'_> {
     /// win.
     fn headers(&self, client: &ProvisioningClient) -> Result<HeaderMap, Error> {
         let mut headers = HeaderMap::with_capacity(16);
-        let of_dialect = (self.dialect == Dialect::Scim11).then_some(METHOD_OVERRIDE);
-        for name in TO_NODE.into_iter().chain(of_dialect) {
+        let of_post = (*self.method == ClientMethod::POST).then_some(METHOD_OVERRIDE);
+        for name in TO_NODE.into_iter().chain(of_post) {
             for value in self.headers.get_all(name) {
                 if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                     headers.append(HeaderName::from_static(name), value);

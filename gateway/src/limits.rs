@@ -204,11 +204,46 @@ impl BodyMemory {
         Self(Arc::new(Semaphore::new(mib as usize * 1024)))
     }
 
-    /// Room for a body of so many bytes, or `None` when there is none left.
+    /// Room for a body of which nothing has arrived yet.
     #[must_use]
-    pub fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        Arc::clone(&self.0).try_acquire_many_owned(kib).ok()
+    pub fn room(&self) -> BodyRoom {
+        BodyRoom {
+            memory: Arc::clone(&self.0),
+            taken: None,
+        }
+    }
+}
+
+/// Room that a body takes up, until it is dropped.
+#[derive(Debug)]
+pub struct BodyRoom {
+    memory: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl BodyRoom {
+    /// Makes room for so many bytes in all; `false` where there is no room left.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let taken = self
+            .taken
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = bytes.div_ceil(1024).saturating_sub(taken);
+        if missing == 0 {
+            return true;
+        }
+        let Ok(missing) = u32::try_from(missing) else {
+            return false;
+        };
+        let Ok(more) = Arc::clone(&self.memory).try_acquire_many_owned(missing) else {
+            return false;
+        };
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        true
     }
 }
 
@@ -317,10 +352,10 @@ mod tests {
     #[test]
     fn body_memory_is_bounded() {
         let memory = BodyMemory::new(1);
-        let half = memory.reserve(512 * 1024).unwrap();
-        let _rest = memory.reserve(512 * 1024).unwrap();
-        assert!(memory.reserve(1).is_none());
-        drop(half);
-        assert!(memory.reserve(1).is_some());
+        let (mut one, mut other) = (memory.room(), memory.room());
+        assert!(one.grow(512 * 1024) && one.grow(100) && other.grow(512 * 1024));
+        assert!(!other.grow(512 * 1024 + 1));
+        drop(one);
+        assert!(other.grow(1024 * 1024));
     }
 }

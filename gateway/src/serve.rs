@@ -19,11 +19,11 @@ use crate::credential;
 use crate::error::{self, Error};
 use crate::forward::{self, CallIds, Passage};
 use crate::host::Hosts;
-use crate::limits::{BodyMemory, Tenants};
+use crate::limits::{BodyMemory, BodyRoom, Tenants};
 use crate::provisioning_client::identify;
 use crate::region::Region;
 use crate::resolver::Resolver;
-use crate::routes::{self, Base, Route};
+use crate::routes::{self, Base, Endpoint, Route};
 use crate::telemetry::{Observed, RequestRecord, millis_since};
 
 /// A longer target is refused. A filter has 8 KiB at most, and percent-encoding triples it.
@@ -153,17 +153,12 @@ async fn answer(
 
     let takes_body =
         matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());
-    let body_pass = match takes_body {
+    let (body, body_pass) = match takes_body {
         true => {
-            let expected = content_length(request.headers()).unwrap_or(max_body);
-            let room = edge.body_memory.reserve(expected);
-            Some(room.ok_or(Error::Overloaded)?)
+            let (body, room) = read_body(payload, max_body, edge).await?;
+            (body, Some(room))
         }
-        false => None,
-    };
-    let body = match takes_body {
-        true => read_body(payload, max_body, edge.body_read).await?,
-        false => Bytes::new(),
+        false => (Bytes::new(), None),
     };
     record.bytes_in = body.len();
 
@@ -233,11 +228,22 @@ fn find_route(request: &HttpRequest) -> Result<(Route, Method), Error> {
             false => Err(Error::Method { allowed: &METHODS }),
         };
     };
+    // Only a resource can be meant to be changed by a POST, and only so.
     let meant = request
         .headers()
-        .get("x-http-method-override")
-        .filter(|_| route.base == Base::V1 && *method == Method::POST)
-        .and_then(|value| Method::from_bytes(value.as_bytes()).ok())
+        .get(forward::METHOD_OVERRIDE)
+        .filter(|_| matches!(route.endpoint, Endpoint::Resource(_)) && *method == Method::POST)
+        .and_then(|value| {
+            let named = |method: &&Method| {
+                value
+                    .as_bytes()
+                    .eq_ignore_ascii_case(method.as_str().as_bytes())
+            };
+            [Method::PUT, Method::PATCH, Method::DELETE]
+                .iter()
+                .find(named)
+                .cloned()
+        })
         .unwrap_or_else(|| method.clone());
     let allowed = route.methods();
     if allowed.contains(&meant) {
@@ -271,19 +277,30 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body whole, within a time for all of it.
-async fn read_body(payload: &mut Payload, limit: usize, time: Duration) -> Result<Bytes, Error> {
+/// Reads a body. Room for it is taken as it arrives: what is only announced takes none, or a few
+/// idle connections could take all of it from everybody.
+async fn read_body(
+    payload: &mut Payload,
+    limit: usize,
+    edge: &Edge,
+) -> Result<(Bytes, BodyRoom), Error> {
     let reading = async {
         let mut body = BytesMut::new();
+        let mut room = edge.body_memory.room();
         while let Some(part) = payload.next().await {
             let part = part.map_err(|_| Error::BodyBroken)?;
-            if body.len() + part.len() > limit {
+            let length = body.len() + part.len();
+            if length > limit {
                 return Err(Error::BodyTooLarge { limit });
+            }
+            if !room.grow(length) {
+                return Err(Error::Overloaded);
             }
             body.extend_from_slice(&part);
         }
-        Ok(body.freeze())
+        Ok((body.freeze(), room))
     };
-    timeout(time, reading)
+    timeout(edge.body_read, reading)
         .await
         .unwrap_or(Err(Error::BodyTooSlow))
 }

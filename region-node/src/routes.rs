@@ -3,7 +3,7 @@
 use actix_web::web::{
     PayloadConfig, ServiceConfig, delete, get, patch, post, put, resource, scope, to,
 };
-use actix_web::{Resource, guard};
+use actix_web::{Resource, Route, guard};
 use shared::link::{
     ADMIN_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
 };
@@ -81,22 +81,10 @@ fn scim20(config: &mut ServiceConfig) {
     schemas_and_resource_types(config);
 }
 
-/// SCIM 1.1: the same resources under its own names. A POST may say that it means another
-/// method (SCIM protocol 1.1, section 3).
+/// SCIM 1.1: the same resources under its own names.
 fn scim11(config: &mut ServiceConfig) {
-    let overrides = |method: &'static str| {
-        guard::fn_guard(move |context| {
-            let said = context.head().headers().get("x-http-method-override");
-            said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(method.as_bytes()))
-        })
-    };
     for kind in [ResourceKind::User, ResourceKind::Group] {
-        config.service(collection(kind)).service(
-            single(kind)
-                .route(post().guard(overrides("PUT")).to(resources::replace))
-                .route(post().guard(overrides("PATCH")).to(resources::patch))
-                .route(post().guard(overrides("DELETE")).to(resources::delete)),
-        );
+        config.service(collection(kind)).service(single(kind));
     }
     config
         .service(service_provider_config("/ServiceProviderConfigs"))
@@ -112,17 +100,26 @@ fn collection(kind: ResourceKind) -> Resource {
         .route(post().to(resources::create))
 }
 
-/// `/Users/{id}`, `/Groups/{id}`.
+/// `/Users/{id}`, `/Groups/{id}`. A POST may say that it means another method (SCIM protocol 1.1,
+/// section 3), on the main path too, where a body can be of 1.1.
 fn single(kind: ResourceKind) -> Resource {
-    scim_resource(
-        &format!("{}/{{id}}", kind.endpoint()),
-        "GET, PUT, PATCH, DELETE",
-    )
-    .app_data(Kind(kind))
-    .route(get().to(resources::get))
-    .route(put().to(resources::replace))
-    .route(patch().to(resources::patch))
-    .route(delete().to(resources::delete))
+    let path = format!("{}/{{id}}", kind.endpoint());
+    scim_resource(&path, "GET, PUT, PATCH, DELETE")
+        .app_data(Kind(kind))
+        .route(get().to(resources::get))
+        .route(put().to(resources::replace))
+        .route(patch().to(resources::patch))
+        .route(delete().to(resources::delete))
+        .route(meaning("PUT").to(resources::replace))
+        .route(meaning("PATCH").to(resources::patch))
+        .route(meaning("DELETE").to(resources::delete))
+}
+
+fn meaning(method: &'static str) -> Route {
+    post().guard(guard::fn_guard(move |context| {
+        let said = context.head().headers().get("x-http-method-override");
+        said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(method.as_bytes()))
+    }))
 }
 
 fn service_provider_config(path: &str) -> Resource {

@@ -14,6 +14,9 @@ use shared::{RegionId, Timestamp, TokenDigest};
 use crate::config::CacheSettings;
 use crate::provisioning_client::ProvisioningClient;
 
+/// How long a tenant's suspension is remembered.
+const SUSPENDED_FOR: Duration = Duration::from_secs(1);
+
 /// A token at a region. The region stands in the key, so that no entry of one region is ever
 /// found for another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -150,14 +153,15 @@ impl Memory {
         keep.min(self.keep_max)
     }
 
-    /// Remembers for a moment that a token is bad. That its tenant is suspended is not
-    /// remembered: the token is good, and works again with the operator's next command.
+    /// Remembers for a moment that a token is bad. That its tenant is suspended is remembered for
+    /// a second only: the token is good, and works again soon after the operator's next command.
     pub fn refuse(&self, key: &Key, reason: Refusal, now: Timestamp) {
         self.live.invalidate(key);
-        if reason == Refusal::TenantSuspended {
-            return;
-        }
-        let until = now.after(self.refused_for);
+        let refused_for = match reason {
+            Refusal::TenantSuspended => self.refused_for.min(SUSPENDED_FOR),
+            Refusal::Unknown | Refusal::Expired | Refusal::Revoked => self.refused_for,
+        };
+        let until = now.after(refused_for);
         self.refused.insert(key.clone(), (reason, until));
     }
 

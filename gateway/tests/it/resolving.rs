@@ -75,7 +75,7 @@ async fn a_bad_token_is_remembered_for_a_moment() {
 }
 
 #[tokio::test]
-async fn a_resumed_tenant_is_served_with_the_next_request() {
+async fn a_resumed_tenant_is_served_a_second_later() {
     let world = World::start().await;
     let token = world.token("us");
     world.refuse(&token, Refusal::TenantSuspended);
@@ -83,7 +83,13 @@ async fn a_resumed_tenant_is_served_with_the_next_request() {
         let answer = world.get("us", "/Users", &token).send().await.unwrap();
         scim_error(answer, 403).await;
     }
+    assert_eq!(
+        world.end("us").lookups(),
+        1,
+        "a suspended tenant's client asks nobody anew"
+    );
     world.resume(&token);
+    world.clock.advance(Duration::from_secs(1));
     let answer = world.get("us", "/Users", &token).send().await.unwrap();
     assert_eq!(answer.status(), 200);
 }

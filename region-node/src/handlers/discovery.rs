@@ -19,6 +19,9 @@ use crate::scim::scim11;
 use crate::store::StoreError;
 use crate::tenant_scope::TenantScope;
 
+/// What SCIM 1.1 calls `documentationUrl` and cannot do without.
+const DOCUMENTATION: &str = "https://www.rfc-editor.org/rfc/rfc7644";
+
 /// `GET /ServiceProviderConfig`, and `/ServiceProviderConfigs` of SCIM 1.1.
 ///
 /// # Errors
@@ -66,6 +69,19 @@ pub async fn get_service_provider_config(
             "bulk".to_owned(),
             json!({"supported": false, "maxOperations": 0, "maxPayloadSize": 0}),
         );
+        config.insert("documentationUrl".to_owned(), DOCUMENTATION.into());
+        let schemes = config
+            .get_mut("authenticationSchemes")
+            .and_then(Value::as_array_mut);
+        for scheme in schemes
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
+            if let Some(spec) = scheme.shift_remove("specUri") {
+                scheme.insert("specUrl".to_owned(), spec);
+            }
+        }
         config.insert("xmlDataFormat".to_owned(), json!({"supported": false}));
         config.shift_remove("pagination");
         config.shift_remove("meta");

@@ -3,7 +3,7 @@
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::scim_http::{Exchange, Kind, ListQuery, resource_id};
+use super::scim_http::{Exchange, Kind, ListQuery, ViewQuery, resource_id};
 use crate::error::Error;
 use crate::provider::resources::Resources;
 use crate::tenant_scope::TenantScope;
@@ -16,7 +16,7 @@ pub async fn create(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
-    query: ListQuery,
+    query: ViewQuery,
     body: Bytes,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
@@ -37,7 +37,7 @@ pub async fn get(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
-    query: ListQuery,
+    query: ViewQuery,
     id: Path<String>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
@@ -77,7 +77,7 @@ pub async fn replace(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
-    query: ListQuery,
+    query: ViewQuery,
     id: Path<String>,
     body: Bytes,
     resources: Data<Resources>,
@@ -103,7 +103,7 @@ pub async fn patch(
     scope: TenantScope,
     request: HttpRequest,
     Kind(kind): Kind,
-    query: ListQuery,
+    query: ViewQuery,
     id: Path<String>,
     body: Bytes,
     resources: Data<Resources>,

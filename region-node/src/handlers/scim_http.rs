@@ -15,6 +15,7 @@ use shared::link::{MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES};
 use shared::{Dialect, ScimError, urn};
 
 use crate::error::Error;
+use crate::provider::resources::Got;
 use crate::provider::{Caller, Shown, View};
 use crate::scim::schema::{GROUP, ResourceSchema, USER};
 use crate::scim::{EntityTags, ListRequest, PatchRequest, ResourceId, ResourceKind, json, scim11};
@@ -87,6 +88,8 @@ impl<'r> Exchange<'r> {
         let body = json::parse_object(body).map_err(ScimError::from)?;
         if scim11::is_scim11(&body) {
             self.dialect.set(Dialect::Scim11);
+            // An error is to be answered in it too.
+            self.request.extensions_mut().insert(Dialect::Scim11);
         }
         Ok(body)
     }
@@ -100,11 +103,7 @@ impl<'r> Exchange<'r> {
             ResourceKind::User => MAX_BODY_BYTES,
             ResourceKind::Group => MAX_GROUP_REPLACE_BYTES,
         };
-        let body = self.object(body, limit)?;
-        Ok(match self.dialect.get() {
-            Dialect::Scim20 => body,
-            Dialect::Scim11 => scim11::read_resource(body),
-        })
+        self.object(body, limit)
     }
 
     /// The body of a PATCH. SCIM 1.1 sends a partial resource.
@@ -154,11 +153,13 @@ impl<'r> Exchange<'r> {
 
     /// 200 with the resource, or 304 where the client has it.
     #[must_use]
-    pub fn ok_or_not_modified(&self, shown: Option<Shown>) -> HttpResponse {
-        shown.map_or_else(
-            || HttpResponse::NotModified().finish(),
-            |shown| self.ok(shown),
-        )
+    pub fn ok_or_not_modified(&self, got: Got) -> HttpResponse {
+        match got {
+            Got::Shown(shown) => self.ok(shown),
+            Got::NotModified(version) => HttpResponse::NotModified()
+                .insert_header((ETAG, version.to_string()))
+                .finish(),
+        }
     }
 
     /// 200 with the resource, or 204 where it is not shown.
@@ -233,11 +234,15 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// The parameters of a request, for a list or for one resource.
+/// The parameters of a list request.
 #[derive(Debug)]
 pub struct ListQuery(pub ListRequest);
 
-impl ListQuery {
+/// The parameters of a request for one resource: those of lists say nothing here.
+#[derive(Debug)]
+pub struct ViewQuery(ListRequest);
+
+impl ViewQuery {
     /// How the client wants to see one resource.
     #[must_use]
     pub fn view<'v>(&'v self, base_url: &'v str) -> View<'v> {
@@ -257,6 +262,16 @@ impl FromRequest for ListQuery {
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let parsed = ListRequest::parse(request.query_string()).map(Self);
+        ready(parsed.map_err(|error| Error::Scim(error.into())))
+    }
+}
+
+impl FromRequest for ViewQuery {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let parsed = ListRequest::parse_view(request.query_string()).map(Self);
         ready(parsed.map_err(|error| Error::Scim(error.into())))
     }
 }

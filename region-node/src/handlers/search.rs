@@ -78,6 +78,6 @@ pub async fn bulk(
     let explain = |error| Error::from(error).to_scim_error();
     let outcomes = resources
         .bulk(exchange.caller(), exchange.base_url(), &bulk, explain)
-        .await;
+        .await?;
     Ok(exchange.answer(StatusCode::OK, bulk_response(&outcomes).to_string()))
 }

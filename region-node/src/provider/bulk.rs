@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use shared::ScimError;
 
 use super::resources::Resources;
@@ -21,28 +21,35 @@ struct Done {
     version: Option<String>,
 }
 
-/// A group on a circle of references: made without the members that are not there yet.
+/// A new resource on a circle of references: made without those that are not there yet.
 struct Deferred {
     at: usize,
-    group: String,
-    members: Vec<String>,
+    kind: ResourceKind,
+    id: String,
+    /// A PATCH operation that makes up for it.
+    operation: Value,
 }
 
 impl Resources {
     /// Executes a Bulk request. What is referred to is executed before what refers to it,
-    /// whatever the order of the request; groups that refer to each other are made first and
-    /// then given their members. `explain` gives an error its face.
+    /// whatever the order of the request; resources that refer to each other are made first and
+    /// then given their references. `explain` gives an error its face.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where the access is over before anything was done: the whole
+    /// request can be sent again.
     pub async fn bulk<'b>(
         &self,
         caller: Caller<'_>,
         base_url: &str,
         request: &'b BulkRequest,
         explain: impl Fn(ProviderError) -> ScimError,
-    ) -> Vec<(&'b BulkOperation, BulkOutcome)> {
+    ) -> Result<Vec<(&'b BulkOperation, BulkOutcome)>, ProviderError> {
         let mut outcomes: HashMap<usize, BulkOutcome> = HashMap::new();
         let mut ids: HashMap<String, String> = HashMap::new();
         let mut deferred: Vec<Deferred> = Vec::new();
-        let mut failures = 0;
+        let (mut failures, mut successes) = (0, 0);
+        self.held_profile(caller.access).await?;
         for at in request.order() {
             if request
                 .fail_on_errors
@@ -54,7 +61,17 @@ impl Resources {
                 continue;
             };
             let result = self.step(caller, base_url, request, operation, &ids).await;
+            let result = match result {
+                Err(ProviderError::Store(StoreError::Refused)) if successes == 0 => {
+                    return Err(StoreError::Refused.into());
+                }
+                // Credentials moved between two operations. Never a 401 in a 200: the client's
+                // token may be as good as before, and what is left can be sent again.
+                Err(ProviderError::Store(StoreError::Refused)) => Err(ProviderError::Contended),
+                result => result,
+            };
             let result = result.map(|(done, left)| {
+                successes += 1;
                 let made = done
                     .location
                     .as_deref()
@@ -62,34 +79,51 @@ impl Resources {
                 if let (Some(bulk_id), Some(id)) = (&operation.bulk_id, made) {
                     ids.insert(bulk_id.clone(), id.to_owned());
                 }
-                if let (Some(id), false) = (made, left.is_empty()) {
+                if let (Some(id), Some((kind, operation))) = (made, left) {
                     deferred.push(Deferred {
                         at,
-                        group: id.to_owned(),
-                        members: left,
+                        kind,
+                        id: id.to_owned(),
+                        operation,
                     });
                 }
                 done
             });
-            let outcome = outcome(result, &explain);
+            let outcome = outcome(result, operation, base_url, &explain);
             failures += usize::from(outcome.error.is_some());
             outcomes.insert(at, outcome);
         }
-        for Deferred { at, group, members } in deferred {
-            if let Err(error) = self
-                .complete_group(caller, base_url, &group, &members, &ids)
+        for Deferred {
+            at,
+            kind,
+            id,
+            operation,
+        } in deferred
+        {
+            let Some(asked) = request.operations.get(at) else {
+                continue;
+            };
+            match self
+                .complete(caller, base_url, kind, &id, operation, &ids)
                 .await
             {
-                outcomes.insert(at, outcome(Err(error), &explain));
+                Ok(version) => {
+                    if let Some(outcome) = outcomes.get_mut(&at) {
+                        outcome.version = version;
+                    }
+                }
+                Err(error) => {
+                    outcomes.insert(at, outcome(Err(error), asked, base_url, &explain));
+                }
             }
         }
         let in_order = request.operations.iter().enumerate();
-        in_order
+        Ok(in_order
             .filter_map(|(at, operation)| Some((operation, outcomes.remove(&at)?)))
-            .collect()
+            .collect())
     }
 
-    /// One operation. Answers also which members of a new group are not there yet.
+    /// One operation. Answers also what a new resource had to be made without.
     async fn step(
         &self,
         caller: Caller<'_>,
@@ -97,11 +131,17 @@ impl Resources {
         request: &BulkRequest,
         operation: &BulkOperation,
         ids: &HashMap<String, String>,
-    ) -> Result<(Done, Vec<String>), ProviderError> {
+    ) -> Result<(Done, Option<(ResourceKind, Value)>), ProviderError> {
         let mut action = operation.action.clone()?;
+        let comes = |bulk_id: &str| {
+            let is_it = |o: &BulkOperation| o.bulk_id.as_deref() == Some(bulk_id);
+            !ids.contains_key(bulk_id) && request.operations.iter().any(is_it)
+        };
         let left = match &mut action {
-            BulkAction::Create(ResourceKind::Group, data) => take_missing(request, data, ids),
-            _ => Vec::new(),
+            BulkAction::Create(kind, data) => {
+                take_references(*kind, data, &comes).map(|operation| (*kind, operation))
+            }
+            _ => None,
         };
         action.resolve(ids)?;
         let expected = operation.version.as_deref().map(EntityTags::parse);
@@ -148,7 +188,7 @@ impl Resources {
                 Ok(patched.map_or_else(
                     || Done {
                         status: 204,
-                        location: Some(format!("{base_url}{}/{text}", kind.endpoint())),
+                        location: Some(location(base_url, kind, &text)),
                         version: None,
                     },
                     |shown| done(200, shown),
@@ -156,7 +196,7 @@ impl Resources {
             }
             BulkAction::Delete(kind, text) => {
                 self.delete(caller, kind, id(&text)?, expected).await?;
-                let location = Some(format!("{base_url}{}/{text}", kind.endpoint()));
+                let location = Some(location(base_url, kind, &text));
                 Ok(Done {
                     status: 204,
                     location,
@@ -166,65 +206,108 @@ impl Resources {
         }
     }
 
-    /// Gives a group on a circle the members that it had to wait for. If one was never made, the
-    /// group is taken back: an operation is done as a whole or not at all.
-    async fn complete_group(
+    /// Gives a resource on a circle the references that it had to wait for; answers its version.
+    /// If what it refers to was never made, the resource is taken back: an operation is done as a
+    /// whole or not at all.
+    async fn complete(
         &self,
         caller: Caller<'_>,
         base_url: &str,
-        group: &str,
-        members: &[String],
+        kind: ResourceKind,
+        id: &str,
+        operation: Value,
         ids: &HashMap<String, String>,
-    ) -> Result<(), ProviderError> {
-        let value: Vec<Value> = members
-            .iter()
-            .map(|bulk_id| Value::from(format!("bulkId:{bulk_id}")))
-            .collect();
-        let operation = serde_json::json!({"op": "add", "path": "members", "value": value});
+    ) -> Result<Option<String>, ProviderError> {
         let data = Map::from_iter([("Operations".to_owned(), Value::from(vec![operation]))]);
-        let mut action = BulkAction::Patch(ResourceKind::Group, group.to_owned(), data);
-        let added = match action.resolve(ids) {
-            Ok(()) => self
-                .execute(caller, base_url, action, None)
-                .await
-                .map(|_| ()),
+        let mut action = BulkAction::Patch(kind, id.to_owned(), data);
+        let completed = match action.resolve(ids) {
+            Ok(()) => self.execute(caller, base_url, action, None).await,
             Err(error) => Err(error.into()),
         };
-        if added.is_err() {
-            let gone = BulkAction::Delete(ResourceKind::Group, group.to_owned());
+        if let Err(error) = completed {
+            let gone = BulkAction::Delete(kind, id.to_owned());
             self.execute(caller, base_url, gone, None).await?;
+            return Err(error);
         }
-        added
+        let id = ResourceId::parse(id).map_err(|_| StoreError::NotFound)?;
+        Ok(Some(
+            self.read(caller.access, kind, id)
+                .await?
+                .version
+                .to_string(),
+        ))
     }
 }
 
-/// Takes the members out of a new group that refer to operations of the request which are not
-/// done yet; answers their bulkIds.
-fn take_missing(
-    request: &BulkRequest,
+/// Takes the references to operations that are not done yet out of a new resource: a group's
+/// members, a user's manager. Answers the PATCH operation that makes up for them.
+fn take_references(
+    kind: ResourceKind,
     data: &mut Map<String, Value>,
-    ids: &HashMap<String, String>,
-) -> Vec<String> {
-    let mut missing = Vec::new();
-    let members = data
-        .iter_mut()
-        .find(|(name, _)| name.eq_ignore_ascii_case("members"));
-    if let Some((_, Value::Array(members))) = members {
-        members.retain(|member| {
-            let value = member.get("value").unwrap_or(member).as_str();
-            let reference = value.and_then(|text| text.strip_prefix("bulkId:"));
-            let comes = reference.filter(|id| {
-                let is_it = |o: &BulkOperation| o.bulk_id.as_deref() == Some(*id);
-                !ids.contains_key(*id) && request.operations.iter().any(is_it)
-            });
-            missing.extend(comes.map(str::to_owned));
-            comes.is_none()
-        });
+    comes: &impl Fn(&str) -> bool,
+) -> Option<Value> {
+    let waits = |value: &Value| {
+        let text = match value {
+            Value::Object(object) => object
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case("value"))?
+                .1
+                .as_str(),
+            value => value.as_str(),
+        };
+        text.and_then(|text| text.strip_prefix("bulkId:"))
+            .filter(|id| comes(id))
+            .map(|_| ())
+    };
+    match kind {
+        ResourceKind::Group => {
+            let is_members = |name: &str| {
+                name.rsplit(':')
+                    .next()
+                    .is_some_and(|name| name.eq_ignore_ascii_case("members"))
+            };
+            let mut missing = Vec::new();
+            for (_, members) in data.iter_mut().filter(|(name, _)| is_members(name)) {
+                let Value::Array(members) = members else {
+                    continue;
+                };
+                missing.extend(
+                    members
+                        .iter()
+                        .filter(|member| waits(member).is_some())
+                        .cloned(),
+                );
+                members.retain(|member| waits(member).is_none());
+            }
+            (!missing.is_empty()).then(|| json!({"op": "add", "path": "members", "value": missing}))
+        }
+        ResourceKind::User => {
+            let extensions = data.values_mut().filter_map(Value::as_object_mut);
+            for extension in extensions {
+                let is_manager = |name: &&String| name.eq_ignore_ascii_case("manager");
+                let Some(name) = extension.keys().find(is_manager).cloned() else {
+                    continue;
+                };
+                if extension.get(&name).and_then(waits).is_some() {
+                    let manager = extension.shift_remove(&name)?;
+                    return Some(json!({"op": "add", "path": "manager", "value": manager}));
+                }
+            }
+            None
+        }
     }
-    missing
 }
 
-fn outcome(result: Outcome, explain: &impl Fn(ProviderError) -> ScimError) -> BulkOutcome {
+fn location(base_url: &str, kind: ResourceKind, id: &str) -> String {
+    format!("{base_url}{}/{id}", kind.endpoint())
+}
+
+fn outcome(
+    result: Outcome,
+    operation: &BulkOperation,
+    base_url: &str,
+    explain: &impl Fn(ProviderError) -> ScimError,
+) -> BulkOutcome {
     match result {
         Ok(Done {
             status,
@@ -238,10 +321,18 @@ fn outcome(result: Outcome, explain: &impl Fn(ProviderError) -> ScimError) -> Bu
         },
         Err(error) => {
             let error = explain(error);
-            let status = error.status;
+            // Where it would be, but for a POST, which made nothing (RFC 7644 section 3.7).
+            let location = match &operation.action {
+                Ok(
+                    BulkAction::Replace(kind, id, _)
+                    | BulkAction::Patch(kind, id, _)
+                    | BulkAction::Delete(kind, id),
+                ) if !id.starts_with("bulkId:") => Some(location(base_url, *kind, id)),
+                _ => None,
+            };
             BulkOutcome {
-                status,
-                location: None,
+                status: error.status,
+                location,
                 version: None,
                 error: Some(error),
             }

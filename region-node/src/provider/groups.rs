@@ -15,6 +15,10 @@ pub(super) fn content(
     members: Vec<MemberChange>,
     profile: &Profile,
 ) -> Result<Content, ScimError> {
+    // Members are rows of their own, never a part of the document.
+    let mut tree = tree.clone();
+    tree.shift_remove("members");
+    let tree = &tree;
     let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
     if let Some(display_name) = text_of("displayName") {
         check_identifier("displayName", display_name)?;
@@ -22,6 +26,7 @@ pub(super) fn content(
     Ok(Content {
         keys: Keys {
             user_name: None,
+            user_name_look_alike: None,
             external_id: text_of("externalId").map(str::to_owned),
             display_name: text_of("displayName").map(|name| text::key(name).into_owned()),
             active: true,
@@ -34,20 +39,21 @@ pub(super) fn content(
 
 /// `members` of a group. There even where it is empty: clients that merge look for it.
 pub(super) fn members(members: &[Related], base_url: &str) -> Derived {
-    let elements: Vec<Value> = members
-        .iter()
-        .map(|member| {
-            json!({
-                "value": member.id.to_string(),
-                "$ref": reference(base_url, member.kind, member.id),
-                "type": member.kind.name(),
-            })
-        })
-        .collect();
+    let show = |member: &Related| self::member(member.id, member.kind, base_url);
+    let elements: Vec<Value> = members.iter().map(show).collect();
     Derived {
         attribute: "members",
         elements: elements.into(),
     }
+}
+
+/// One of a group's `members`.
+pub(super) fn member(id: ResourceId, kind: ResourceKind, base_url: &str) -> Value {
+    json!({
+        "value": id.to_string(),
+        "$ref": reference(base_url, kind, id),
+        "type": kind.name(),
+    })
 }
 
 /// One of a user's `groups`.

@@ -20,6 +20,8 @@ use crate::store::{Narrowing, PageStart, Position, Stored};
 
 /// How many candidates are looked at between two chances for other requests to run.
 const BATCH: u32 = 500;
+/// The same where what is derived of each of them has to be read too.
+const DERIVING_BATCH: u32 = 50;
 /// How many resources a filter without an index, or a sorted list, may look at.
 const SCAN_BUDGET: usize = 100_000;
 
@@ -33,17 +35,18 @@ pub struct Bookmarks(moka::sync::Cache<Bookmark, Position>);
 type Bookmark = (TenantId, TokenId, [u8; 32], u64);
 
 impl Bookmarks {
-    /// No bookmarks yet. Each is kept for ten minutes without use.
+    /// No bookmarks yet. Each is kept for ten minutes.
     #[must_use]
     pub(super) fn new() -> Self {
         let cache = moka::sync::Cache::builder().max_capacity(50_000);
-        Self(cache.time_to_idle(Duration::from_secs(600)).build())
+        Self(cache.time_to_live(Duration::from_secs(600)).build())
     }
 }
 
 /// A list request over one kind of resources, understood.
 struct Ask {
     kind: ResourceKind,
+    base_url: String,
     narrowing: Narrowing,
     filter: Option<Filter>,
     sort: Option<Sort>,
@@ -88,7 +91,7 @@ impl Resources {
         request: &ListRequest,
     ) -> Result<String, ProviderError> {
         let profile = self.profile(caller.access).await?;
-        let ask = Ask::parse(&profile, kind, request)?;
+        let mut ask = Ask::parse(&profile, kind, base_url, request)?;
         let rank = request.start_index.saturating_sub(1);
         if !profile.offers(kind) {
             self.held_profile(caller.access).await?;
@@ -113,29 +116,48 @@ impl Resources {
                 }
             }
         };
-        let found = self.find(caller, &ask, start).await?;
-        let next = found
+        // One more than asked for tells whether a cursor leads any further.
+        if request.cursor.is_some() && ask.sort.is_none() {
+            ask.count += 1;
+        }
+        let mut found = self.find(caller, &ask, start).await?;
+        let wanted = usize::try_from(request.count).unwrap_or(usize::MAX);
+        let has_more = found.stored.len() > wanted;
+        found.stored.truncate(wanted);
+        let view = view(base_url, request);
+        let shown = self
+            .show_all(caller.access, kind, &found.stored, view)
+            .await?;
+        let is_cut = shown.len() < found.stored.len();
+        found.stored.truncate(shown.len());
+
+        let last = found
             .stored
             .last()
             .filter(|_| found.by_position)
             .map(|last| last.position);
         let reached = start.rank.saturating_add(found.stored.len() as u64);
         let standing = if request.cursor.is_none() {
-            if let Some(next) = next {
+            if let Some(last) = last {
                 self.bookmarks
                     .0
-                    .insert(self.bookmark(caller, list, reached + 1), next);
+                    .insert(self.bookmark(caller, list, reached + 1), last);
             }
             Standing::StartIndex(request.start_index)
         } else {
             let now = self.clock.now();
-            let is_last = reached >= found.total || found.stored.is_empty();
             let seal = |start: Start| self.cursors.seal(start, &list, now);
-            let next = (!is_last)
+            let goes_on = has_more || is_cut || (ask.sort.is_some() && reached < found.total);
+            let behind = if found.by_position {
+                last.or(start.behind)
+            } else {
+                None
+            };
+            let next = goes_on
                 .then(|| {
                     seal(Start {
                         rank: reached,
-                        behind: next,
+                        behind,
                     })
                 })
                 .transpose()?;
@@ -150,10 +172,6 @@ impl Resources {
                 .transpose()?;
             Standing::Cursors { previous, next }
         };
-        let view = view(base_url, request);
-        let shown = self
-            .show_all(caller.access, kind, &found.stored, view)
-            .await?;
         Ok(list_response(found.total, &standing, &shown))
     }
 
@@ -173,7 +191,12 @@ impl Resources {
         base_url: &str,
         request: &ListRequest,
     ) -> Result<String, ProviderError> {
-        if request.cursor.is_some() {
+        // A blank cursor asks for the first page, which is served by index.
+        if request
+            .cursor
+            .as_deref()
+            .is_some_and(|cursor| !cursor.trim().is_empty())
+        {
             let detail = "A search over all resource types has no cursors; use startIndex.";
             return Err(ScimError::typed(400, ScimType::InvalidCursor, detail).into());
         }
@@ -184,7 +207,7 @@ impl Resources {
             if !profile.offers(*kind) {
                 continue;
             }
-            match Ask::parse(&profile, *kind, request) {
+            match Ask::parse(&profile, *kind, base_url, request) {
                 Ok(ask) => asks.push(ask),
                 // What one type does not have, none of its resources matches.
                 Err(ProviderError::Scim(error)) => unknown = Some(ProviderError::Scim(error)),
@@ -327,24 +350,30 @@ impl Resources {
     ) -> Result<(), ProviderError> {
         let access = caller.access;
         let filter = ask.filter.as_ref();
-        let derives = filter.is_some_and(|filter| filter.mentions(derived_attribute(ask.kind)));
+        let derived = derived_attribute(ask.kind);
+        let derives = filter.is_some_and(|filter| filter.mentions(derived))
+            || ask.sort.as_ref().is_some_and(|sort| sort.is_by(derived));
+        let batch_size = if derives { DERIVING_BATCH } else { BATCH };
         let (mut looked_at, mut after) = (0, None);
         loop {
             let batch = self
                 .store
-                .candidates(access, ask.kind, &ask.narrowing, after, BATCH)
+                .candidates(access, ask.kind, &ask.narrowing, after, batch_size)
                 .await?;
             looked_at += batch.resources.len();
             after = batch.resources.last().map(|stored| stored.position);
             let derived = if derives {
-                self.derive_for(access, ask.kind, &batch.resources, "", false)
+                self.derive_for(access, ask.kind, &batch.resources, &ask.base_url, false)
                     .await?
             } else {
                 vec![None; batch.resources.len()]
             };
             for (stored, derived) in batch.resources.into_iter().zip(derived) {
-                let tree =
-                    meta(ask.kind, &stored).to_tree(&stored.document, derived.as_ref(), "")?;
+                let tree = meta(ask.kind, &stored).to_tree(
+                    &stored.document,
+                    derived.as_ref(),
+                    &ask.base_url,
+                )?;
                 if filter.is_none_or(|filter| filter.matches(&tree)) {
                     see(stored, &tree);
                 }
@@ -364,6 +393,7 @@ impl Ask {
     fn parse(
         profile: &Profile,
         kind: ResourceKind,
+        base_url: &str,
         request: &ListRequest,
     ) -> Result<Self, ProviderError> {
         let schema = profile.schema(kind);
@@ -383,6 +413,7 @@ impl Ask {
         });
         Ok(Self {
             kind,
+            base_url: base_url.to_owned(),
             narrowing,
             filter,
             sort,

@@ -1,12 +1,12 @@
 //! Users and groups: create, get, replace, patch, delete (RFC 7644 section 3). Lists are in
 //! [`super::query`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use shared::api_token::RandomnessError;
-use shared::{Clock, ScimError};
+use shared::{Clock, ScimError, ScimType};
 
 use super::cursor::CursorSealer;
 use super::query::Bookmarks;
@@ -15,13 +15,29 @@ use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::patch::PatchError;
-use crate::scim::{EntityTags, PatchRequest, Projection, ResourceId, ResourceKind, Version, user};
-use crate::store::{Access, Content, MemberChange, Narrowing, Store, StoreError, Stored};
+use crate::scim::{EntityTags, PatchRequest, Projection, ResourceId, ResourceKind, Version};
+use crate::store::{Access, MemberChange, Store, StoreError, Stored};
 
 /// How often a write starts again when others were faster. Each round somebody's write succeeds.
 const WRITE_ATTEMPTS: usize = 100;
+/// Largest page, in bytes. A page may hold fewer resources than asked for (RFC 7644 section
+/// 3.4.2.4).
+const MOST_PAGE_BYTES: usize = 32 * 1024 * 1024;
+/// For how many resources of a page what is derived is held at the same time.
+const DERIVED_AT_ONCE: usize = 20;
+/// Most filters on members in one PATCH for which the members have to be read.
+const MOST_MEMBER_FILTERS: usize = 10;
 /// Most groups whose parents are looked for, of a user whose indirect groups are asked for.
 const MOST_INDIRECT_GROUPS: usize = 1000;
+
+/// What a `GET` finds.
+#[derive(Clone, Debug)]
+pub enum Got {
+    /// The resource.
+    Shown(Shown),
+    /// The client has this version already (`If-None-Match`, RFC 7644 section 3.14).
+    NotModified(Version),
+}
 
 /// The users and groups of every tenant of the region.
 #[derive(Clone)]
@@ -67,9 +83,7 @@ impl Resources {
         let id = new_id()?;
         let content = match kind {
             ResourceKind::User => {
-                let content = users::content(id, &users::tree(&profile, body, None)?, &profile)?;
-                self.refuse_look_alike(caller.access, id, &content).await?;
-                content
+                users::content(id, &users::tree(&profile, body, None)?, &profile)?
             }
             ResourceKind::Group => {
                 let members = group::members_of_body(&mut body)?.map(MemberChange::Add);
@@ -82,11 +96,10 @@ impl Resources {
             .store
             .create(caller.access, kind, id, content, now)
             .await?;
-        self.show(caller.access, kind, &stored, view).await
+        self.show_written(caller.access, kind, &stored, view).await
     }
 
-    /// `GET` of a resource, RFC 7644 section 3.4.1. `None` where the client already has the
-    /// version (`If-None-Match`, section 3.14).
+    /// `GET` of a resource, RFC 7644 section 3.4.1.
     ///
     /// # Errors
     /// [`ProviderError`].
@@ -97,18 +110,39 @@ impl Resources {
         id: ResourceId,
         known: Option<&EntityTags>,
         view: View<'_>,
-    ) -> Result<Option<Shown>, ProviderError> {
+    ) -> Result<Got, ProviderError> {
         if !self.profile(caller.access).await?.offers(kind) {
             self.held_profile(caller.access).await?;
             return Err(StoreError::NotFound.into());
         }
         let stored = self.read(caller.access, kind, id).await?;
-        if known.is_some_and(|tags| tags.name(stored.version)) {
-            return Ok(None);
+        if known.is_some_and(|tags| tags.name(stored.version))
+            && self.version_tells_all(caller.access, kind, view).await?
+        {
+            return Ok(Got::NotModified(stored.version));
         }
         self.show(caller.access, kind, &stored, view)
             .await
-            .map(Some)
+            .map(Got::Shown)
+    }
+
+    /// Whether a resource at the same version looks the same. A user's `groups` change with the
+    /// groups, and the user's version does not.
+    async fn version_tells_all(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        view: View<'_>,
+    ) -> Result<bool, ProviderError> {
+        if kind == ResourceKind::Group {
+            return Ok(true);
+        }
+        let profile = self.profile(access).await?;
+        let projection = Projection::parse(profile.schema(kind), view.only, view.without);
+        if !projection.shows(derived_attribute(kind)) {
+            return Ok(true);
+        }
+        Ok(self.store.head(access).await?.groups == 0)
     }
 
     /// `PUT` of a resource, RFC 7644 section 3.5.1. A group whose body does not name `members`
@@ -125,11 +159,11 @@ impl Resources {
         mut body: Map<String, Value>,
         view: View<'_>,
     ) -> Result<Shown, ProviderError> {
-        let members = match kind {
+        let members: Vec<MemberPatch> = match kind {
             ResourceKind::User => Vec::new(),
             ResourceKind::Group => {
                 let members = group::members_of_body(&mut body)?;
-                members.into_iter().map(MemberChange::Replace).collect()
+                members.into_iter().map(MemberPatch::Replace).collect()
             }
         };
         let change = |profile: &Profile, current: &Tree| match kind {
@@ -139,7 +173,7 @@ impl Resources {
         let stored = self
             .write(caller.access, kind, id, expected, members, change)
             .await?;
-        self.show(caller.access, kind, &stored, view).await
+        self.show_written(caller.access, kind, &stored, view).await
     }
 
     /// `PATCH` of a resource, RFC 7644 section 3.5.2. `None` where members of a group were
@@ -161,10 +195,11 @@ impl Resources {
             ResourceKind::User => (patch, Vec::new()),
             ResourceKind::Group => {
                 let GroupPatch { members, rest } = GroupPatch::split(patch)?;
-                (rest, self.resolve_members(access, id, members).await?)
+                (rest, members)
             }
         };
-        if patch.is_empty() && !members.is_empty() {
+        let members_only = patch.is_empty() && !members.is_empty();
+        if let (true, Some(changes)) = (members_only, deltas(&members)) {
             self.writable(access, kind).await?;
             let expected = match expected {
                 None => None,
@@ -176,7 +211,7 @@ impl Resources {
             let now = self.clock.now();
             let changed = self
                 .store
-                .change_members(access, id, expected, members, now)
+                .change_members(access, id, expected, changes, now)
                 .await;
             conditional(changed)?;
             return Ok(None);
@@ -189,7 +224,9 @@ impl Resources {
         if quiet {
             return Ok(None);
         }
-        self.show(access, kind, &stored, view).await.map(Some)
+        self.show_written(access, kind, &stored, view)
+            .await
+            .map(Some)
     }
 
     /// `DELETE` of a resource, RFC 7644 section 3.6.
@@ -227,7 +264,7 @@ impl Resources {
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<&EntityTags>,
-        members: Vec<MemberChange>,
+        members: Vec<MemberPatch>,
         change: impl Fn(&Profile, &Tree) -> Result<Tree, PatchError> + Send,
     ) -> Result<Stored, ProviderError> {
         let profile = self.writable(access, kind).await?;
@@ -239,7 +276,10 @@ impl Resources {
             let tree = change(&profile, &document::from_document(&current.document)?)?;
             let content = match kind {
                 ResourceKind::User => users::content(id, &tree, &profile)?,
-                ResourceKind::Group => groups::content(id, &tree, members.clone(), &profile)?,
+                ResourceKind::Group => {
+                    let members = self.resolve_members(access, &current, &members).await?;
+                    groups::content(id, &tree, members, &profile)?
+                }
             };
             let same = content.document == current.document;
             if same && content.members.is_empty() {
@@ -259,9 +299,6 @@ impl Resources {
                     ..current
                 })
             } else {
-                if kind == ResourceKind::User {
-                    self.refuse_look_alike(access, id, &content).await?;
-                }
                 self.store
                     .replace(access, kind, id, current.version, content, now)
                     .await
@@ -282,40 +319,6 @@ impl Resources {
     ) -> Result<Stored, ProviderError> {
         let stored = self.store.get(access, kind, id).await?;
         Ok(stored.ok_or(StoreError::NotFound)?)
-    }
-
-    /// A name that looks like somebody else's is as taken as the name itself (failure class 72).
-    async fn refuse_look_alike(
-        &self,
-        access: &Access,
-        id: ResourceId,
-        content: &Content,
-    ) -> Result<(), ProviderError> {
-        let Some(own) = &content.keys.user_name else {
-            return Ok(());
-        };
-        let shared = content
-            .keys
-            .attributes
-            .iter()
-            .find(|(name, _)| name == user::USER_NAME_LOOK_ALIKE);
-        let key = shared.map_or(own, |(_, key)| key).clone();
-        let narrowing = Narrowing::AnyOf(vec![
-            Narrowing::UserName(key.clone()),
-            Narrowing::Attribute(user::USER_NAME_LOOK_ALIKE.to_owned(), key),
-        ]);
-        let kind = ResourceKind::User;
-        let found = self
-            .store
-            .candidates(access, kind, &narrowing, None, 2)
-            .await?;
-        if found.resources.iter().any(|stored| stored.id != id) {
-            return Err(StoreError::Taken {
-                attribute: "userName",
-            }
-            .into());
-        }
-        Ok(())
     }
 
     /// The tenant's profile, if its resources of the kind may be written.
@@ -346,36 +349,101 @@ impl Resources {
         Ok(self.profiles.get(self.store.as_ref(), access).await?)
     }
 
-    /// What a client asks of members, as the store does it. Only a filter that is no list of ids
-    /// needs the members to be read.
+    /// What a client asks of a group's members, as the store does it. Only a filter that is no
+    /// list of ids needs the members to be read: then the changes are played through, and the
+    /// outcome holds at the version of the group that was read.
     async fn resolve_members(
         &self,
         access: &Access,
-        id: ResourceId,
-        patches: Vec<MemberPatch>,
+        group: &Stored,
+        patches: &[MemberPatch],
     ) -> Result<Vec<MemberChange>, ProviderError> {
-        let mut changes = Vec::with_capacity(patches.len());
-        for patch in patches {
-            changes.push(match patch {
-                MemberPatch::Add(ids) => MemberChange::Add(ids),
-                MemberPatch::Remove(ids) => MemberChange::Remove(ids),
-                MemberPatch::Replace(ids) => MemberChange::Replace(ids),
-                MemberPatch::RemoveMatching(filter) => {
-                    let group = self.read(access, ResourceKind::Group, id).await?;
-                    let members = self.store.members(access, &[group.position]).await?;
-                    let fits = |related: &&crate::store::Related| {
-                        let shown = groups::members(std::slice::from_ref(*related), "");
-                        shown
-                            .elements
-                            .get(0)
-                            .is_some_and(|element| filter.matches_element(element))
-                    };
-                    let members = members.iter().flatten().filter(fits);
-                    MemberChange::Remove(members.map(|related| related.id).collect())
-                }
-            });
+        if let Some(changes) = deltas(patches) {
+            return Ok(changes);
         }
-        Ok(changes)
+        let filters = patches
+            .iter()
+            .filter(|p| matches!(p, MemberPatch::RemoveMatching(_)));
+        if filters.count() > MOST_MEMBER_FILTERS {
+            let detail = "A PATCH may have at most 10 filters on members that are no lists of ids.";
+            return Err(ScimError::typed(400, ScimType::TooMany, detail).into());
+        }
+        let read = self.store.members(access, &[group.position]).await?;
+        let mut members: HashMap<ResourceId, ResourceKind> = read
+            .into_iter()
+            .flatten()
+            .map(|related| (related.id, related.kind))
+            .collect();
+        for patch in patches {
+            match patch {
+                MemberPatch::Add(ids) => self.add_members(access, &mut members, ids).await?,
+                MemberPatch::Remove(ids) => members.retain(|id, _| !ids.contains(id)),
+                MemberPatch::Replace(ids) => {
+                    members.clear();
+                    self.add_members(access, &mut members, ids).await?;
+                }
+                MemberPatch::RemoveMatching(filter) => {
+                    members.retain(|id, kind| {
+                        !filter.matches_element(&groups::member(*id, *kind, ""))
+                    });
+                }
+            }
+        }
+        Ok(vec![MemberChange::Replace(members.into_keys().collect())])
+    }
+
+    async fn add_members(
+        &self,
+        access: &Access,
+        members: &mut HashMap<ResourceId, ResourceKind>,
+        ids: &[ResourceId],
+    ) -> Result<(), ProviderError> {
+        for id in ids {
+            if members.contains_key(id) {
+                continue;
+            }
+            let is_user = self
+                .store
+                .get(access, ResourceKind::User, *id)
+                .await?
+                .is_some();
+            let is_group = !is_user
+                && self
+                    .store
+                    .get(access, ResourceKind::Group, *id)
+                    .await?
+                    .is_some();
+            let kind = match (is_user, is_group) {
+                (true, _) => ResourceKind::User,
+                (false, true) => ResourceKind::Group,
+                (false, false) => return Err(StoreError::UnknownMember.into()),
+            };
+            members.insert(*id, kind);
+        }
+        Ok(())
+    }
+
+    /// A resource that was just written. The write stands, whatever happens to the access or the
+    /// store now: if what is derived cannot be read any more, the resource is shown without it,
+    /// because an error would make the client do again what is done.
+    async fn show_written(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        stored: &Stored,
+        view: View<'_>,
+    ) -> Result<Shown, ProviderError> {
+        match self.show(access, kind, stored, view).await {
+            Err(ProviderError::Store(StoreError::Refused | StoreError::Unavailable(_))) => {
+                let meta = meta(kind, stored);
+                Ok(Shown {
+                    body: meta.splice(&stored.document, None, view.base_url),
+                    version: stored.version,
+                    location: meta.location(view.base_url),
+                })
+            }
+            shown => shown,
+        }
     }
 
     /// A resource as a client sees it.
@@ -398,7 +466,8 @@ impl Resources {
         })
     }
 
-    /// Resources of one kind as a client sees them, as text.
+    /// Resources of one kind as a client sees them, as text; fewer than all where they would make
+    /// too large an answer, and at least one.
     pub(super) async fn show_all(
         &self,
         access: &Access,
@@ -413,12 +482,19 @@ impl Resources {
             projection: &projection,
             profile: &profile,
         };
-        let derived = self.derive(access, kind, stored, lens).await?;
-        let shown = stored
-            .iter()
-            .zip(&derived)
-            .map(|(stored, derived)| show(kind, stored, derived.as_ref(), lens));
-        shown.collect()
+        let (mut shown, mut bytes) = (Vec::with_capacity(stored.len()), 0);
+        for some in stored.chunks(DERIVED_AT_ONCE) {
+            let derived = self.derive(access, kind, some, lens).await?;
+            for (stored, derived) in some.iter().zip(&derived) {
+                let body = show(kind, stored, derived.as_ref(), lens)?;
+                bytes += body.len();
+                if bytes > MOST_PAGE_BYTES && !shown.is_empty() {
+                    return Ok(shown);
+                }
+                shown.push(body);
+            }
+        }
+        Ok(shown)
     }
 
     /// The list of each resource that is derived from others, where it is shown.
@@ -499,6 +575,17 @@ impl Resources {
         }
         Ok(found)
     }
+}
+
+/// What is asked of members as the store does it, where nothing has to be read for that.
+fn deltas(patches: &[MemberPatch]) -> Option<Vec<MemberChange>> {
+    let delta = |patch: &MemberPatch| match patch {
+        MemberPatch::Add(ids) => Some(MemberChange::Add(ids.clone())),
+        MemberPatch::Remove(ids) => Some(MemberChange::Remove(ids.clone())),
+        MemberPatch::Replace(ids) => Some(MemberChange::Replace(ids.clone())),
+        MemberPatch::RemoveMatching(_) => None,
+    };
+    patches.iter().map(delta).collect()
 }
 
 /// The attribute that is derived from other resources.

@@ -32,16 +32,15 @@ pub(super) fn content(
     let emails = user::email_keys(tree)
         .into_iter()
         .map(|key| (user::EMAILS_VALUE.to_owned(), key));
-    let look_alike = text_of("userName").and_then(text::look_alike_key);
-    let look_alike = look_alike.map(|key| (user::USER_NAME_LOOK_ALIKE.to_owned(), key));
     let own = super::own_keys(profile, ResourceKind::User, tree);
     Ok(Content {
         keys: Keys {
             user_name: key_of("userName"),
+            user_name_look_alike: text_of("userName").and_then(text::look_alike_key),
             external_id: text_of("externalId").map(str::to_owned),
             display_name: key_of("displayName"),
             active: user::is_active(tree),
-            attributes: emails.chain(look_alike).chain(own).collect(),
+            attributes: emails.chain(own).collect(),
         },
         document: document::to_document(profile.schema(ResourceKind::User), id, tree),
         members: Vec::new(),

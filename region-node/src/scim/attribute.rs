@@ -4,10 +4,22 @@
 //! list belongs, a plain value where an object with `value` belongs, `null` and blank for "none".
 //! What comes out has the attribute's type and canonical names, and nothing else.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::schema::{Attribute, AttributeType, Mutability};
 use super::{datetime, json, text};
+
+/// Most elements of a multi-valued attribute.
+pub const MAX_ELEMENTS: usize = 500;
+/// Longest text, in bytes.
+pub const MAX_TEXT_BYTES: usize = 4096;
+/// Longest base64 text, in bytes: a certificate or a small picture.
+pub const MAX_BINARY_BYTES: usize = 64 * 1024;
+
+const TOO_MANY: &str = "a list of at most 500 values";
+const TOO_LONG: &str = "shorter: at most 4096 bytes of text, 65536 of base64";
 
 /// A value does not fit its attribute.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +59,7 @@ pub fn accept(attribute: &Attribute, value: Value) -> Result<Option<Value>, Valu
 }
 
 /// Entra wraps single values as `[{"value": x}]`, and sends the manager as a list of one.
-fn unwrap_single(attribute: &Attribute, value: Value) -> Value {
+pub(super) fn unwrap_single(attribute: &Attribute, value: Value) -> Value {
     match value {
         Value::Array(mut elements) if elements.len() <= 1 => {
             let inner = elements.pop().unwrap_or(Value::Null);
@@ -73,6 +85,9 @@ pub fn accept_elements(attribute: &Attribute, value: Value) -> Result<Vec<Value>
         Value::Null => Vec::new(),
         one => vec![one],
     };
+    if sent.len() > MAX_ELEMENTS {
+        return Err(ValueError::new(attribute, TOO_MANY));
+    }
     let mut elements = Vec::with_capacity(sent.len());
     for element in sent {
         if let Some(element) = accept_element(attribute, element)? {
@@ -181,6 +196,13 @@ pub fn accept_simple(attribute: &Attribute, value: Value) -> Result<Option<Value
     if is_blank(&value) {
         return Ok(None);
     }
+    let longest = match attribute.kind {
+        AttributeType::Binary => MAX_BINARY_BYTES,
+        _ => MAX_TEXT_BYTES,
+    };
+    if value.as_str().is_some_and(|text| text.len() > longest) {
+        return Err(ValueError::new(attribute, TOO_LONG));
+    }
     let kept = match (attribute.kind, value) {
         (AttributeType::Boolean, Value::Bool(value)) => Value::Bool(value),
         (AttributeType::Boolean, Value::String(text)) => match boolean(&text) {
@@ -237,34 +259,43 @@ fn is_base64(text: &str) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || b"+/-_=\r\n".contains(&b))
 }
 
+/// Refuses a list that has grown too long.
+///
+/// # Errors
+/// [`ValueError`], for a 400 `invalidValue`.
+pub fn check_length(attribute: &Attribute, elements: &[Value]) -> Result<(), ValueError> {
+    if elements.len() > MAX_ELEMENTS {
+        Err(ValueError::new(attribute, TOO_MANY))
+    } else {
+        Ok(())
+    }
+}
+
 /// Makes a list of elements fit to be kept: elements that say the same are one (the same value
 /// under another type is another element), and at most one is primary: of those from `newest`
 /// on the first, else of the older ones the first (RFC 7644 section 3.5.2).
 pub fn settle(attribute: &Attribute, elements: &mut Vec<Value>, newest: usize) {
+    let is_primary = |element: &Value| element.get("primary") == Some(&Value::Bool(true));
     let mut kept: Vec<Value> = Vec::with_capacity(elements.len());
-    let mut kept_newest = elements.len().min(newest);
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(elements.len());
+    let mut newest_primary = None;
     for (at, element) in elements.drain(..).enumerate() {
-        let twin = kept
-            .iter_mut()
-            .find(|other| is_same_element(attribute, other, &element));
-        match (twin, element) {
+        let wins = at >= newest && newest_primary.is_none() && is_primary(&element);
+        let place = *places
+            .entry(identity(attribute, &element))
+            .or_insert(kept.len());
+        match (kept.get_mut(place), element) {
             // Sent again with more to say: what it says anew is added.
-            (Some(Value::Object(twin)), Value::Object(element)) => {
-                if at < newest {
-                    kept_newest = kept_newest.saturating_sub(1);
-                }
-                twin.extend(element);
-            }
+            (Some(Value::Object(twin)), Value::Object(element)) => twin.extend(element),
             (Some(_), _) => {}
             (None, element) => kept.push(element),
         }
+        if wins {
+            newest_primary = Some(place);
+        }
     }
     *elements = kept;
-    let is_primary = |element: &Value| element.get("primary") == Some(&Value::Bool(true));
-    let newest_primary = elements.iter().skip(kept_newest).position(is_primary);
-    let the_one = newest_primary
-        .map(|at| at + kept_newest)
-        .or_else(|| elements.iter().position(is_primary));
+    let the_one = newest_primary.or_else(|| elements.iter().position(is_primary));
     for (at, element) in elements.iter_mut().enumerate() {
         if Some(at) != the_one
             && let Some(primary @ Value::Bool(true)) = element.get_mut("primary")
@@ -274,26 +305,26 @@ pub fn settle(attribute: &Attribute, elements: &mut Vec<Value>, newest: usize) {
     }
 }
 
-/// Whether two elements are one: the same `value` (by the attribute's case rule) and the same
+/// What makes two elements one: the same `value` (by the attribute's case rule) and the same
 /// `type`; where there is no `value`, everything the same.
-#[must_use]
-pub fn is_same_element(attribute: &Attribute, a: &Value, b: &Value) -> bool {
-    let (Value::Object(a), Value::Object(b)) = (a, b) else {
-        return is_same_simple(attribute, a, b);
+fn identity(attribute: &Attribute, element: &Value) -> String {
+    let part = |attribute: &Attribute, value: &Value| match value {
+        Value::String(text) if !attribute.case_exact => text::key(text).into_owned(),
+        value => value.to_string(),
     };
-    match (attribute.value(), a.get("value"), b.get("value")) {
-        (Some(value), Some(x), Some(y)) => {
-            is_same_simple(value, x, y) && is_same_type(a.get("type"), b.get("type"))
-        }
-        _ => a == b,
-    }
-}
-
-fn is_same_type(a: Option<&Value>, b: Option<&Value>) -> bool {
-    match (a.and_then(Value::as_str), b.and_then(Value::as_str)) {
-        (Some(a), Some(b)) => text::key(a) == text::key(b),
-        (a, b) => a == b,
-    }
+    let Value::Object(object) = element else {
+        return part(attribute, element);
+    };
+    let (Some(sub_attribute), Some(value)) = (attribute.value(), object.get("value")) else {
+        return element.to_string();
+    };
+    let kind = object
+        .get("type")
+        .and_then(Value::as_str)
+        .map(text::key)
+        .unwrap_or_default();
+    // The length keeps the two parts apart.
+    format!("{} {kind} {}", kind.len(), part(sub_attribute, value))
 }
 
 /// Whether two simple values are the same under the attribute's case rule.
@@ -411,6 +442,22 @@ mod tests {
             ),
             Some(json!([{"value": "admin", "display": "Admin"}]))
         );
+    }
+
+    #[test]
+    fn nothing_grows_without_bounds() {
+        let emails = |n: usize| Value::from_iter((0..n).map(|n| format!("{n}@x.com")));
+        assert_eq!(
+            accepted("emails", emails(500))
+                .unwrap()
+                .as_array()
+                .unwrap()
+                .len(),
+            500
+        );
+        assert!(refused("emails", emails(501)).contains("at most 500"));
+        assert!(refused("title", json!("x".repeat(4097))).contains("4096"));
+        assert!(accepted("x509Certificates", json!(["A".repeat(60_000)])).is_some());
     }
 
     #[test]

@@ -71,10 +71,9 @@ fn split_value(
     let Some(Value::Object(value)) = &mut operation.value else {
         return Ok((None, Some(operation)));
     };
-    let Some(sent) = take_members(value) else {
+    let Some(ids) = take_members(value)? else {
         return Ok((None, Some(operation)));
     };
-    let ids = member_ids(sent)?;
     let change = match operation.verb {
         Verb::Add => MemberPatch::Add(ids),
         Verb::Replace => MemberPatch::Replace(ids),
@@ -85,6 +84,12 @@ fn split_value(
 }
 
 fn member_patch(path: &AttributePath<'_>, operation: &Operation) -> Result<MemberPatch, ScimError> {
+    if path
+        .sub_attribute
+        .is_some_and(|sub_attribute| sub_attribute.name != "value")
+    {
+        return Err(immutable());
+    }
     let sent = operation.value.clone();
     let Some(filter) = &path.filter else {
         return Ok(match (operation.verb, sent) {
@@ -96,33 +101,57 @@ fn member_patch(path: &AttributePath<'_>, operation: &Operation) -> Result<Membe
         });
     };
     if operation.verb != Verb::Remove {
-        return Err(ScimError::typed(
-            400,
-            ScimType::Mutability,
-            "A member cannot be changed, only added or removed.",
-        ));
+        return Err(immutable());
     }
     Ok(match filter.alternatives("value") {
-        Some(ids) => MemberPatch::Remove(
-            ids.into_iter()
-                .filter_map(|id| ResourceId::parse(id).ok())
-                .collect(),
-        ),
+        Some(ids) => {
+            let ids = ids.into_iter().filter_map(|id| ResourceId::parse(id).ok());
+            MemberPatch::Remove(ids.collect())
+        }
         None => MemberPatch::RemoveMatching(filter.clone()),
     })
 }
 
-/// Takes `members` out of an object, under any spelling of its name. `None` where it says
+fn immutable() -> ScimError {
+    let detail = "A member cannot be changed, only added or removed.";
+    ScimError::typed(400, ScimType::Mutability, detail)
+}
+
+/// Takes `members` out of an object, under every spelling of its name. `None` where it says
 /// nothing about members: missing, or null.
-fn take_members(object: &mut Map<String, Value>) -> Option<Value> {
-    let is_members = |name: &str| match Path::parse(&GROUP, name) {
-        Ok(Path::Attribute(path)) => {
-            path.located.attribute.name == "members" && path.filter.is_none()
+fn take_members(object: &mut Map<String, Value>) -> Result<Option<Vec<ResourceId>>, ScimError> {
+    flatten_core(object);
+    let names: Vec<String> = object.keys().cloned().collect();
+    let mut ids = None;
+    for name in names {
+        let Ok(Path::Attribute(path)) = Path::parse(&GROUP, &name) else {
+            continue;
+        };
+        if path.located.attribute.name != "members" {
+            continue;
         }
-        _ => false,
+        let sent = object.shift_remove(&name).unwrap_or_default();
+        if path.filter.is_some() || path.sub_attribute.is_some_and(|s| s.name != "value") {
+            return Err(immutable());
+        }
+        if !sent.is_null() {
+            ids.get_or_insert_with(Vec::new).extend(member_ids(sent)?);
+        }
+    }
+    Ok(ids)
+}
+
+/// Brings the members of an object under the core schema's URN to where they belong.
+fn flatten_core(object: &mut Map<String, Value>) {
+    let is_core = |name: &&String| matches!(Path::parse(&GROUP, name), Ok(Path::Core));
+    let Some(name) = object.keys().find(is_core).cloned() else {
+        return;
     };
-    let name = object.keys().find(|name| is_members(name))?.clone();
-    object.shift_remove(&name).filter(|sent| !sent.is_null())
+    if let Some(Value::Object(core)) = object.get(&name) {
+        let core = core.clone();
+        object.shift_remove(&name);
+        object.extend(core);
+    }
 }
 
 /// The members that a whole group (POST, PUT) names; `None` where it does not say, which leaves
@@ -133,7 +162,7 @@ fn take_members(object: &mut Map<String, Value>) -> Option<Value> {
 pub fn members_of_body(
     body: &mut Map<String, Value>,
 ) -> Result<Option<Vec<ResourceId>>, ScimError> {
-    take_members(body).map(member_ids).transpose()
+    take_members(body)
 }
 
 /// The ids in a list of members: objects with `value`, or plain ids; or one of them.
@@ -269,6 +298,33 @@ mod tests {
             assert_eq!(patch.members, [change], "{shown}");
             assert!(patch.rest.is_empty(), "{shown}");
         }
+    }
+
+    #[test]
+    fn members_have_one_spelling_and_no_parts_that_change() {
+        let refused = |operation: Value| {
+            let body = json!({"Operations": [operation]});
+            let patch = PatchRequest::parse(body.as_object().unwrap().clone()).unwrap();
+            GroupPatch::split(patch).unwrap_err().scim_type
+        };
+        for operation in [
+            json!({"op": "remove", "path": "members.type"}),
+            json!({"op": "remove", "path": format!("members[value eq \"{A}\"].$ref")}),
+            json!({"op": "replace", "path": format!("members[value eq \"{A}\"].type"), "value": "Group"}),
+            json!({"op": "add", "value": {"members[value eq \"ghost\"].type": "User"}}),
+        ] {
+            assert_eq!(refused(operation), Some(ScimType::Mutability));
+        }
+        let body = json!({
+            "members": [A], "urn:ietf:params:scim:schemas:core:2.0:Group:members": [B],
+            "urn:ietf:params:scim:schemas:core:2.0:Group": {"displayName": "T"},
+        });
+        let mut body = body.as_object().unwrap().clone();
+        assert_eq!(
+            members_of_body(&mut body).unwrap(),
+            Some(vec![id(A), id(B)])
+        );
+        assert_eq!(Value::Object(body), json!({"displayName": "T"}));
     }
 
     #[test]

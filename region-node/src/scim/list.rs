@@ -104,6 +104,29 @@ impl ListRequest {
         Ok(request)
     }
 
+    /// Reads of a query string what says how one resource is shown; everything else is skipped.
+    ///
+    /// # Errors
+    /// [`QueryError::Encoding`], for a 400 `invalidValue`.
+    pub fn parse_view(query: &str) -> Result<Self, QueryError> {
+        let names = ["attributes", "excludedattributes"];
+        let is_view = |pair: &&str| {
+            let key = pair
+                .split('=')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase();
+            names.contains(&key.as_str())
+        };
+        Self::parse(
+            &query
+                .split('&')
+                .filter(is_view)
+                .collect::<Vec<_>>()
+                .join("&"),
+        )
+    }
+
     /// Reads the body of a search request (RFC 7644 section 3.4.3): the same parameters, lists of
     /// names as lists.
     ///

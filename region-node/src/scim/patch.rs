@@ -10,10 +10,13 @@ use serde_json::{Map, Value};
 use super::attribute::{self, ValueError};
 use super::document::{Tree, first_missing};
 use super::path::{AttributePath, Path, PathError};
-use super::schema::{Attribute, Mutability, ResourceSchema, Schema};
+use super::schema::{Attribute, AttributeType, Mutability, ResourceSchema, Schema};
 
 /// Most operations in one request.
 pub const MAX_OPERATIONS: usize = 1000;
+
+const TOO_MANY_OPERATIONS: PatchError =
+    PatchError::Syntax("A PATCH request may have at most 1000 operations.");
 
 /// A PATCH request, read but not yet applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,9 +96,7 @@ impl PatchRequest {
             }
         };
         if operations.len() > MAX_OPERATIONS {
-            return Err(PatchError::Syntax(
-                "A PATCH request may have at most 1000 operations.",
-            ));
+            return Err(TOO_MANY_OPERATIONS);
         }
         let operations = operations
             .into_iter()
@@ -115,6 +116,9 @@ impl PatchRequest {
     /// # Errors
     /// [`PatchError`]; nothing is changed.
     pub fn apply(&self, schema: &ResourceSchema, tree: &Tree) -> Result<Tree, PatchError> {
+        if self.operations.len() > MAX_OPERATIONS {
+            return Err(TOO_MANY_OPERATIONS);
+        }
         let mut tree = tree.clone();
         for operation in &self.operations {
             operation.apply(schema, &mut tree)?;
@@ -193,6 +197,8 @@ impl Operation {
         match (Path::parse(schema, path)?, self.verb) {
             // What the schema does not know is dropped, here as in a whole resource.
             (Path::Unknown, _) => Ok(()),
+            (Path::Core, Verb::Remove) => Err(PatchError::RemoveWithoutPath),
+            (Path::Core, verb) => assign_core(schema, tree, value(), verb),
             (Path::Extension(extension), Verb::Remove) => {
                 tree.shift_remove(&extension.urn);
                 Ok(())
@@ -244,8 +250,15 @@ fn assign_each(
     members: Map<String, Value>,
     verb: Verb,
 ) -> Result<(), PatchError> {
+    // Each member is as good as an operation.
+    if members.len() > MAX_OPERATIONS {
+        return Err(PatchError::Syntax(
+            "An object may have at most 1000 members.",
+        ));
+    }
     for (name, value) in members {
         match Path::parse(schema, &name) {
+            Ok(Path::Core) => assign_core(schema, tree, value, verb)?,
             Ok(Path::Extension(extension)) => {
                 assign_extension(schema, tree, extension, value, verb)?;
             }
@@ -253,6 +266,30 @@ fn assign_each(
                 assign(tree, &path, value, verb)?;
             }
             Ok(Path::Attribute(_) | Path::Unknown) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// An object under the URN of the core schema: its members are core attributes.
+fn assign_core(
+    schema: &ResourceSchema,
+    tree: &mut Tree,
+    value: Value,
+    verb: Verb,
+) -> Result<(), PatchError> {
+    let Value::Object(members) = value else {
+        return Err(PatchError::Syntax(
+            "The value of a schema must be an object.",
+        ));
+    };
+    for (name, value) in members {
+        let path = Path::parse(schema, &format!("{}:{name}", schema.core.urn));
+        let Ok(Path::Attribute(path)) = path else {
+            continue;
+        };
+        if refuse_read_only(&path).is_ok() {
+            assign(tree, &path, value, verb)?;
         }
     }
     Ok(())
@@ -309,16 +346,14 @@ fn assign(
                 _ => Vec::new(),
             };
             assign_elements(path, &mut elements, value, verb)?;
+            attribute::check_length(attribute, &elements)?;
             *held = Some(Value::Array(elements));
         }
         (false, held) => match path.sub_attribute {
             None => assign_whole(attribute, held, value)?,
             Some(sub_attribute) => {
-                let mut object = match held.take() {
-                    Some(Value::Object(object)) => object,
-                    _ => Map::new(),
-                };
-                set_sub_attribute(&mut object, sub_attribute, value)?;
+                let mut object = take_object(held);
+                set_part(&mut object, sub_attribute, value)?;
                 *held = Some(Value::Object(object));
             }
         },
@@ -327,24 +362,68 @@ fn assign(
     Ok(())
 }
 
+/// Sets a single value. Of an object each member is set, cleared or, where the schema does not
+/// let a client set it, skipped by itself: what is not mentioned stays (RFC 7644 section
+/// 3.5.2.3).
 fn assign_whole(
     attribute: &Attribute,
     held: &mut Option<Value>,
     value: Value,
 ) -> Result<(), PatchError> {
-    let accepted = attribute::accept(attribute, value)?;
-    match (held, accepted) {
-        (Some(Value::Object(held)), Some(Value::Object(new))) => {
-            // Another manager: what was known of the former one does not hold any more.
-            let other_value = new
-                .get("value")
-                .is_some_and(|value| held.get("value") != Some(value));
-            if other_value {
-                held.clear();
-            }
-            held.extend(new);
+    let members = match attribute::unwrap_single(attribute, value) {
+        Value::Object(members) if attribute.kind == AttributeType::Complex => members,
+        value => {
+            let accepted = attribute::accept(attribute, value)?;
+            return match accepted {
+                Some(Value::Object(members)) => set_members(attribute, held, members),
+                accepted => {
+                    *held = accepted;
+                    Ok(())
+                }
+            };
         }
-        (held, accepted) => *held = accepted,
+    };
+    set_members(attribute, held, members)
+}
+
+fn set_members(
+    attribute: &Attribute,
+    held: &mut Option<Value>,
+    members: Map<String, Value>,
+) -> Result<(), PatchError> {
+    let mut object = take_object(held);
+    for (name, value) in members {
+        let Some(sub_attribute) = attribute.sub_attribute(&name) else {
+            continue;
+        };
+        if sub_attribute.mutability != Mutability::ReadOnly {
+            set_part(&mut object, sub_attribute, value)?;
+        }
+    }
+    *held = Some(Value::Object(object));
+    Ok(())
+}
+
+fn take_object(held: &mut Option<Value>) -> Map<String, Value> {
+    match held.take() {
+        Some(Value::Object(object)) => object,
+        _ => Map::new(),
+    }
+}
+
+/// Sets a part of a single object. Another `value`, as of the manager, makes it another object:
+/// what was known of the former one does not hold any more, but for what comes with it.
+fn set_part(
+    object: &mut Map<String, Value>,
+    sub_attribute: &Attribute,
+    value: Value,
+) -> Result<(), ValueError> {
+    let former = object.get("value").cloned();
+    set_sub_attribute(object, sub_attribute, value)?;
+    let present = object.get("value").cloned();
+    if sub_attribute.name == "value" && former.is_some() && former != present {
+        object.clear();
+        object.extend(present.map(|value| ("value".to_owned(), value)));
     }
     Ok(())
 }
@@ -528,7 +607,7 @@ fn remove(
             }
         }
         (Some(Value::Object(object)), Some(sub_attribute)) => {
-            object.shift_remove(&sub_attribute.name);
+            set_part(object, sub_attribute, Value::Null)?;
         }
         (held, _) => *held = None,
     }
@@ -815,6 +894,74 @@ mod tests {
                 manager("1"),
                 json!([{"op": "Remove", "path": path}]),
                 json!({}),
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_object_does_not_mention_stays() {
+        let name = || json!({"name": {"givenName": "G", "familyName": "F"}});
+        for value in [
+            json!({}),
+            json!({"middleName": ""}),
+            json!({"fullName": "x"}),
+        ] {
+            for op in ["add", "replace"] {
+                let at_path = json!([{"op": op, "path": "name", "value": value}]);
+                assert_patched(name(), at_path, name());
+                assert_patched(
+                    name(),
+                    json!([{"op": op, "value": {"name": value}}]),
+                    name(),
+                );
+            }
+        }
+        assert_patched(
+            name(),
+            json!([{"op": "replace", "path": "name", "value": {"familyName": "F2", "givenName": ""}}]),
+            json!({"name": {"familyName": "F2"}}),
+        );
+        assert_patched(
+            name(),
+            json!([{"op": "replace", "path": "name", "value": null}]),
+            json!({}),
+        );
+        let manager = || json!({ENTERPRISE: {"manager": {"value": "1", "$ref": "../Users/1"}}});
+        let display = json!([{"op": "add", "path": "manager", "value": {"displayName": "Boss"}}]);
+        assert_patched(manager(), display, manager());
+        for operation in [
+            json!({"op": "remove", "path": "manager.value"}),
+            json!({"op": "replace", "path": "manager.value", "value": ""}),
+        ] {
+            assert_patched(manager(), json!([operation]), json!({}));
+        }
+        assert_patched(
+            manager(),
+            json!([{"op": "replace", "path": "manager.value", "value": "2"}]),
+            json!({ENTERPRISE: {"manager": {"value": "2"}}}),
+        );
+    }
+
+    #[test]
+    fn a_new_primary_wins_where_the_element_is_there_already() {
+        assert_patched(
+            json!({"emails": [{"value": "b@x", "type": "work", "primary": true}, {"value": "a@x", "type": "home"}]}),
+            json!([{"op": "add", "path": "emails", "value": [{"value": "a@x", "type": "home", "primary": true}]}]),
+            json!({"emails": [{"value": "b@x", "type": "work", "primary": false}, {"value": "a@x", "type": "home", "primary": true}]}),
+        );
+    }
+
+    #[test]
+    fn an_object_under_the_core_urn_is_core_attributes() {
+        const CORE: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
+        for operation in [
+            json!({"op": "replace", "value": {CORE: {"active": false, "id": "x"}}}),
+            json!({"op": "replace", "path": CORE, "value": {"active": "False"}}),
+        ] {
+            assert_patched(
+                json!({"active": true}),
+                json!([operation]),
+                json!({"active": false}),
             );
         }
     }

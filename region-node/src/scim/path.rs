@@ -8,6 +8,8 @@ use super::schema::{Attribute, Located, ResourceSchema, Schema};
 /// What a path names.
 #[derive(Clone, Debug)]
 pub enum Path<'s> {
+    /// The core schema as a whole.
+    Core,
     /// An extension as a whole.
     Extension(&'s Schema),
     /// An attribute or a part of it.
@@ -71,7 +73,9 @@ impl<'s> Path<'s> {
             };
         }
         if let Some(rest) = schema.core.strip_urn(text) {
-            let rest = rest.strip_prefix([':', '.']).ok_or(PathError::Malformed)?;
+            let Some(rest) = rest.strip_prefix([':', '.']) else {
+                return Ok(Path::Core);
+            };
             return Self::parse_below(rest, |name| schema.locate(name));
         }
         if text
@@ -191,6 +195,7 @@ mod tests {
             Err(PathError::Malformed) => "malformed".into(),
             Err(PathError::Filter(_)) => "bad filter".into(),
             Ok(Path::Unknown) => "unknown".into(),
+            Ok(Path::Core) => "core".into(),
             Ok(Path::Extension(extension)) => extension.name.clone(),
             Ok(Path::Attribute(path)) => {
                 let mut shown = path
@@ -242,6 +247,8 @@ mod tests {
                 "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User",
                 "EnterpriseUser",
             ),
+            ("urn:ietf:params:scim:schemas:core:2.0:User", "core"),
+            ("manager.managerId", "EnterpriseUser:manager.value"),
             ("manager", "EnterpriseUser:manager"),
             ("manager.$ref", "EnterpriseUser:manager.$ref"),
             ("timeZone", "timezone"),

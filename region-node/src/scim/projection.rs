@@ -14,7 +14,7 @@ pub struct Projection {
     without: Vec<Part>,
 }
 
-/// A part by its canonical names. No attribute: a whole extension.
+/// A part by its canonical names. No attribute: a whole extension, or the whole core schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     extension: Option<String>,
@@ -51,8 +51,13 @@ impl Projection {
     /// Whether any of a core attribute is shown: what is derived at a cost is derived only then.
     #[must_use]
     pub fn shows(&self, attribute: &str) -> bool {
-        let is =
-            |part: &Part| part.extension.is_none() && part.attribute.as_deref() == Some(attribute);
+        let is = |part: &Part| {
+            part.extension.is_none()
+                && part
+                    .attribute
+                    .as_deref()
+                    .is_none_or(|named| named == attribute)
+        };
         let hidden = self
             .without
             .iter()
@@ -145,6 +150,11 @@ impl Part {
     fn parse(schema: &ResourceSchema, name: &str) -> Option<Self> {
         match Path::parse(schema, name).ok()? {
             Path::Unknown => None,
+            Path::Core => Some(Self {
+                extension: None,
+                attribute: None,
+                sub_attribute: None,
+            }),
             Path::Extension(extension) => Some(Self {
                 extension: Some(extension.urn.clone()),
                 attribute: None,

@@ -1,7 +1,7 @@
 //! SCIM 1.1 as a face over the same resources: how its bodies become ours and ours become its
 //! (SCIM core schema 1.1; SCIM protocol 1.1, section 3). Same ids, same data, at once.
 //!
-//! The old schema's URNs are aliases in the schema tables; here is what differs in shape.
+//! The old URNs and names are in the schema tables; here is what differs in shape.
 
 use serde_json::{Map, Value, json};
 use shared::urn;
@@ -10,37 +10,11 @@ use super::patch::{Operation, PatchRequest, Verb};
 use super::path::{AttributePath, Path};
 use super::schema::{Attribute, AttributeType, Mutability, ResourceSchema};
 
-/// Makes a 1.1 body one of ours: a manager's `managerId` is its `value`.
-#[must_use]
-pub fn read_resource(mut body: Map<String, Value>) -> Map<String, Value> {
-    for (name, value) in &mut body {
-        let is_enterprise = name.eq_ignore_ascii_case(urn::ENTERPRISE_1)
-            || name.eq_ignore_ascii_case(urn::ENTERPRISE_USER);
-        let manager = match value {
-            Value::Object(extension) if is_enterprise => extension
-                .iter_mut()
-                .find(|(name, _)| name.eq_ignore_ascii_case("manager")),
-            _ => None,
-        };
-        if let Some((_, Value::Object(manager))) = manager {
-            let id = manager
-                .keys()
-                .find(|name| name.eq_ignore_ascii_case("managerId"))
-                .cloned();
-            if let Some(id) = id.and_then(|name| manager.shift_remove(&name)) {
-                manager.insert("value".to_owned(), id);
-            }
-        }
-    }
-    body
-}
-
 /// Makes a 1.1 PATCH one of ours (SCIM protocol 1.1, section 3.3.2): a partial resource, in
 /// which `meta.attributes` lists what is removed first, elements of lists are merged in, and an
 /// element with `"operation": "delete"` is removed.
 #[must_use]
-pub fn read_patch(schema: &ResourceSchema, body: Map<String, Value>) -> PatchRequest {
-    let mut body = read_resource(body);
+pub fn read_patch(schema: &ResourceSchema, mut body: Map<String, Value>) -> PatchRequest {
     let mut operations: Vec<Operation> = removed_attributes(&mut body)
         .into_iter()
         // What is read-only or unknown stays, as it does in a whole resource.
@@ -99,7 +73,7 @@ fn is_writable(schema: &ResourceSchema, name: &str) -> bool {
     match Path::parse(schema, name) {
         Ok(Path::Attribute(path)) => path.located.attribute.mutability != Mutability::ReadOnly,
         Ok(Path::Extension(_)) => true,
-        Ok(Path::Unknown) | Err(_) => false,
+        Ok(Path::Core | Path::Unknown) | Err(_) => false,
     }
 }
 
@@ -233,7 +207,7 @@ fn show_attribute(attribute: &Attribute, schema_urn: &str) -> Value {
 
 fn characteristics(attribute: &Attribute) -> Map<String, Value> {
     let shown = json!({
-        "name": attribute.name,
+        "name": attribute.scim11_name.as_ref().unwrap_or(&attribute.name),
         "type": attribute.kind.as_str(),
         "multiValued": attribute.multi_valued,
         "description": attribute.description,
@@ -264,7 +238,7 @@ mod tests {
             "urn:scim:schemas:extension:enterprise:1.0": {"manager": {"managerId": "7"}, "department": "D"},
         }));
         assert!(is_scim11(&body));
-        let tree = from_body(&USER, read_resource(body)).unwrap();
+        let tree = from_body(&USER, body).unwrap();
         assert_eq!(
             tree[urn::ENTERPRISE_USER],
             json!({"manager": {"value": "7"}, "department": "D"})

@@ -70,6 +70,12 @@ impl Sort {
         })
     }
 
+    /// Whether it sorts by a core attribute: what is derived at a cost is derived only then.
+    #[must_use]
+    pub fn is_by(&self, attribute: &str) -> bool {
+        self.extension.is_none() && self.attribute == attribute
+    }
+
     /// The place of a resource in the order. `resource` is the tree that a client sees.
     #[must_use]
     pub fn key(&self, resource: &Map<String, Value>) -> SortKey {

@@ -13,10 +13,6 @@ pub const DEFAULT_TIME_ZONE: &str = "Etc/UTC";
 /// Canonical path of the multi-valued attribute that is indexed.
 pub const EMAILS_VALUE: &str = "emails.value";
 
-/// Name of the index over the look-alike keys of user names that have another one than their own
-/// key ([`super::text::look_alike_key`]).
-pub const USER_NAME_LOOK_ALIKE: &str = "userName.lookAlike";
-
 /// Adds what a whole resource (POST, PUT) did not say: the time zone, and whether the user is
 /// active. A PUT that does not map `active` must not bring a disabled user back, so the previous
 /// state stays.

@@ -206,6 +206,9 @@ pub struct NewToken {
 pub struct Keys {
     /// Key of `userName`: unique among the tenant's users.
     pub user_name: Option<String>,
+    /// The key that `userName` shares with all names that look like it, where that is another one
+    /// than its own. No two users of a tenant share it.
+    pub user_name_look_alike: Option<String>,
     /// `externalId`, exactly as sent (caseExact).
     pub external_id: Option<String>,
     /// Key of `displayName`: unique among the tenant's groups, not among its users.

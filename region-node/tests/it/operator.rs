@@ -60,6 +60,7 @@ async fn a_tenant_is_created_changed_suspended_and_erased() {
             "user_name": "email",
             "groups": "on",
             "limits": {"requests_per_s": 100, "burst": 500, "in_flight": 100},
+            "extensions": [], "removed_extensions": [],
         },
         "created": "2023-11-14T22:13:20Z",
     });
@@ -89,6 +90,7 @@ async fn a_tenant_is_created_changed_suspended_and_erased() {
         "user_name": "any",
         "groups": "off",
         "limits": {"requests_per_s": 50, "burst": 60, "in_flight": 100},
+        "extensions": [], "removed_extensions": [],
     });
     assert_eq!(changed["settings"], expected);
 

@@ -15,6 +15,7 @@ use super::{
 fn attribute(name: &str, kind: AttributeType, description: &str) -> Attribute {
     Attribute {
         name: name.to_owned(),
+        scim11_name: None,
         kind,
         multi_valued: false,
         description: description.to_owned(),
@@ -307,6 +308,12 @@ fn user() -> Schema {
 }
 
 fn enterprise_user() -> Schema {
+    let mut manager_value = text(
+        "value",
+        "The identifier of the manager; it need not be a known one.",
+    )
+    .exact();
+    manager_value.scim11_name = Some("managerId".to_owned());
     Schema {
         urn: urn::ENTERPRISE_USER.to_owned(),
         aliases: vec![
@@ -329,11 +336,7 @@ fn enterprise_user() -> Schema {
                 "manager",
                 "The User's manager.",
                 vec![
-                    text(
-                        "value",
-                        "The identifier of the manager; it need not be a known one.",
-                    )
-                    .exact(),
+                    manager_value,
                     reference("$ref", &["User"], "The URI of the User who is the manager."),
                     text("displayName", "The display name of the manager.").read_only(),
                 ],

@@ -77,6 +77,8 @@ pub enum Uniqueness {
 pub struct Attribute {
     /// Canonical spelling of the name.
     pub name: String,
+    /// Its name in SCIM 1.1, where that is another one.
+    pub scim11_name: Option<String>,
     /// Data type.
     pub kind: AttributeType,
     /// Whether it holds a list.
@@ -102,12 +104,14 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    /// The sub-attribute with this name, in any case.
+    /// The sub-attribute with this name, in any case, or with this name in SCIM 1.1.
     #[must_use]
     pub fn sub_attribute(&self, name: &str) -> Option<&Self> {
-        self.sub_attributes
-            .iter()
-            .find(|a| a.name.eq_ignore_ascii_case(name))
+        self.sub_attributes.iter().find(|a| {
+            let former = a.scim11_name.as_ref();
+            a.name.eq_ignore_ascii_case(name)
+                || former.is_some_and(|former| former.eq_ignore_ascii_case(name))
+        })
     }
 
     /// The sub-attribute `value`, which stands for the whole where a client sends or compares a

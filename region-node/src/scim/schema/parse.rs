@@ -168,6 +168,7 @@ fn read_attribute(entry: &Value, may_be_complex: bool) -> Result<Attribute, Sche
     let reference_types = texts(object, "referenceTypes", &name)?;
     Ok(Attribute {
         name,
+        scim11_name: None,
         kind,
         multi_valued,
         description,

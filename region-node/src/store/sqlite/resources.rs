@@ -40,6 +40,7 @@ pub(super) fn create(
     let head = move_head(connection, access, kind, Effect::Creates)?;
     let position = of_create(head.key, kind, head.seq)?;
     let keys = &content.keys;
+    refuse_look_alike(connection, head.key, keys, position)?;
     execute(
         connection,
         "INSERT INTO resource
@@ -61,7 +62,7 @@ pub(super) fn create(
             &content.document,
         ),
     )?;
-    for (attribute, value) in &keys.attributes {
+    for (attribute, value) in indexed(keys) {
         insert_index_row(connection, head.key, attribute, value, position)?;
     }
     members::apply(connection, head.key, position, &content.members)?;
@@ -75,15 +76,61 @@ pub(super) fn create(
     })
 }
 
+/// Name of the index over look-alike keys of user names.
+const LOOK_ALIKE: &str = "userName.lookAlike";
+
+/// A name that looks like somebody else's is as taken as the name itself (failure class 72).
+fn refuse_look_alike(
+    connection: &Connection,
+    tenant: i64,
+    keys: &Keys,
+    own: i64,
+) -> Result<(), StoreError> {
+    let Some(user_name) = &keys.user_name else {
+        return Ok(());
+    };
+    let shared = keys.user_name_look_alike.as_ref().unwrap_or(user_name);
+    let twin = first(
+        connection,
+        "SELECT position FROM attribute_index
+         WHERE tenant = ?1 AND attribute = ?2 AND value = ?3 AND position <> ?4
+         UNION ALL
+         SELECT position FROM resource WHERE tenant = ?1 AND user_name = ?3 AND position <> ?4
+         LIMIT 1",
+        (tenant, LOOK_ALIKE, shared, own),
+        |_row| Ok(()),
+    )?;
+    match twin {
+        Some(()) => Err(StoreError::Taken {
+            attribute: "userName",
+        }),
+        None => Ok(()),
+    }
+}
+
 /// What is indexed of a resource, beside it in its row: so a change knows which index rows to
 /// take away without an index on the index.
 fn attributes_json(keys: &Keys) -> Result<Option<String>, StoreError> {
-    if keys.attributes.is_empty() {
+    let rows: Vec<(&str, &str)> = indexed(keys).collect();
+    if rows.is_empty() {
         return Ok(None);
     }
-    serde_json::to_string(&keys.attributes)
+    serde_json::to_string(&rows)
         .map(Some)
         .map_err(|_| StoreError::Corrupt("keys that cannot be written as JSON"))
+}
+
+/// The rows of the index over multi-valued attributes.
+fn indexed(keys: &Keys) -> impl Iterator<Item = (&str, &str)> {
+    let look_alike = keys
+        .user_name_look_alike
+        .iter()
+        .map(|key| (LOOK_ALIKE, key.as_str()));
+    let attributes = keys
+        .attributes
+        .iter()
+        .map(|(name, key)| (name.as_str(), key.as_str()));
+    attributes.chain(look_alike)
 }
 
 fn insert_index_row(
@@ -235,6 +282,9 @@ pub(super) fn replace(
             ),
         )?;
     } else {
+        if keys.user_name != present.user_name {
+            refuse_look_alike(connection, head.key, keys, present.position)?;
+        }
         execute(
             connection,
             "UPDATE resource SET version = ?2, modified = ?3, active = ?4, attributes = ?5,
@@ -260,7 +310,7 @@ pub(super) fn replace(
             present.attributes.as_deref(),
             present.position,
         )?;
-        for (attribute, value) in &keys.attributes {
+        for (attribute, value) in indexed(keys) {
             insert_index_row(connection, head.key, attribute, value, present.position)?;
         }
     }
