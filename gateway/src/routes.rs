@@ -66,7 +66,12 @@ impl Route {
     /// or none (idp-wire, OneLogin and Entra).
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
-        let (base, segments) = split(path)?;
+        let (base, mut segments) = split(path)?;
+        if let (Base::V1, Some(last)) = (base, segments.last_mut()) {
+            // SCIM 1.1 lets a client say the format it wants by a suffix (SCIM protocol 1.1,
+            // section 3.1); ids and URNs of ours do not end so.
+            *last = last.strip_suffix(".json").unwrap_or(last);
+        }
         let (endpoint, value) = match (base, segments.as_slice()) {
             (_, ["Users"]) => (Endpoint::Collection(Kind::Users), None),
             (_, ["Users", ".search"]) => (Endpoint::CollectionSearch(Kind::Users), None),
@@ -237,6 +242,8 @@ mod tests {
             ("/api/v1/scim/Users", "/scim/v2/Users"),
             ("/api/v1/scim/v2/Users", "/scim/v2/Users"),
             ("/api/v1/scim/v1/Users", "/scim/v1/Users"),
+            ("/api/v1/scim/v1/Users.json", "/scim/v1/Users"),
+            ("/api/v1/scim/v1/Users/abc.json", "/scim/v1/Users/abc"),
             ("/api/v1/scim/Users/", "/scim/v2/Users"),
             ("/api/v1/scim//Users", "/scim/v2/Users"),
             ("//api//v1/scim///Users//abc//", "/scim/v2/Users/abc"),
@@ -295,6 +302,9 @@ mod tests {
             "/api/v1/scim/users",
             "/api/v1/scim/%55sers",
             "/api/v1/scim/Users.json",
+            "/api/v1/scim/v1/Users/.json",
+            "/api/v1/scim/v1/Users.json/x",
+            "/api/v1/scim/v1/Users.xml",
             "/api/v1/scim/Users/a/b",
             "/api/v1/scim/Users/a/b/c/d/e/f/g",
             "/api/v1/scim/Users/..",
