@@ -132,6 +132,9 @@ fn in_dialect(
     dialect: Dialect,
     id: &RequestId,
 ) -> ServiceResponse<BoxBody> {
+    // A body can say that it is of SCIM 1.1 on the path of 2.0.
+    let said = response.request().extensions().get::<Dialect>().copied();
+    let dialect = said.unwrap_or(dialect);
     let translated = response
         .response()
         .error()

@@ -89,6 +89,8 @@ impl<'r> Exchange<'r> {
         let body = json::parse_object(body).map_err(ScimError::from)?;
         if scim11::is_scim11(&body) {
             self.dialect.set(Dialect::Scim11);
+            // For an error, which is written where this exchange is gone.
+            self.request.extensions_mut().insert(Dialect::Scim11);
         }
         Ok(body)
     }
