@@ -350,7 +350,13 @@ impl Resources {
             return Ok(true);
         }
         let settings = self.settings.get(self.store.as_ref(), access).await?;
-        Ok(settings.groups == GroupsRule::On)
+        if settings.groups == GroupsRule::On {
+            return Ok(true);
+        }
+        // Nothing else is asked of the store now, so an access under settings that have passed
+        // must be noticed here: groups may be on again.
+        self.store.head(access).await?;
+        Ok(false)
     }
 
     async fn hide_groups_if_off(
@@ -373,6 +379,8 @@ impl Resources {
         &self,
         access: &Access,
     ) -> Result<Vec<&'static ResourceSchema>, ProviderError> {
+        // Discovery asks nothing else of the store: an access that has passed is noticed here.
+        self.store.head(access).await?;
         let mut schemas: Vec<&'static ResourceSchema> = vec![&USER];
         if self.offers(access, ResourceKind::Group).await? {
             schemas.push(&GROUP);
