@@ -8,6 +8,7 @@ mod conversations;
 mod discovery;
 mod durability;
 mod flood;
+mod groups;
 mod malformed;
 mod privacy;
 mod regions;
