@@ -109,7 +109,21 @@ impl Resources {
                 }
             }
         };
-        let found = self.find(caller, &ask, start).await?;
+        // One more than asked for tells whether the list goes on. The total does not, where some
+        // of those who were shown are gone.
+        let mut found = self
+            .find(
+                caller,
+                &Ask {
+                    count: ask.count.saturating_add(1),
+                    ..ask
+                },
+                start,
+            )
+            .await?;
+        let wanted = usize::try_from(request.count).unwrap_or(usize::MAX);
+        let goes_on = found.stored.len() > wanted && wanted > 0;
+        found.stored.truncate(wanted);
         let next = found
             .stored
             .last()
@@ -122,12 +136,16 @@ impl Resources {
                     .0
                     .insert(self.bookmark(caller, list, reached + 1), next);
             }
+            if goes_on && start.behind.is_some() {
+                // Clients stop asking at the total. While there is somebody behind this page,
+                // they must not.
+                found.total = found.total.max(reached + 1);
+            }
             Standing::StartIndex(request.start_index)
         } else {
             let now = self.clock.now();
-            let is_last = reached >= found.total || found.stored.is_empty();
             let seal = |start: Start| self.cursors.seal(start, &list, now);
-            let next = (!is_last)
+            let next = goes_on
                 .then(|| {
                     seal(Start {
                         rank: reached,
