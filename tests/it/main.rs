@@ -13,5 +13,6 @@ mod malformed;
 mod privacy;
 mod regions;
 mod revocation;
+mod rfc7644;
 mod tenancy;
 mod users;
