@@ -72,7 +72,12 @@ impl Route {
     /// or none (idp-wire, OneLogin and Entra).
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
-        let (base, segments) = split(path)?;
+        let (base, mut segments) = split(path)?;
+        if let (Base::V1, Some(last)) = (base, segments.last_mut()) {
+            // SCIM 1.1 lets a client say the format it wants by a suffix (SCIM protocol 1.1,
+            // section 3.1); ids and URNs of ours do not end so.
+            *last = last.strip_suffix(".json").unwrap_or(last);
+        }
         let (endpoint, value) = match (base, segments.as_slice()) {
             (Base::Admin, ["schemas"]) => (Endpoint::AdminSchemas, None),
             (Base::Admin, ["schemas", urn]) => (Endpoint::AdminSchema, Some(urn)),
@@ -213,7 +218,7 @@ fn discovery(name: &'static str) -> (Endpoint, Option<&'static &'static str>) {
 }
 
 /// The base and the segments below it, one more than the longest endpoint has at most.
-fn split<'p>(path: &'p str) -> Option<(Base, Vec<&'p str>)> {
+fn split(path: &str) -> Option<(Base, Vec<&str>)> {
     const LONGEST: usize = 3;
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     for expected in ["api", "v1"] {
@@ -229,11 +234,7 @@ fn split<'p>(path: &'p str) -> Option<(Base, Vec<&'p str>)> {
         _ => return None,
     }
     match below.split_first() {
-        Some((&"v1", rest)) => {
-            // SCIM 1.1 lets a client name the format in the path (protocol 1.1, section 3.9).
-            let bare = |segment: &&'p str| segment.strip_suffix(".json").unwrap_or(segment);
-            Some((Base::V1, rest.iter().map(bare).collect()))
-        }
+        Some((&"v1", rest)) => Some((Base::V1, rest.to_vec())),
         Some((&"v2", rest)) => Some((Base::V2, rest.to_vec())),
         _ => Some((Base::Plain, below)),
     }
@@ -270,6 +271,8 @@ mod tests {
             ("/api/v1/scim/Users", "/scim/v2/Users"),
             ("/api/v1/scim/v2/Users", "/scim/v2/Users"),
             ("/api/v1/scim/v1/Users", "/scim/v1/Users"),
+            ("/api/v1/scim/v1/Users.json", "/scim/v1/Users"),
+            ("/api/v1/scim/v1/Users/abc.json", "/scim/v1/Users/abc"),
             ("/api/v1/scim/Users/", "/scim/v2/Users"),
             ("/api/v1/scim//Users", "/scim/v2/Users"),
             ("//api//v1/scim///Users//abc//", "/scim/v2/Users/abc"),
@@ -328,6 +331,9 @@ mod tests {
             "/api/v1/scim/users",
             "/api/v1/scim/%55sers",
             "/api/v1/scim/Users.json",
+            "/api/v1/scim/v1/Users/.json",
+            "/api/v1/scim/v1/Users.json/x",
+            "/api/v1/scim/v1/Users.xml",
             "/api/v1/scim/Users/a/b",
             "/api/v1/scim/Users/a/b/c/d/e/f/g",
             "/api/v1/scim/Users/..",

@@ -28,6 +28,8 @@ use crate::{request, routes};
 
 /// A gateway that begins a request finishes its header within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the threads of a stopped server may take to end.
+const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 /// Characters of a grant key that lives as long as the process.
 const EPHEMERAL_KEY_LENGTH: usize = 43;
 
@@ -190,6 +192,15 @@ impl Application {
             );
         }
         tracing::info!(region = parts.region.as_str(), "stopped");
+        // The workers' threads end a moment after their servers; whoever starts a node on the same
+        // store next must find it closed.
+        let parts = parts.into_inner();
+        let closed = async {
+            while Arc::strong_count(&parts) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        drop(tokio::time::timeout(LONGEST_CLOSE, closed).await);
         ended.map(|_| ())
     }
 }

@@ -60,6 +60,16 @@ async fn onelogin() {
 }
 
 #[tokio::test]
+async fn jumpcloud() {
+    replay_all("jumpcloud").await;
+}
+
+#[tokio::test]
+async fn scim11() {
+    replay_all("scim11").await;
+}
+
+#[tokio::test]
 async fn authentik() {
     replay_all("authentik").await;
 }

@@ -116,10 +116,9 @@ impl Resources {
                 }
             }
         };
-        // One more than asked for tells whether a cursor leads any further.
-        if request.cursor.is_some() && ask.sort.is_none() {
-            ask.count += 1;
-        }
+        // One more than asked for tells whether the list goes on. The total does not, where some
+        // of those who were shown are gone.
+        ask.count += 1;
         let mut found = self.find(caller, &ask, start).await?;
         let wanted = usize::try_from(request.count).unwrap_or(usize::MAX);
         let has_more = found.stored.len() > wanted;
@@ -137,17 +136,22 @@ impl Resources {
             .filter(|_| found.by_position)
             .map(|last| last.position);
         let reached = start.rank.saturating_add(found.stored.len() as u64);
+        let goes_on = has_more || is_cut;
         let standing = if request.cursor.is_none() {
             if let Some(last) = last {
                 self.bookmarks
                     .0
                     .insert(self.bookmark(caller, list, reached + 1), last);
             }
+            if goes_on && start.behind.is_some() {
+                // Clients stop asking at the total. While there is somebody behind this page,
+                // they must not.
+                found.total = found.total.max(reached + 1);
+            }
             Standing::StartIndex(request.start_index)
         } else {
             let now = self.clock.now();
             let seal = |start: Start| self.cursors.seal(start, &list, now);
-            let goes_on = has_more || is_cut || (ask.sort.is_some() && reached < found.total);
             let behind = if found.by_position {
                 last.or(start.behind)
             } else {

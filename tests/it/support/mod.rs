@@ -479,6 +479,47 @@ impl Tenant {
         answer.json()
     }
 
+    /// Creates a group, which must succeed, and returns it.
+    pub async fn create_group(&self, group: Value) -> Value {
+        let answer = self.post("/Groups", &group).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    }
+
+    /// Creates users by name, many with each call of `/Bulk`, and returns their ids in order.
+    pub async fn create_many_users(&self, names: impl Iterator<Item = String>) -> Vec<String> {
+        let names: Vec<String> = names.collect();
+        let mut ids = Vec::with_capacity(names.len());
+        for some in names.chunks(500) {
+            let operations: Vec<Value> = some
+                .iter()
+                .map(|name| {
+                    json!({
+                        "method": "POST", "path": "/Users", "bulkId": name,
+                        "data": { "userName": name },
+                    })
+                })
+                .collect();
+            let answer = self.bulk(&json!(operations)).await;
+            let outcomes = answer["Operations"].as_array().unwrap();
+            assert_eq!(outcomes.len(), some.len());
+            for outcome in outcomes {
+                assert_eq!(outcome["status"], "201", "{outcome}");
+                ids.push(last_segment(&outcome["location"]));
+            }
+        }
+        ids
+    }
+
+    /// `POST /Bulk`, which must be understood, and its answer.
+    pub async fn bulk(&self, operations: &Value) -> Value {
+        let schema = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
+        let body = json!({ "schemas": [schema], "Operations": operations });
+        let answer = self.post("/Bulk", &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
     /// The userNames that a filter finds, in list order.
     pub async fn find(&self, filter: &str) -> Vec<String> {
         let answer = self.query(filter).await;
@@ -501,6 +542,35 @@ impl Tenant {
     pub async fn query(&self, filter: &str) -> Answer {
         self.get(&format!("/Users?filter={}", encode(filter))).await
     }
+}
+
+/// The path of a resource, below the base URL.
+pub fn path(resource: &Value) -> String {
+    let kind = resource["meta"]["resourceType"].as_str().unwrap();
+    format!("/{kind}s/{}", id(resource))
+}
+
+/// The id of a resource.
+pub fn id(resource: &Value) -> &str {
+    resource["id"].as_str().unwrap()
+}
+
+/// What follows the last slash of a URL.
+pub fn last_segment(url: &Value) -> String {
+    let url = url.as_str().unwrap();
+    url.rsplit('/').next().unwrap().to_owned()
+}
+
+/// A PATCH request with these operations.
+pub fn patch(operations: &Value) -> Value {
+    let schema = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
+    json!({ "schemas": [schema], "Operations": operations })
+}
+
+/// How large a test is: an environment variable, or what suits a minute of patience.
+pub fn scale(variable: &str, ordinary: usize) -> usize {
+    let asked = std::env::var(variable).ok();
+    asked.and_then(|n| n.parse().ok()).unwrap_or(ordinary)
 }
 
 /// Percent-encodes everything but letters and digits.
