@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use shared::{LogLevel, RegionId, Scope, TenantId, TokenId};
+use shared::{Dialect, LogLevel, RegionId, Scope, TenantId, TokenId};
 
 use crate::duration;
 
@@ -192,6 +192,9 @@ pub enum TokenCommand {
         /// What it may be used for: `scim` or `admin`.
         #[arg(long, default_value = "scim")]
         scope: Scope,
+        /// What its client speaks where neither path nor body says: `2.0` or `1.1`.
+        #[arg(long, value_name = "VERSION", default_value = "2.0")]
+        scim_version: Dialect,
         /// After how long it ends, such as `365d`, `72h` or `30m`. Never, if not given.
         #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
         expires: Option<Duration>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use shared::link::{OPERATOR_KEY, OPERATOR_PATH};
-use shared::{RegionId, Scope, TenantId, TokenId};
+use shared::{Dialect, RegionId, Scope, TenantId, TokenId};
 
 /// How long an operator waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -168,9 +168,10 @@ impl OperatorApi {
         tenant: &TenantId,
         name: Option<&str>,
         scope: Scope,
+        dialect: Dialect,
         expires: Option<Duration>,
     ) -> Result<Value, OperatorApiError> {
-        let mut body = json!({ "scope": scope });
+        let mut body = json!({ "scope": scope, "dialect": dialect });
         insert(&mut body, "name", name.map(Value::from));
         insert(
             &mut body,

@@ -12,7 +12,9 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
 };
 use sha2::{Digest as _, Sha256};
-use shared::{Grant, GrantClaims, RegionId, Scope, Secret, TenantId, Timestamp, TokenId};
+use shared::{Grant, GrantClaims, RegionId, Secret, Timestamp};
+
+use crate::store::StoredToken;
 
 /// How long a grant lives at most.
 pub const LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -114,23 +116,21 @@ impl Grants {
         }
     }
 
-    /// Mints a grant that ends with the token at the latest.
+    /// Mints a grant for a token, under its tenant's credential version, that ends with the token
+    /// at the latest.
     ///
     /// # Errors
     /// [`GrantError::Time`] when the token has less than a second left, [`GrantError::Mint`] when
     /// signing fails.
     pub fn mint(
         &self,
-        token: &TokenId,
-        token_expires: Option<Timestamp>,
-        tenant: &TenantId,
+        token: &StoredToken,
         credential_version: i64,
-        scope: Scope,
         now: Timestamp,
     ) -> Result<Minted, GrantError> {
         let iat = now.as_seconds();
         let exp = now.after(LIFETIME).as_seconds();
-        let exp = token_expires.map_or(exp, |end| exp.min(end.as_seconds()));
+        let exp = token.expires.map_or(exp, |end| exp.min(end.as_seconds()));
         let lifetime_s = match u32::try_from(exp.saturating_sub(iat)) {
             Ok(seconds) if seconds > 0 => seconds,
             _ => return Err(GrantError::Time),
@@ -138,10 +138,11 @@ impl Grants {
         let claims = GrantClaims {
             iss: self.region.clone(),
             aud: self.region.clone(),
-            sub: token.clone(),
-            tid: tenant.clone(),
+            sub: token.id.clone(),
+            tid: token.tenant.clone(),
             cvr: credential_version,
-            scp: scope,
+            scp: token.scope,
+            dia: token.dialect,
             iat,
             exp,
         };
@@ -221,6 +222,8 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
     use serde_json::{Value, json};
 
+    use shared::{Dialect, Scope, TenantId, TokenId};
+
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -231,21 +234,27 @@ mod tests {
         RegionId::parse("us").unwrap()
     }
 
+    fn token(expires: Option<Timestamp>) -> StoredToken {
+        StoredToken {
+            id: TokenId::parse("tok_0123456789012345678901").unwrap(),
+            tenant: TenantId::parse("ten_0123456789012345678901").unwrap(),
+            name: String::new(),
+            scope: Scope::Scim,
+            dialect: Dialect::Scim20,
+            created: NOW,
+            created_by: String::new(),
+            expires,
+            last_used: None,
+            revoked: None,
+        }
+    }
+
     fn grants() -> Grants {
         Grants::new(us(), &Secret::new(SECRET), &[Secret::new(OLD_SECRET)])
     }
 
     fn mint(grants: &Grants) -> String {
-        let minted = grants
-            .mint(
-                &TokenId::parse("tok_0123456789012345678901").unwrap(),
-                None,
-                &TenantId::parse("ten_0123456789012345678901").unwrap(),
-                7,
-                Scope::Scim,
-                NOW,
-            )
-            .unwrap();
+        let minted = grants.mint(&token(None), 7, NOW).unwrap();
         minted.grant.as_compact().to_owned()
     }
 
@@ -257,7 +266,7 @@ mod tests {
         let now = NOW.as_seconds();
         json!({
             "iss": "us", "aud": "us", "sub": "tok_0123456789012345678901",
-            "tid": "ten_0123456789012345678901", "cvr": 7, "scp": "scim",
+            "tid": "ten_0123456789012345678901", "cvr": 7, "scp": "scim", "dia": "2.0",
             "iat": now, "exp": now + 300,
         })
     }
@@ -304,16 +313,7 @@ mod tests {
 
     #[test]
     fn a_grant_ends_with_its_token() {
-        let minted = |left_ms: i64| {
-            grants().mint(
-                &TokenId::generate().unwrap(),
-                Some(Timestamp(NOW.0 + left_ms)),
-                &TenantId::generate().unwrap(),
-                1,
-                Scope::Scim,
-                NOW,
-            )
-        };
+        let minted = |left_ms: i64| grants().mint(&token(Some(Timestamp(NOW.0 + left_ms))), 1, NOW);
         let short = minted(20_500).unwrap();
         assert_eq!(short.lifetime_s, 20);
         assert_eq!(short.expires, Timestamp(NOW.0 + 20_000));
@@ -387,20 +387,22 @@ mod tests {
     #[test]
     fn forged_claims_are_refused() {
         let now = NOW.as_seconds();
-        let mut forged: Vec<Value> = ["iss", "aud", "sub", "tid", "cvr", "scp", "iat", "exp"]
-            .into_iter()
-            .flat_map(|name| {
-                [
-                    without(claims(), name),
-                    with(claims(), name, json!(null)),
-                    with(claims(), name, json!([])),
-                    with(claims(), name, json!({})),
-                    with(claims(), name, json!("")),
-                    with(claims(), name, json!(true)),
-                    with(claims(), name, json!(1.5)),
-                ]
-            })
-            .collect();
+        let mut forged: Vec<Value> = [
+            "iss", "aud", "sub", "tid", "cvr", "scp", "dia", "iat", "exp",
+        ]
+        .into_iter()
+        .flat_map(|name| {
+            [
+                without(claims(), name),
+                with(claims(), name, json!(null)),
+                with(claims(), name, json!([])),
+                with(claims(), name, json!({})),
+                with(claims(), name, json!("")),
+                with(claims(), name, json!(true)),
+                with(claims(), name, json!(1.5)),
+            ]
+        })
+        .collect();
         forged.extend([
             with(claims(), "iss", json!("de")),
             with(claims(), "aud", json!("de")),

@@ -72,6 +72,12 @@ fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Err
     if claims.scp != needed {
         return Err(Error::Scope);
     }
+    // The path says 1.1, or the token does; errors are answered in it too.
+    let dialect = match dialect_of(request.path()) {
+        Dialect::Scim20 => claims.dia,
+        Dialect::Scim11 => Dialect::Scim11,
+    };
+    request.extensions_mut().insert(dialect);
     parts.last_used.note(&claims.sub, now);
     Ok(TenantScope {
         access: Access {
@@ -86,7 +92,7 @@ fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Err
             .get::<RequestId>()
             .cloned()
             .ok_or(Error::Link("a request id"))?,
-        dialect: dialect_of(request.path()),
+        dialect,
     })
 }
 

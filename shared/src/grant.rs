@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api_token::{Scope, TokenId};
 use crate::region::RegionId;
+use crate::scim_error::Dialect;
 use crate::tenant::TenantId;
 
 /// A grant in its compact form, as it travels in `Authorization: Bearer`. `Debug` hides it.
@@ -55,6 +56,8 @@ pub struct GrantClaims {
     pub cvr: i64,
     /// What the token may be used for.
     pub scp: Scope,
+    /// What the token's client speaks where neither path nor body says: a GET carries no hint.
+    pub dia: Dialect,
     /// Minted at, seconds since the epoch.
     pub iat: i64,
     /// Ends at, seconds since the epoch.

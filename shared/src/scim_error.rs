@@ -1,21 +1,50 @@
 //! The SCIM error body and its keywords, in both dialects (RFC 7644 section 3.12; SCIM 1.1 API
 //! section 3.9).
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::urn;
 
 /// Which protocol a call speaks, and so which one it must be answered in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Dialect {
     /// SCIM 2.0.
     #[default]
+    #[serde(rename = "2.0")]
     Scim20,
     /// SCIM 1.1.
+    #[serde(rename = "1.1")]
     Scim11,
 }
 
+/// The text names no version of the protocol that is spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a SCIM version is 2.0 or 1.1")]
+pub struct DialectError;
+
+impl std::str::FromStr for Dialect {
+    type Err = DialectError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "2.0" => Ok(Self::Scim20),
+            "1.1" => Ok(Self::Scim11),
+            _ => Err(DialectError),
+        }
+    }
+}
+
 impl Dialect {
+    /// The version as clients name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scim20 => "2.0",
+            Self::Scim11 => "1.1",
+        }
+    }
+
     /// The media type of answers.
     #[must_use]
     pub fn media_type(self) -> &'static str {

@@ -15,5 +15,6 @@ mod privacy;
 mod regions;
 mod revocation;
 mod rfc7644;
+mod scim11;
 mod tenancy;
 mod users;

@@ -34,11 +34,12 @@ pub async fn run(
             tenant,
             name,
             scope,
+            scim_version,
             expires,
         } => {
             let token = regions
                 .that_knows("tenant", |region| {
-                    region.create_token(tenant, name.as_deref(), *scope, *expires)
+                    region.create_token(tenant, name.as_deref(), *scope, *scim_version, *expires)
                 })
                 .await?;
             output.result(&token, &show_secret(&token))

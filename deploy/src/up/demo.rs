@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use shared::{Scope, TenantId};
+use shared::{Dialect, Scope, TenantId};
 
 use crate::operator_api::{OperatorApi, OperatorApiError};
 
@@ -42,7 +42,9 @@ async fn token(
     scope: Scope,
 ) -> Result<String, OperatorApiError> {
     let name = format!("demo {}", scope.as_str());
-    let token = api.create_token(tenant, Some(&name), scope, None).await?;
+    let token = api
+        .create_token(tenant, Some(&name), scope, Dialect::Scim20, None)
+        .await?;
     let secret = token.get("token").and_then(Value::as_str);
     secret.map(str::to_owned).ok_or_else(|| api.foreign())
 }

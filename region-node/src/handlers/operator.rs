@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use shared::link::TenantLimits;
-use shared::{Scope, TenantId, Timestamp, TokenId};
+use shared::{Dialect, Scope, TenantId, Timestamp, TokenId};
 
 use crate::error::Error;
 use crate::provider::tokens::{IssuedToken, TokenRequest, TokenState};
@@ -69,6 +69,8 @@ struct NewTokenBody {
     name: Option<String>,
     #[serde(default = "provisioning")]
     scope: Scope,
+    #[serde(default)]
+    dialect: Dialect,
     expires_s: Option<u64>,
 }
 
@@ -201,6 +203,7 @@ pub async fn create_token(
     let request = TokenRequest {
         name: body.name,
         scope: body.scope,
+        dialect: body.dialect,
         life: body.expires_s.map(Duration::from_secs),
         created_by: OPERATOR.to_owned(),
     };
@@ -326,6 +329,7 @@ fn token_json(token: &StoredToken, now: Timestamp) -> Map<String, Value> {
         ("tenant", json!(token.tenant)),
         ("name", json!(token.name)),
         ("scope", json!(token.scope)),
+        ("dialect", json!(token.dialect)),
         ("state", json!(TokenState::of(token, now).as_str())),
         ("created", json!(rfc3339(token.created))),
         ("created_by", json!(token.created_by)),
@@ -347,6 +351,7 @@ fn issued_json(issued: &IssuedToken) -> Value {
         "tenant": token.tenant,
         "name": token.name,
         "scope": token.scope,
+        "dialect": token.dialect,
         "created": rfc3339(token.created),
         "created_by": token.created_by,
         "expires": token.expires.map(rfc3339),

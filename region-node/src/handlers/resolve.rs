@@ -25,14 +25,9 @@ pub async fn resolve(
         Resolution::Live(found) => *found,
         Resolution::Refused(reason) => return Ok(web::Json(ResolveAnswer::Refused { reason })),
     };
-    let minted = parts.grants.mint(
-        &token.id,
-        token.expires,
-        &tenant.id,
-        tenant.credential_version,
-        token.scope,
-        parts.clock.now(),
-    );
+    let minted = parts
+        .grants
+        .mint(&token, tenant.credential_version, parts.clock.now());
     let minted = match minted {
         Ok(minted) => minted,
         // Less than a second of the token is left.

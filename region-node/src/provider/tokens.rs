@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use shared::api_token::RandomnessError;
 use shared::link::Refusal;
-use shared::{ApiToken, Clock, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
+use shared::{
+    ApiToken, Clock, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId,
+};
 
 use super::tenants::checked_name;
 use crate::store::{NewToken, Store, StoreError, StoredToken, Tenant, TenantState};
@@ -82,6 +84,8 @@ pub struct TokenRequest {
     pub name: Option<String>,
     /// What it may be used for.
     pub scope: Scope,
+    /// Which protocol its client speaks on the main path.
+    pub dialect: Dialect,
     /// How long it lives, if not for ever.
     pub life: Option<Duration>,
     /// Who makes it.
@@ -190,6 +194,7 @@ impl Tokens {
         let request = TokenRequest {
             name: Some(before.name),
             scope: before.scope,
+            dialect: before.dialect,
             life: life.or(meant_life),
             created_by: created_by.to_owned(),
         };
@@ -253,6 +258,7 @@ impl Tokens {
             digest: secret.digest(),
             name: name.to_owned(),
             scope: request.scope,
+            dialect: request.dialect,
             created_by: request.created_by.clone(),
             expires: request.life.map(|life| now.after(life)),
         };

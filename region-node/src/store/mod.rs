@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shared::link::TenantLimits;
-use shared::{Scope, TenantId, Timestamp, TokenDigest, TokenId};
+use shared::{Dialect, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -172,6 +172,8 @@ pub struct StoredToken {
     pub name: String,
     /// What it may be used for.
     pub scope: Scope,
+    /// Which protocol its client speaks on the main path.
+    pub dialect: Dialect,
     /// When it was made.
     pub created: Timestamp,
     /// Who made it: `operator`, or the id of the admin token that did.
@@ -195,6 +197,8 @@ pub struct NewToken {
     pub name: String,
     /// What it may be used for.
     pub scope: Scope,
+    /// Which protocol its client speaks on the main path.
+    pub dialect: Dialect,
     /// Who made it.
     pub created_by: String,
     /// When it ends, if ever.

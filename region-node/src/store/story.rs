@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::link::TenantLimits;
-use shared::{ApiToken, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
+use shared::{ApiToken, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use super::{
     Access, Content, GroupsRule, Keys, MemberChange, Narrowing, NewToken, PageStart, Store,
@@ -108,6 +108,7 @@ fn new_token(expires: Option<Timestamp>) -> (NewToken, TokenDigest) {
         digest: secret.digest(),
         name: "Okta".into(),
         scope: Scope::Scim,
+        dialect: Dialect::Scim20,
         created_by: "operator".into(),
         expires,
     };

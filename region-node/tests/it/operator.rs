@@ -204,7 +204,7 @@ async fn a_token_is_shown_once_and_has_a_life() {
         "token": secret,
         "tenant": tenant,
         "name": "Okta",
-        "scope": "scim",
+        "scope": "scim", "dialect": "2.0",
         "created": "2023-11-14T22:13:20Z",
         "created_by": "operator",
         "expires": "2023-11-14T22:30:00Z",

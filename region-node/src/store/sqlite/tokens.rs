@@ -12,11 +12,12 @@ use crate::store::{NewToken, StoreError, StoredToken, Tenant};
 /// Columns of a token, in the order in which [`read`] takes them; `t` is its tenant's row.
 macro_rules! token_columns {
     () => {
-        "k.id, t.id, k.name, k.scope, k.created, k.created_by, k.expires, k.last_used, k.revoked"
+        "k.id, t.id, k.name, k.scope, k.created, k.created_by, k.expires, k.last_used, k.revoked,
+         k.dialect"
     };
 }
 /// How many columns that are.
-const TOKEN_COLUMNS: usize = 9;
+const TOKEN_COLUMNS: usize = 10;
 
 macro_rules! select_token {
     ($rest:literal) => {
@@ -42,6 +43,7 @@ fn read(row: &Row<'_>) -> Result<StoredToken, StoreError> {
         expires: row.get::<_, Option<i64>>(6)?.map(Timestamp),
         last_used: row.get::<_, Option<i64>>(7)?.map(Timestamp),
         revoked: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+        dialect: text(9)?.parse().map_err(|_| ODD)?,
     })
 }
 
@@ -64,8 +66,8 @@ fn insert(
 ) -> Result<(), StoreError> {
     execute(
         connection,
-        "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires, dialect)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         (
             token.id.as_str(),
             token.digest.as_bytes(),
@@ -75,6 +77,7 @@ fn insert(
             now.as_millis(),
             &token.created_by,
             token.expires.map(Timestamp::as_millis),
+            token.dialect.as_str(),
         ),
     )?;
     Ok(())

@@ -20,6 +20,7 @@ CREATE TABLE api_token (
     tenant     INTEGER NOT NULL,
     name       TEXT    NOT NULL,
     scope      TEXT    NOT NULL,
+    dialect    TEXT    NOT NULL,                           -- 2.0, 1.1
     created    INTEGER NOT NULL,
     created_by TEXT    NOT NULL,
     expires    INTEGER,
