@@ -4,15 +4,18 @@
 mod support;
 
 mod cli;
+mod concurrency;
 mod conversations;
 mod discovery;
 mod durability;
 mod flood;
 mod groups;
+mod honesty;
 mod malformed;
 mod privacy;
 mod regions;
 mod revocation;
+mod rfc7643;
 mod rfc7644;
 mod tenancy;
 mod users;
