@@ -4,16 +4,19 @@
 mod support;
 
 mod cli;
+mod concurrency;
 mod conversations;
 mod discovery;
 mod durability;
 mod extensions;
 mod flood;
 mod groups;
+mod honesty;
 mod malformed;
 mod privacy;
 mod regions;
 mod revocation;
+mod rfc7643;
 mod rfc7644;
 mod scim11;
 mod tenancy;
