@@ -25,10 +25,30 @@ const WRITE_ATTEMPTS: usize = 100;
 const MOST_PAGE_BYTES: usize = 32 * 1024 * 1024;
 /// For how many resources of a page what is derived is held at the same time.
 const DERIVED_AT_ONCE: usize = 20;
+/// How often a write is tried before it takes its turn with others of the same resource.
+const PATIENT_ATTEMPTS: usize = 2;
 /// Most filters on members in one PATCH for which the members have to be read.
 const MOST_MEMBER_FILTERS: usize = 10;
 /// Most groups whose parents are looked for, of a user whose indirect groups are asked for.
 const MOST_INDIRECT_GROUPS: usize = 1000;
+
+/// Locks that writers of one resource take when they get in each other's way. A few for all:
+/// that two resources share one costs a wait, never a wrong answer.
+struct Turns([tokio::sync::Mutex<()>; 64]);
+
+impl Turns {
+    fn new() -> Self {
+        Self([const { tokio::sync::Mutex::const_new(()) }; 64])
+    }
+
+    fn of(&self, id: ResourceId) -> &tokio::sync::Mutex<()> {
+        let [first, others @ ..] = &self.0;
+        let [byte, ..] = id.as_bytes();
+        others
+            .get(usize::from(*byte) % self.0.len())
+            .unwrap_or(first)
+    }
+}
 
 /// What a `GET` finds.
 #[derive(Clone, Debug)]
@@ -47,6 +67,7 @@ pub struct Resources {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cursors: Arc<CursorSealer>,
     pub(super) bookmarks: Bookmarks,
+    turns: Arc<Turns>,
 }
 
 impl Resources {
@@ -65,6 +86,7 @@ impl Resources {
             clock,
             cursors,
             bookmarks: Bookmarks::new(),
+            turns: Arc::new(Turns::new()),
         }
     }
 
@@ -268,7 +290,12 @@ impl Resources {
         change: impl Fn(&Profile, &Tree) -> Result<Tree, PatchError> + Send,
     ) -> Result<Stored, ProviderError> {
         let profile = self.writable(access, kind).await?;
-        for _ in 0..WRITE_ATTEMPTS {
+        let mut turn = None;
+        for attempt in 0..WRITE_ATTEMPTS {
+            if attempt == PATIENT_ATTEMPTS {
+                // Many want to change this resource: on this node, one after the other.
+                turn = Some(self.turns.of(id).lock().await);
+            }
             let current = self.read(access, kind, id).await?;
             if let Some(expected) = expected {
                 check_condition(expected, current.version)?;
@@ -308,6 +335,7 @@ impl Resources {
                 other => return Ok(other?),
             }
         }
+        drop(turn);
         Err(ProviderError::Contended)
     }
 
