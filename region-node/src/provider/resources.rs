@@ -320,10 +320,17 @@ impl Resources {
                     .store
                     .change_members(access, id, version, changes, now)
                     .await;
-                changed.map(|version| Stored {
-                    version,
-                    modified: now,
-                    ..current
+                changed.map(|version| {
+                    let modified = if version == current.version {
+                        current.modified
+                    } else {
+                        now
+                    };
+                    Stored {
+                        version,
+                        modified,
+                        ..current
+                    }
                 })
             } else {
                 self.store
