@@ -127,12 +127,6 @@ impl Error {
                 "The resource has changed since the version that the request names.".into(),
                 Client,
             ),
-            Self::Store(StoreError::UnknownMember) => (
-                S::BAD_REQUEST,
-                Some(ScimType::InvalidValue),
-                "A value in 'members' is not the id of a user or group of this tenant.".into(),
-                Client,
-            ),
             Self::Contended => (
                 S::SERVICE_UNAVAILABLE,
                 None,

@@ -70,7 +70,7 @@ async fn add(acme: &Tenant, group: &str, ids: &[String]) {
     let value: Vec<Value> = ids.iter().map(|id| json!({ "value": id })).collect();
     let operations = json!([{ "op": "add", "path": "members", "value": value }]);
     let answer = acme.patch(group, &patch(&operations)).await;
-    assert_eq!(answer.status, 204, "{answer:?}");
+    assert!([200, 204].contains(&answer.status), "{answer:?}");
 }
 
 /// CPU time that the process has had, in user and in system mode, in seconds (proc(5), `stat`).

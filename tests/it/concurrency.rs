@@ -53,7 +53,7 @@ async fn members_that_many_clients_add_at_once_are_all_there() {
             for id in part {
                 let add = json!([{ "op": "add", "path": "members", "value": [{ "value": id }] }]);
                 let answer = acme.patch(&url, &patch(&add)).await;
-                assert_eq!(answer.status, 204, "{answer:?}");
+                assert!([200, 204].contains(&answer.status), "{answer:?}");
             }
         }
     }))
@@ -94,7 +94,7 @@ async fn members_come_and_go_at_once_and_none_is_lost() {
             loop {
                 let answer = acme.patch(&url, &patch(&operations)).await;
                 if answer.status != 409 && answer.status != 503 {
-                    assert_eq!(answer.status, 204, "{answer:?}");
+                    assert!([200, 204].contains(&answer.status), "{answer:?}");
                     return;
                 }
             }
@@ -188,7 +188,7 @@ async fn a_walk_meets_every_survivor_once() {
         let acme = acme.clone();
         async move {
             let answer = acme.delete(&format!("/Users/{id}")).await;
-            assert_eq!(answer.status, 204, "{answer:?}");
+            assert!([200, 204].contains(&answer.status), "{answer:?}");
         }
     }))
     .await;

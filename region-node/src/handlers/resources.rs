@@ -95,7 +95,7 @@ pub async fn replace(
 }
 
 /// `PATCH` of a resource, RFC 7644 section 3.5.2: 200 with the resource, or 204 where members of
-/// a group were changed.
+/// a large group were changed.
 ///
 /// # Errors
 /// As the provider says.

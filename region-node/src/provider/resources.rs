@@ -25,6 +25,8 @@ const WRITE_ATTEMPTS: usize = 100;
 const MOST_PAGE_BYTES: usize = 32 * 1024 * 1024;
 /// For how many resources of a page what is derived is held at the same time.
 const DERIVED_AT_ONCE: usize = 20;
+/// Most members of a group that is shown after they were changed.
+const SMALL_GROUP: u32 = 100;
 /// How often a write is tried before it takes its turn with others of the same resource.
 const PATIENT_ATTEMPTS: usize = 2;
 /// Most filters on members in one PATCH for which the members have to be read.
@@ -198,8 +200,8 @@ impl Resources {
         self.show_written(caller.access, kind, &stored, view).await
     }
 
-    /// `PATCH` of a resource, RFC 7644 section 3.5.2. `None` where members of a group were
-    /// changed: then the group is neither read nor shown, whatever its size.
+    /// `PATCH` of a resource, RFC 7644 section 3.5.2. `None` where members of a large group
+    /// were changed: then it is not shown, or adding one would cost what the group costs.
     ///
     /// # Errors
     /// [`ProviderError`]; nothing is changed.
@@ -236,7 +238,7 @@ impl Resources {
                 .change_members(access, id, expected, changes, now)
                 .await;
             conditional(changed)?;
-            return Ok(None);
+            return Ok(self.show_if_small(access, id, view).await);
         }
         let quiet = !members.is_empty();
         let change = |profile: &Profile, current: &Tree| patch.apply(profile.schema(kind), current);
@@ -244,7 +246,7 @@ impl Resources {
             .write(access, kind, id, expected, members, change)
             .await?;
         if quiet {
-            return Ok(None);
+            return Ok(self.show_if_small(access, id, view).await);
         }
         self.show_written(access, kind, &stored, view)
             .await
@@ -384,6 +386,46 @@ impl Resources {
         Ok(self.profiles.get(self.store.as_ref(), access).await?)
     }
 
+    /// A group whose members were just changed, if it can be shown at a cost that does not grow with
+    /// it. Nothing that goes wrong here is a reason to make the client do again what is done.
+    async fn show_if_small(
+        &self,
+        access: &Access,
+        id: ResourceId,
+        view: View<'_>,
+    ) -> Option<Shown> {
+        let kind = ResourceKind::Group;
+        let stored = self.read(access, kind, id).await.ok()?;
+        let profile = self.profile(access).await.ok()?;
+        let projection = Projection::parse(profile.schema(kind), view.only, view.without);
+        let lens = Lens {
+            base_url: view.base_url,
+            projection: &projection,
+            profile: &profile,
+        };
+        let derived = if projection.shows(derived_attribute(kind)) {
+            let most = Some(SMALL_GROUP + 1);
+            let members = self
+                .store
+                .members(access, &[stored.position], most)
+                .await
+                .ok()?;
+            let members = members
+                .first()
+                .filter(|m| m.len() <= SMALL_GROUP as usize)?;
+            Some(groups::members(members, view.base_url))
+        } else {
+            None
+        };
+        let body = show(kind, &stored, derived.as_ref(), lens).ok()?;
+        let location = meta(kind, &stored).location(view.base_url);
+        Some(Shown {
+            body,
+            version: stored.version,
+            location,
+        })
+    }
+
     /// What a client asks of a group's members, as the store does it. Only a filter that is no
     /// list of ids needs the members to be read: then the changes are played through, and the
     /// outcome holds at the version of the group that was read.
@@ -403,7 +445,7 @@ impl Resources {
             let detail = "A PATCH may have at most 10 filters on members that are no lists of ids.";
             return Err(ScimError::typed(400, ScimType::TooMany, detail).into());
         }
-        let read = self.store.members(access, &[group.position]).await?;
+        let read = self.store.members(access, &[group.position], None).await?;
         let mut members: HashMap<ResourceId, ResourceKind> = read
             .into_iter()
             .flatten()
@@ -451,7 +493,7 @@ impl Resources {
             let kind = match (is_user, is_group) {
                 (true, _) => ResourceKind::User,
                 (false, true) => ResourceKind::Group,
-                (false, false) => return Err(StoreError::UnknownMember.into()),
+                (false, false) => continue,
             };
             members.insert(*id, kind);
         }
@@ -561,7 +603,7 @@ impl Resources {
         let positions: Vec<_> = stored.iter().map(|stored| stored.position).collect();
         match kind {
             ResourceKind::Group => {
-                let members = self.store.members(access, &positions).await?;
+                let members = self.store.members(access, &positions, None).await?;
                 let derived = members
                     .iter()
                     .map(|members| Some(groups::members(members, base_url)));

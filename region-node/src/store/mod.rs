@@ -55,9 +55,6 @@ pub enum StoreError {
     /// There is no such resource in this tenant.
     #[error("no such resource")]
     NotFound,
-    /// A member that is to be added is no resource of this tenant.
-    #[error("a member is no resource of the tenant")]
-    UnknownMember,
     /// The store cannot answer now: busy, full, read-only, gone. Nothing was written.
     #[error("the store cannot answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -239,12 +236,12 @@ pub struct Content {
 /// One change of a group's members. They apply in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberChange {
-    /// These are members; those who are already stay. `UnknownMember` if one is no resource of
-    /// the tenant.
+    /// These are members; those who are already stay. An id that no resource of the tenant has is
+    /// passed over: it may have been deleted a moment ago.
     Add(Vec<ResourceId>),
     /// These are not; those who are not already are no matter.
     Remove(Vec<ResourceId>),
-    /// These are, and nobody else. `UnknownMember` likewise.
+    /// These are, and nobody else. Unknown ids likewise.
     Replace(Vec<ResourceId>),
 }
 
@@ -484,7 +481,7 @@ pub trait Store: Send + Sync {
 
     /// Changes the members of a group that is at `expected` where that is given, and nothing
     /// else of it; costs what the change costs, whatever the group's size. The group moves to a
-    /// new version if anything changed. `NotFound`, `Stale` or `UnknownMember` otherwise.
+    /// new version if anything changed. `NotFound` or `Stale` otherwise.
     async fn change_members(
         &self,
         access: &Access,
@@ -494,11 +491,12 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Version, StoreError>;
 
-    /// The direct members of each of the groups at these positions.
+    /// The direct members of each of the groups at these positions; of each the first `most`.
     async fn members(
         &self,
         access: &Access,
         groups: &[Position],
+        most: Option<u32>,
     ) -> Result<Vec<Vec<Related>>, StoreError>;
 
     /// The groups of which each of the resources at these positions is a direct member.

@@ -25,8 +25,9 @@ pub(super) fn apply(
         match change {
             MemberChange::Add(ids) => {
                 for id in ids {
-                    let member = position_of(connection, tenant, *id)?;
-                    rows += insert(connection, group, member.ok_or(StoreError::UnknownMember)?)?;
+                    if let Some(member) = position_of(connection, tenant, *id)? {
+                        rows += insert(connection, group, member)?;
+                    }
                 }
             }
             MemberChange::Remove(ids) => {
@@ -50,8 +51,7 @@ fn replace(
 ) -> Result<usize, StoreError> {
     let mut wanted = HashSet::with_capacity(ids.len());
     for id in ids {
-        let member = position_of(connection, tenant, *id)?;
-        wanted.insert(member.ok_or(StoreError::UnknownMember)?);
+        wanted.extend(position_of(connection, tenant, *id)?);
     }
     let held: Vec<i64> = all(
         connection,
@@ -153,17 +153,18 @@ pub(super) fn forget(
     Ok(())
 }
 
-/// The direct members of a group.
+/// The direct members of a group, the first `most` of them.
 pub(super) fn of_group(
     connection: &Connection,
     tenant: i64,
     group: Position,
+    most: Option<u32>,
 ) -> Result<Vec<Related>, StoreError> {
     all(
         connection,
         "SELECT r.id, r.position FROM member m JOIN resource r ON r.position = m.member_position
-         WHERE m.group_position = ?1 AND r.tenant = ?2 ORDER BY m.member_position",
-        (group.0, tenant),
+         WHERE m.group_position = ?1 AND r.tenant = ?2 ORDER BY m.member_position LIMIT ?3",
+        (group.0, tenant, most.map_or(-1, i64::from)),
         |row| {
             let position: i64 = row.get(1)?;
             Ok(Related {

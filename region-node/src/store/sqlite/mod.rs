@@ -456,6 +456,7 @@ impl Store for SqliteStore {
         &self,
         access: &Access,
         groups: &[Position],
+        most: Option<u32>,
     ) -> Result<Vec<Vec<Related>>, StoreError> {
         let (access, groups) = (access.clone(), groups.to_vec());
         self.readers
@@ -464,7 +465,7 @@ impl Store for SqliteStore {
                     let tenant = tenants::held(connection, &access)?.key;
                     groups
                         .into_iter()
-                        .map(|group| members::of_group(connection, tenant, group))
+                        .map(|group| members::of_group(connection, tenant, group, most))
                         .collect()
                 })
             })
