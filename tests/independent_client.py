@@ -1,10 +1,11 @@
-"""Runs scim2-tester, an independent SCIM client and compliance checker, against a fresh tenant.
+"""Runs independent SCIM clients and conformance checkers, each against a fresh tenant.
 
 Usage: independent_client.py PATH_TO_MERIDIAN
 
-Starts Meridian on a free port and an empty folder, lets scim2-tester check a tenant of region us
-through the gateway by the region's hostname, runs the scim2 command once as its users
-would, prints every check that is not a plain success, and fails when one is an error.
+Starts Meridian on a free port and an empty folder, lets scim2-tester and `scim-sanity probe` check
+a tenant of region us each, through the gateway by the region's hostname, runs the scim2 command
+once as its users would, prints every check that is not a plain success, and fails when one is an
+error.
 """
 
 import json
@@ -34,7 +35,7 @@ def resolve_localhost_names() -> None:
     socket.getaddrinfo = getaddrinfo
 
 
-def make_tenant(region: dict) -> str:
+def make_tenant(region: dict, name: str) -> str:
     """Makes a tenant whose limits suit a client that sends as fast as it can; returns its token."""
     with open(region["operator_key_file"], encoding="ascii") as file:
         key = file.read().strip()
@@ -50,7 +51,7 @@ def make_tenant(region: dict) -> str:
             return json.load(answer)
 
     limits = {"requests_per_s": 100_000, "burst": 100_000, "in_flight": 100}
-    tenant = call("/tenants", {"name": "independent client", "settings": {"limits": limits}})
+    tenant = call("/tenants", {"name": name, "settings": {"limits": limits}})
     return call(f"/tenants/{tenant['id']}/tokens", {})["token"]
 
 
@@ -92,6 +93,27 @@ def command(base_url: str, token: str) -> bool:
     return True
 
 
+def probe(base_url: str, token: str) -> bool:
+    """Runs every check of `scim-sanity probe`, in its strict mode."""
+    from click.testing import CliRunner
+    from scim_sanity.cli import main as scim_sanity
+
+    arguments = ["probe", base_url, "--token", token, "--json-output", "--i-accept-side-effects"]
+    result = CliRunner().invoke(scim_sanity, arguments)
+    try:
+        report = json.loads(result.stdout)
+    except ValueError:
+        print(f"scim-sanity: exit code {result.exit_code}\n{result.output}\n{result.exception or ''}")
+        return False
+    for outcome in report["results"]:
+        if outcome["status"] not in ("pass", "skip"):
+            print(outcome["status"].upper(), outcome)
+    summary = report["summary"]
+    print("scim-sanity:", ", ".join(f"{n} {name}" for name, n in summary.items() if name != "total"))
+    # A probe that stops at discovery finds no failure and proves nothing.
+    return result.exit_code == 0 and summary["failed"] == 0 and summary["passed"] > 20
+
+
 def main(meridian: str) -> int:
     resolve_localhost_names()
     with tempfile.TemporaryDirectory() as folder:
@@ -109,10 +131,12 @@ def main(meridian: str) -> int:
                     print("meridian up did not start:", log.read())
                 return 1
             ready = json.loads(line)
-            base_url = ready["regions"]["us"]["base_url"]
-            token = make_tenant(ready["regions"]["us"])
+            region = ready["regions"]["us"]
+            base_url = region["base_url"]
+            token = make_tenant(region, "scim2-tester")
             good = check(base_url, token)
             good = command(base_url, token) and good
+            good = probe(base_url, make_tenant(region, "scim-sanity")) and good
             return 0 if good else 1
         finally:
             process.terminate()
