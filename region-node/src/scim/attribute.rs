@@ -38,7 +38,8 @@ impl ValueError {
     }
 
     /// The same of a sub-attribute, by its whole name.
-    fn within(self, attribute: &Attribute) -> Self {
+    #[must_use]
+    pub fn within(self, attribute: &Attribute) -> Self {
         Self {
             attribute: format!("{}.{}", attribute.name, self.attribute),
             ..self

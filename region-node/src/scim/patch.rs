@@ -353,7 +353,7 @@ fn assign(
             None => assign_whole(attribute, held, value)?,
             Some(sub_attribute) => {
                 let mut object = take_object(held);
-                set_part(&mut object, sub_attribute, value)?;
+                set_part(&mut object, sub_attribute, value).map_err(|e| e.within(attribute))?;
                 *held = Some(Value::Object(object));
             }
         },
@@ -397,7 +397,7 @@ fn set_members(
             continue;
         };
         if sub_attribute.mutability != Mutability::ReadOnly {
-            set_part(&mut object, sub_attribute, value)?;
+            set_part(&mut object, sub_attribute, value).map_err(|e| e.within(attribute))?;
         }
     }
     *held = Some(Value::Object(object));
@@ -523,7 +523,7 @@ fn assign_at(
     };
     match path.sub_attribute {
         Some(sub_attribute) => {
-            set_sub_attribute(element, sub_attribute, value)?;
+            set_sub_attribute(element, sub_attribute, value).map_err(|e| e.within(attribute))?;
             if sub_attribute.name == "value" && !element.contains_key("value") {
                 element.clear();
             }
