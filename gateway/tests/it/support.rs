@@ -254,6 +254,15 @@ impl Node {
 
     pub(crate) async fn stop(&self) {
         self.handle.stop(false).await;
+        // The worker's thread, and every connection that the gateway keeps to it, ends a moment
+        // later: when nobody but this node and these lines knows the state.
+        let state = self.state.clone().into_inner();
+        let ended = async {
+            while Arc::strong_count(&state) > 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_secs(1), ended).await);
     }
 }
 
