@@ -27,8 +27,6 @@ pub const REFUSED: &str = "x-meridian-refused";
 /// Value of [`REFUSED`]: the grant is not good (any more). The gateway drops its entry, resolves
 /// again and, if the token is still good, sends again.
 pub const REFUSED_GRANT: &str = "grant";
-/// Headers with this prefix are ours alone and are dropped from whatever a client sends.
-pub const INTERNAL_PREFIX: &str = "x-meridian-";
 
 /// Path of the resolve call.
 pub const RESOLVE_PATH: &str = "/internal/v1/resolve";

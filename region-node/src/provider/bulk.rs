@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use shared::ScimError;
 
 use super::resources::Resources;
 use super::{Caller, ProviderError, Shown, View};
-use crate::scim::bulk::{BulkAction, BulkOperation, BulkOutcome, BulkRequest};
+use crate::scim::bulk::{BulkAction, BulkOperation, BulkOutcome, BulkRequest, take_references};
 use crate::scim::{EntityTags, PatchRequest, ResourceId, ResourceKind};
 use crate::store::StoreError;
 
@@ -65,10 +65,7 @@ impl Resources {
                 Err(ProviderError::Store(StoreError::Refused)) if successes == 0 => {
                     return Err(StoreError::Refused.into());
                 }
-                // Credentials moved between two operations. Never a 401 in a 200: the client's
-                // token may be as good as before, and what is left can be sent again.
-                Err(ProviderError::Store(StoreError::Refused)) => Err(ProviderError::Contended),
-                result => result,
+                result => result.map_err(midway),
             };
             let result = result.map(|(done, left)| {
                 successes += 1;
@@ -113,7 +110,8 @@ impl Resources {
                     }
                 }
                 Err(error) => {
-                    outcomes.insert(at, outcome(Err(error), asked, base_url, &explain));
+                    let failed = outcome(Err(midway(error)), asked, base_url, &explain);
+                    outcomes.insert(at, failed);
                 }
             }
         }
@@ -239,62 +237,12 @@ impl Resources {
     }
 }
 
-/// Takes the references to operations that are not done yet out of a new resource: a group's
-/// members, a user's manager. Answers the PATCH operation that makes up for them.
-fn take_references(
-    kind: ResourceKind,
-    data: &mut Map<String, Value>,
-    comes: &impl Fn(&str) -> bool,
-) -> Option<Value> {
-    let waits = |value: &Value| {
-        let text = match value {
-            Value::Object(object) => object
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case("value"))?
-                .1
-                .as_str(),
-            value => value.as_str(),
-        };
-        text.and_then(|text| text.strip_prefix("bulkId:"))
-            .filter(|id| comes(id))
-            .map(|_| ())
-    };
-    match kind {
-        ResourceKind::Group => {
-            let is_members = |name: &str| {
-                name.rsplit(':')
-                    .next()
-                    .is_some_and(|name| name.eq_ignore_ascii_case("members"))
-            };
-            let mut missing = Vec::new();
-            for (_, members) in data.iter_mut().filter(|(name, _)| is_members(name)) {
-                let Value::Array(members) = members else {
-                    continue;
-                };
-                missing.extend(
-                    members
-                        .iter()
-                        .filter(|member| waits(member).is_some())
-                        .cloned(),
-                );
-                members.retain(|member| waits(member).is_none());
-            }
-            (!missing.is_empty()).then(|| json!({"op": "add", "path": "members", "value": missing}))
-        }
-        ResourceKind::User => {
-            let extensions = data.values_mut().filter_map(Value::as_object_mut);
-            for extension in extensions {
-                let is_manager = |name: &&String| name.eq_ignore_ascii_case("manager");
-                let Some(name) = extension.keys().find(is_manager).cloned() else {
-                    continue;
-                };
-                if extension.get(&name).and_then(waits).is_some() {
-                    let manager = extension.shift_remove(&name)?;
-                    return Some(json!({"op": "add", "path": "manager", "value": manager}));
-                }
-            }
-            None
-        }
+/// Credentials moved between two operations. Never a 401 in a 200: the client's token may be as
+/// good as before, and what is left can be sent again.
+fn midway(error: ProviderError) -> ProviderError {
+    match error {
+        ProviderError::Store(StoreError::Refused) => ProviderError::Contended,
+        error => error,
     }
 }
 

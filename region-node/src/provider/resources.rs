@@ -110,7 +110,7 @@ impl Resources {
                 users::content(id, &users::tree(&profile, body, None)?, &profile)?
             }
             ResourceKind::Group => {
-                let members = group::members_of_body(&mut body)?.map(MemberChange::Add);
+                let members = group::take_members(&mut body)?.map(MemberChange::Add);
                 let tree = document::from_body(profile.schema(kind), body)?;
                 groups::content(id, &tree, members.into_iter().collect(), &profile)?
             }
@@ -186,7 +186,7 @@ impl Resources {
         let members: Vec<MemberPatch> = match kind {
             ResourceKind::User => Vec::new(),
             ResourceKind::Group => {
-                let members = group::members_of_body(&mut body)?;
+                let members = group::take_members(&mut body)?;
                 members.into_iter().map(MemberPatch::Replace).collect()
             }
         };

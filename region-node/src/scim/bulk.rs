@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use shared::{ScimError, ScimType, urn};
 
+use super::group::member_text;
 use super::resource::ResourceKind;
 
 /// Most operations in one request (`bulk.maxOperations`).
@@ -275,6 +276,52 @@ impl BulkAction {
             ))
         } else {
             Ok(())
+        }
+    }
+}
+
+/// Takes the references to operations that are not done yet out of a new resource: a group's
+/// members, a user's manager. Answers the PATCH operation that makes up for them. `comes` says of
+/// a bulkId whether its operation is still to be done.
+#[must_use]
+pub fn take_references(
+    kind: ResourceKind,
+    data: &mut Map<String, Value>,
+    comes: &impl Fn(&str) -> bool,
+) -> Option<Value> {
+    let waits = |value: &Value| {
+        let reference = member_text(value).and_then(|text| text.strip_prefix(REFERENCE));
+        reference.is_some_and(comes)
+    };
+    match kind {
+        ResourceKind::Group => {
+            let is_members = |name: &str| {
+                name.rsplit(':')
+                    .next()
+                    .is_some_and(|name| name.eq_ignore_ascii_case("members"))
+            };
+            let mut missing = Vec::new();
+            for (_, members) in data.iter_mut().filter(|(name, _)| is_members(name)) {
+                let Value::Array(members) = members else {
+                    continue;
+                };
+                missing.extend(members.iter().filter(|member| waits(member)).cloned());
+                members.retain(|member| !waits(member));
+            }
+            (!missing.is_empty()).then(|| json!({"op": "add", "path": "members", "value": missing}))
+        }
+        ResourceKind::User => {
+            for extension in data.values_mut().filter_map(Value::as_object_mut) {
+                let is_manager = |name: &&String| name.eq_ignore_ascii_case("manager");
+                let Some(name) = extension.keys().find(is_manager).cloned() else {
+                    continue;
+                };
+                if extension.get(&name).is_some_and(waits) {
+                    let manager = extension.shift_remove(&name)?;
+                    return Some(json!({"op": "add", "path": "manager", "value": manager}));
+                }
+            }
+            None
         }
     }
 }

@@ -118,8 +118,12 @@ fn immutable() -> ScimError {
 }
 
 /// Takes `members` out of an object, under every spelling of its name. `None` where it says
-/// nothing about members: missing, or null.
-fn take_members(object: &mut Map<String, Value>) -> Result<Option<Vec<ResourceId>>, ScimError> {
+/// nothing about members (missing, or null), which leaves them as they are: a client that does
+/// not map members must not empty the group.
+///
+/// # Errors
+/// 400 `invalidValue` where one is no member at all, 400 `mutability` for a part of a member.
+pub fn take_members(object: &mut Map<String, Value>) -> Result<Option<Vec<ResourceId>>, ScimError> {
     flatten_core(object);
     let names: Vec<String> = object.keys().cloned().collect();
     let mut ids = None;
@@ -154,43 +158,29 @@ fn flatten_core(object: &mut Map<String, Value>) {
     }
 }
 
-/// The members that a whole group (POST, PUT) names; `None` where it does not say, which leaves
-/// them as they are: a client that does not map members must not empty the group.
-///
-/// # Errors
-/// 400 `invalidValue` where one is no id.
-pub fn members_of_body(
-    body: &mut Map<String, Value>,
-) -> Result<Option<Vec<ResourceId>>, ScimError> {
-    take_members(body)
-}
-
 /// The ids in a list of members: objects with `value`, or plain ids; or one of them. What is no id
 /// of ours is nobody's, and passed over, as the id of somebody who was deleted is.
 fn member_ids(sent: Value) -> Result<Vec<ResourceId>, ScimError> {
-    let texts = elements(sent).into_iter().map(|member| {
-        member_text(&member).ok_or_else(|| {
+    let mut ids = Vec::new();
+    for member in elements(sent) {
+        let text = member_text(&member).ok_or_else(|| {
             ScimError::typed(
                 400,
                 ScimType::InvalidValue,
                 "Each of 'members' must be an object with a 'value', the id of a user or group.",
             )
-        })
-    });
-    let texts = texts.collect::<Result<Vec<_>, _>>()?;
-    Ok(texts
-        .iter()
-        .filter_map(|text| ResourceId::parse(text).ok())
-        .collect())
+        })?;
+        ids.extend(ResourceId::parse(text));
+    }
+    Ok(ids)
 }
 
 /// The ids in a list of members to be removed.
 fn known_ids(sent: Value) -> Vec<ResourceId> {
-    let texts = elements(sent)
-        .into_iter()
-        .filter_map(|member| member_text(&member));
+    let sent = elements(sent);
+    let texts = sent.iter().filter_map(member_text);
     texts
-        .filter_map(|text| ResourceId::parse(&text).ok())
+        .filter_map(|text| ResourceId::parse(text).ok())
         .collect()
 }
 
@@ -202,7 +192,9 @@ fn elements(sent: Value) -> Vec<Value> {
     }
 }
 
-fn member_text(member: &Value) -> Option<String> {
+/// The text that an element is sent for: of an object its `value`, in any case, or the element
+/// itself.
+pub(super) fn member_text(member: &Value) -> Option<&str> {
     let text = match member {
         Value::String(text) => text.as_str(),
         Value::Object(object) => object
@@ -212,7 +204,7 @@ fn member_text(member: &Value) -> Option<String> {
             .as_str()?,
         _ => return None,
     };
-    Some(text.trim().to_owned())
+    Some(text.trim())
 }
 
 #[cfg(test)]
@@ -310,10 +302,7 @@ mod tests {
             "urn:ietf:params:scim:schemas:core:2.0:Group": {"displayName": "T"},
         });
         let mut body = body.as_object().unwrap().clone();
-        assert_eq!(
-            members_of_body(&mut body).unwrap(),
-            Some(vec![id(A), id(B)])
-        );
+        assert_eq!(take_members(&mut body).unwrap(), Some(vec![id(A), id(B)]));
         assert_eq!(Value::Object(body), json!({"displayName": "T"}));
     }
 
@@ -330,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_put_that_does_not_name_members_leaves_them() {
-        let of = |body: Value| members_of_body(&mut body.as_object().unwrap().clone()).unwrap();
+        let of = |body: Value| take_members(&mut body.as_object().unwrap().clone()).unwrap();
         assert_eq!(of(json!({"displayName": "T"})), None);
         assert_eq!(of(json!({"displayName": "T", "members": null})), None);
         assert_eq!(of(json!({"Members": []})), Some(vec![]));
@@ -339,8 +328,6 @@ mod tests {
             Some(vec![id(A)])
         );
         assert_eq!(of(json!({"members": [{"value": "x"}]})), Some(vec![]));
-        assert!(
-            members_of_body(&mut json!({"members": [7]}).as_object().unwrap().clone()).is_err()
-        );
+        assert!(take_members(&mut json!({"members": [7]}).as_object().unwrap().clone()).is_err());
     }
 }
