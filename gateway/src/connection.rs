@@ -17,12 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use shared::api_token::random_base62;
 use shared::{Dialect, ScimError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-
-use crate::forward::CallIds;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -306,6 +305,8 @@ impl Drop for Connection {
     }
 }
 
+/// Characters of the id of a request that could not be read.
+const REQUEST_ID_LENGTH: usize = 32;
 const BARE_BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
 /// The SCIM answer for a refusal that actix-http makes by itself: one of three statuses, without
@@ -333,7 +334,7 @@ fn scim_answer_for(written: &[u8]) -> Option<Vec<u8>> {
     let dialect = Dialect::Scim20;
     let body = ScimError::new(status, detail).body(dialect);
     let status_line = head.lines().next()?;
-    let request_id = CallIds::generate().ok()?.request_id;
+    let request_id = random_base62(REQUEST_ID_LENGTH).ok()?;
     let answer = format!(
         "{status_line}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\
          cache-control: no-store\r\nx-content-type-options: nosniff\r\n\

@@ -23,7 +23,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use shared::api_token::RandomnessError;
-use shared::{Dialect, TenantId, link};
+use shared::{Dialect, TenantId, Timestamp, link};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -74,15 +74,17 @@ impl CallIds {
     /// # Errors
     /// [`RandomnessError`] when the operating system's generator fails.
     pub fn generate() -> Result<Self, RandomnessError> {
-        let mut random = [0_u8; 56];
+        let mut random = [0_u8; 50];
         getrandom::fill(&mut random).map_err(|_| RandomnessError)?;
-        let mut parts = random.chunks(8).map(hex::encode);
-        let mut next = |count: usize| parts.by_ref().take(count).collect::<String>();
+        let random = hex::encode(random);
+        let (request_id, rest) = random.split_at_checked(32).ok_or(RandomnessError)?;
+        let (span, rest) = rest.split_at_checked(16).ok_or(RandomnessError)?;
+        let (trace, rest) = rest.split_at_checked(32).ok_or(RandomnessError)?;
         Ok(Self {
-            request_id: next(2),
-            span: next(1),
-            trace: next(2),
-            idempotency: next(2),
+            request_id: request_id.to_owned(),
+            span: span.to_owned(),
+            trace: trace.to_owned(),
+            idempotency: rest.to_owned(),
         })
     }
 
@@ -96,14 +98,14 @@ impl CallIds {
 
     /// The key under which a node keeps the outcome of this call. A client's own key counts for
     /// its tenant only; without one, the key is new for each call and the same when it is sent
-    /// again.
-    fn idempotency_key(&self, client: Option<&str>, tenant: &TenantId) -> String {
+    /// again. It begins with the time: keys of one time lie side by side in a node's store.
+    fn idempotency_key(&self, client: Option<&str>, tenant: &TenantId, begun: Timestamp) -> String {
         let is_sound = |key: &&str| {
             (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
         };
         match client.filter(is_sound) {
             Some(key) => hex::encode(Sha256::digest(format!("{tenant} {key}"))),
-            None => self.idempotency.clone(),
+            None => format!("{:012x}{}", begun.as_millis(), self.idempotency),
         }
     }
 }
@@ -129,6 +131,8 @@ fn trace_of(text: &str) -> Option<(&str, &str)> {
 
 /// A call on its way.
 pub struct Passage<'a> {
+    /// When the call began.
+    pub begun: Timestamp,
     /// The client's method.
     pub method: &'a ClientMethod,
     /// The path at the node.
@@ -168,6 +172,15 @@ impl Passage<'_> {
         matches!(*self.method, ClientMethod::GET | ClientMethod::HEAD)
     }
 
+    /// Whether it does no harm that a node gets the call a second time. Writes to resources have
+    /// their outcome kept under the idempotency key; the admin's writes do not.
+    fn is_repeatable(&self) -> bool {
+        let is_scim = [link::SCIM_PATH, link::SCIM11_PATH]
+            .iter()
+            .any(|base| self.node_path.starts_with(base));
+        self.is_read() || is_scim
+    }
+
     /// What travels to the node: what is allowed of the client's headers, then ours, so that ours
     /// win.
     fn headers(&self, client: &ProvisioningClient) -> Result<HeaderMap, Error> {
@@ -193,18 +206,36 @@ impl Passage<'_> {
             "traceparent",
             &self.ids.traceparent(self.text("traceparent")),
         )?;
-        let key = self
-            .ids
-            .idempotency_key(self.text(link::IDEMPOTENCY_KEY), &client.tenant_id);
-        ours(link::IDEMPOTENCY_KEY, &key)?;
+        if !self.is_read() {
+            let of_client = self.text(link::IDEMPOTENCY_KEY);
+            let key = self
+                .ids
+                .idempotency_key(of_client, &client.tenant_id, self.begun);
+            ours(link::IDEMPOTENCY_KEY, &key)?;
+        }
         headers.insert(link::LINK_KEY, client.region.link.key.clone());
         headers.insert(reqwest::header::AUTHORIZATION, client.authorization.clone());
         Ok(headers)
     }
 
-    /// Sends the call to its region, once; a read that got no answer, once more.
+    /// Sends the call to its region; once more where no answer came and that does no harm.
     async fn send(&self, client: &ProvisioningClient) -> Result<Response, Error> {
-        let headers = self.headers(client)?;
+        let mut headers = self.headers(client)?;
+        match self.send_once(client, &headers).await {
+            Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
+                let name = HeaderName::from_static(link::RESENT);
+                headers.insert(name, HeaderValue::from_static("1"));
+                Ok(self.send_once(client, &headers).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        client: &ProvisioningClient,
+        headers: &HeaderMap,
+    ) -> Result<Response, LinkError> {
         let build = |http: &reqwest::Client, mut node: reqwest::Url| {
             node.set_path(self.node_path);
             node.set_query(self.query.filter(|query| !query.is_empty()));
@@ -214,14 +245,7 @@ impl Passage<'_> {
                 .header(link::DEADLINE_MS, left.as_millis().to_string())
                 .body(self.body.clone())
         };
-        match client.region.link.send(self.deadline, build).await {
-            // The write may have happened. Until nodes keep the outcome of each idempotency key,
-            // only a read may be sent again.
-            Err(LinkError::NoAnswer(_)) if self.is_read() => {
-                Ok(client.region.link.send(self.deadline, build).await?)
-            }
-            answer => Ok(answer?),
-        }
+        client.region.link.send(self.deadline, build).await
     }
 }
 
@@ -446,13 +470,14 @@ mod tests {
     fn a_clients_idempotency_key_counts_for_its_tenant_only() {
         let ids = CallIds::generate().unwrap();
         let (one, two) = (TenantId::generate().unwrap(), TenantId::generate().unwrap());
-        let key = ids.idempotency_key(Some("k"), &one);
+        let key = ids.idempotency_key(Some("k"), &one, Timestamp(1));
         let again = CallIds::generate().unwrap();
-        assert_eq!(key, again.idempotency_key(Some("k"), &one));
-        assert_ne!(key, ids.idempotency_key(Some("k"), &two));
-        assert_ne!(key, ids.idempotency_key(Some("l"), &one));
+        assert_eq!(key, again.idempotency_key(Some("k"), &one, Timestamp(2)));
+        assert_ne!(key, ids.idempotency_key(Some("k"), &two, Timestamp(1)));
+        assert_ne!(key, ids.idempotency_key(Some("l"), &one, Timestamp(1)));
         for odd in [None, Some(""), Some("a b"), Some("ü")] {
-            assert_eq!(ids.idempotency_key(odd, &one), ids.idempotency);
+            let key = ids.idempotency_key(odd, &one, Timestamp(1));
+            assert_eq!(key, format!("000000000001{}", ids.idempotency));
         }
     }
 
@@ -462,6 +487,6 @@ mod tests {
         assert_ne!(one.request_id, two.request_id);
         assert_eq!(one.request_id.len(), 32);
         assert_eq!((one.span.len(), one.trace.len()), (16, 32));
-        assert_eq!(one.idempotency.len(), 32);
+        assert_eq!(one.idempotency.len(), 20);
     }
 }

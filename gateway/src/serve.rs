@@ -147,9 +147,10 @@ async fn answer(
     .await?;
     record.tenant_id = Some(client.tenant_id.clone());
     record.token_id = Some(client.token_id.clone());
+    let begun = edge.clock.now();
     let tenant_pass = edge
         .tenants
-        .admit(&client.tenant_id, client.limits, edge.clock.now())?;
+        .admit(&client.tenant_id, client.limits, begun)?;
 
     let takes_body =
         matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());
@@ -165,6 +166,7 @@ async fn answer(
     let region_pass = host.region.admit().ok_or(Error::Overloaded)?;
     let base_url = format!("{}{}", host.base_url, route.base.suffix());
     let passage = Passage {
+        begun,
         method: request.method(),
         node_path: &route.node_path,
         query: request.uri().query(),

@@ -70,6 +70,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// How API tokens are handled.
     pub tokens: TokenSettings,
+    /// How long is remembered what happened.
+    pub retention: RetentionSettings,
     /// What is written to the log.
     pub telemetry: TelemetrySettings,
 }
@@ -150,6 +152,16 @@ pub struct TokenSettings {
     pub last_used_flush_ms: u64,
 }
 
+/// `[retention]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// Of the change feed, in days.
+    pub changes_days: u32,
+    /// Of outcomes of requests that clients named, in hours.
+    pub idempotency_h: u32,
+}
+
 /// `[telemetry]`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +233,11 @@ impl Settings {
             ("limits.request_ms", self.limits.request_ms),
             ("limits.workers", self.limits.workers.unwrap_or(1) as u64),
             ("tokens.last_used_flush_ms", self.tokens.last_used_flush_ms),
+            ("retention.changes_days", self.retention.changes_days.into()),
+            (
+                "retention.idempotency_h",
+                self.retention.idempotency_h.into(),
+            ),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((setting, _)) => Err(ConfigError::Invalid {

@@ -133,6 +133,12 @@ impl Error {
                 "The resource is being changed by too many requests at once.".into(),
                 Fault::Quota,
             ),
+            Self::Store(StoreError::KeyReused) => (
+                S::UNPROCESSABLE_ENTITY,
+                None,
+                "The Idempotency-Key was used for another request before.".into(),
+                Client,
+            ),
             Self::Store(StoreError::Refused) | Self::Grant(_) => (
                 S::UNAUTHORIZED,
                 None,
@@ -142,7 +148,8 @@ impl Error {
             Self::Store(StoreError::Unavailable(_)) => {
                 (S::SERVICE_UNAVAILABLE, None, UNAVAILABLE.into(), Upstream)
             }
-            Self::Store(StoreError::Corrupt(_))
+            // The provider answers with what came of the request.
+            Self::Store(StoreError::Corrupt(_) | StoreError::Repeated(_))
             | Self::Panicked
             | Self::Randomness(_)
             | Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, None, INTERNAL.into(), Us),
@@ -378,6 +385,7 @@ mod tests {
                 Fault::Client,
             ),
             (StoreError::Refused.into(), 401, Fault::Client),
+            (StoreError::KeyReused.into(), 422, Fault::Client),
             (unavailable().into(), 503, Fault::Upstream),
             (StoreError::Corrupt("x").into(), 500, Fault::Us),
             (GrantError::Time.into(), 401, Fault::Client),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod grant;
 pub mod handlers;
+pub mod housekeeping;
 pub mod keys;
 pub mod provider;
 pub mod request;

@@ -15,6 +15,7 @@ use shared::{Clock, RegionId, Secret};
 
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
 use crate::grant::Grants;
+use crate::housekeeping::{Housekeeping, keep_house};
 use crate::keys::KeySet;
 use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
@@ -30,6 +31,7 @@ use crate::{request, routes};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the threads of a stopped server may take to end.
 const LONGEST_CLOSE: Duration = Duration::from_secs(2);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Characters of a grant key that lives as long as the process.
 const EPHEMERAL_KEY_LENGTH: usize = 43;
 
@@ -103,7 +105,7 @@ pub struct Application {
     link: Server,
     management: Server,
     parts: Data<Parts>,
-    flush_every: Duration,
+    housekeeping: Housekeeping,
 }
 
 impl Application {
@@ -134,7 +136,11 @@ impl Application {
             management: serve_management(management, Data::clone(&parts))
                 .map_err(failed("management_listen", management_address))?,
             parts,
-            flush_every: Duration::from_millis(settings.tokens.last_used_flush_ms),
+            housekeeping: Housekeeping {
+                flush_every: Duration::from_millis(settings.tokens.last_used_flush_ms),
+                keep_changes: HOUR * 24 * settings.retention.changes_days,
+                keep_client_keys: HOUR * settings.retention.idempotency_h,
+            },
         })
     }
 
@@ -162,7 +168,7 @@ impl Application {
             link,
             management,
             parts,
-            flush_every,
+            housekeeping,
             ..
         } = self;
         tracing::info!(
@@ -181,10 +187,10 @@ impl Application {
                 handle.stop(true).await;
             }
         });
-        let flushing = tokio::spawn(flush_regularly(Data::clone(&parts), flush_every));
+        let house = tokio::spawn(keep_house(Data::clone(&parts), housekeeping));
         let ended = tokio::try_join!(link, management);
         stopping.abort();
-        flushing.abort();
+        house.abort();
         if let Err(error) = parts.last_used.flush(&*parts.store).await {
             tracing::warn!(
                 error = &error as &(dyn std::error::Error + 'static),
@@ -202,20 +208,6 @@ impl Application {
         };
         drop(tokio::time::timeout(LONGEST_CLOSE, closed).await);
         ended.map(|_| ())
-    }
-}
-
-async fn flush_regularly(parts: Data<Parts>, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = parts.last_used.flush(&*parts.store).await {
-            tracing::debug!(
-                error = &error as &(dyn std::error::Error + 'static),
-                "times of last use wait for the store"
-            );
-        }
     }
 }
 

@@ -31,6 +31,13 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// This moment and a duration earlier.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// How long after `earlier` this is; zero when it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -20,8 +20,12 @@ pub const REQUEST_ID: &str = "x-request-id";
 pub const BASE_URL: &str = "x-meridian-base-url";
 /// Header with the milliseconds that are left for the call.
 pub const DEADLINE_MS: &str = "x-meridian-deadline-ms";
-/// Header with the key under which the outcome of a write is kept.
+/// Header with the key under which the outcome of a write is kept: 32 hexadecimal digits that the
+/// gateway makes for one call, of which the first 12 are milliseconds since the epoch, or 64 that
+/// stand for the client's own `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Header that says that this call was sent before, under the same key, and no answer came.
+pub const RESENT: &str = "x-meridian-resent";
 /// Header of an answer: the node refused the call for a reason that the gateway must act upon.
 pub const REFUSED: &str = "x-meridian-refused";
 /// Value of [`REFUSED`]: the grant is not good (any more). The gateway drops its entry, resolves

@@ -12,6 +12,7 @@ mod extensions;
 mod flood;
 mod groups;
 mod honesty;
+mod idempotency;
 mod malformed;
 mod privacy;
 mod regions;

@@ -21,11 +21,10 @@ pub async fn create(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
+    let caller = exchange.writer(&body);
     let body = exchange.resource(kind, &body)?;
     let view = query.view(exchange.base_url());
-    let shown = resources
-        .create(exchange.caller(), kind, body, view)
-        .await?;
+    let shown = resources.create(caller, kind, body, view).await?;
     Ok(exchange.created(shown))
 }
 
@@ -46,7 +45,7 @@ pub async fn get(
     let view = query.view(exchange.base_url());
     let id = resource_id(&id)?;
     let shown = resources
-        .get(exchange.caller(), kind, id, known.as_ref(), view)
+        .get(exchange.reader(), kind, id, known.as_ref(), view)
         .await?;
     Ok(exchange.ok_or_not_modified(shown))
 }
@@ -64,7 +63,7 @@ pub async fn query(
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
     let list = resources
-        .query(exchange.caller(), &[kind], exchange.base_url(), &query.0)
+        .query(exchange.reader(), &[kind], exchange.base_url(), &query.0)
         .await?;
     Ok(exchange.list(list))
 }
@@ -83,11 +82,11 @@ pub async fn replace(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
+    let caller = exchange.writer(&body);
     let body = exchange.resource(kind, &body)?;
     let expected = exchange.if_match();
     let view = query.view(exchange.base_url());
     let id = resource_id(&id)?;
-    let caller = exchange.caller();
     let shown = resources
         .replace(caller, kind, id, expected.as_ref(), body, view)
         .await?;
@@ -109,11 +108,11 @@ pub async fn patch(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
+    let caller = exchange.writer(&body);
     let patch = exchange.patch(kind, &body)?;
     let expected = exchange.if_match();
     let view = query.view(exchange.base_url());
     let id = resource_id(&id)?;
-    let caller = exchange.caller();
     let shown = resources
         .patch(caller, kind, id, expected.as_ref(), patch, view)
         .await?;
@@ -135,7 +134,7 @@ pub async fn delete(
     let expected = exchange.if_match();
     let id = resource_id(&id)?;
     resources
-        .delete(exchange.caller(), kind, id, expected.as_ref())
+        .delete(exchange.writer(&[]), kind, id, expected.as_ref())
         .await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -11,7 +11,7 @@ use actix_web::http::header::{
 };
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
 use serde_json::{Map, Value};
-use shared::link::{MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES};
+use shared::link::{IDEMPOTENCY_KEY, MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, RESENT};
 use shared::{Dialect, ScimError, urn};
 
 use crate::error::Error;
@@ -19,6 +19,7 @@ use crate::provider::resources::Got;
 use crate::provider::{Caller, Shown, View};
 use crate::scim::schema::{GROUP, ResourceSchema, USER};
 use crate::scim::{EntityTags, ListRequest, PatchRequest, ResourceId, ResourceKind, json, scim11};
+use crate::store::RequestKey;
 use crate::tenant_scope::TenantScope;
 
 /// The kind of resources that a route serves, as the route says.
@@ -55,12 +56,34 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Who calls.
+    /// Who reads.
     #[must_use]
-    pub fn caller(&self) -> Caller<'r> {
+    pub fn reader(&self) -> Caller<'r> {
         Caller {
             access: &self.scope.access,
             token: &self.scope.token_id,
+            request: None,
+        }
+    }
+
+    /// Who writes, and by which request.
+    #[must_use]
+    pub fn writer(&self, body: &[u8]) -> Caller<'r> {
+        let request = self.request;
+        let is_resent = request.headers().contains_key(RESENT);
+        let key = request
+            .headers()
+            .get(IDEMPOTENCY_KEY)
+            .and_then(|value| value.to_str().ok());
+        let what = [
+            request.method().as_str().as_bytes(),
+            request.uri().path().as_bytes(),
+            request.query_string().as_bytes(),
+            body,
+        ];
+        Caller {
+            request: key.and_then(|key| RequestKey::parse(key, is_resent, what)),
+            ..self.reader()
         }
     }
 

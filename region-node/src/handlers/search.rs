@@ -58,7 +58,7 @@ async fn search(
     let body = exchange.object(body, MAX_BODY_BYTES)?;
     let search = ListRequest::from_body(body).map_err(ScimError::from)?;
     let list = resources
-        .query(exchange.caller(), kinds, exchange.base_url(), &search)
+        .query(exchange.reader(), kinds, exchange.base_url(), &search)
         .await?;
     Ok(exchange.list(list))
 }
@@ -74,10 +74,11 @@ pub async fn bulk(
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let exchange = Exchange::new(&request, &scope);
+    let caller = exchange.writer(&body);
     let bulk = BulkRequest::parse(exchange.object(&body, MAX_BODY_BYTES)?)?;
     let explain = |error| Error::from(error).to_scim_error();
     let outcomes = resources
-        .bulk(exchange.caller(), exchange.base_url(), &bulk, explain)
+        .bulk(caller, exchange.base_url(), &bulk, explain)
         .await?;
     Ok(exchange.answer(StatusCode::OK, bulk_response(&outcomes).to_string()))
 }

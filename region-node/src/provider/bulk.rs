@@ -60,6 +60,7 @@ impl Resources {
             let Some(operation) = request.operations.get(at) else {
                 continue;
             };
+            let caller = part_of(caller, at);
             let result = self.step(caller, base_url, request, operation, &ids).await;
             let result = match result {
                 Err(ProviderError::Store(StoreError::Refused)) if successes == 0 => {
@@ -100,6 +101,8 @@ impl Resources {
             let Some(asked) = request.operations.get(at) else {
                 continue;
             };
+            // A write of its own, behind all operations.
+            let caller = part_of(caller, request.operations.len() + at);
             match self
                 .complete(caller, base_url, kind, &id, operation, &ids)
                 .await
@@ -224,7 +227,11 @@ impl Resources {
         };
         if let Err(error) = completed {
             let gone = BulkAction::Delete(kind, id.to_owned());
-            self.execute(caller, base_url, gone, None).await?;
+            let unnamed = Caller {
+                request: None,
+                ..caller
+            };
+            self.execute(unnamed, base_url, gone, None).await?;
             return Err(error);
         }
         let id = ResourceId::parse(id).map_err(|_| StoreError::NotFound)?;
@@ -234,6 +241,15 @@ impl Resources {
                 .version
                 .to_string(),
         ))
+    }
+}
+
+/// The caller of one of the writes of a request: each is kept under a name of its own, so that a
+/// request that comes again goes on where it was cut off.
+fn part_of(caller: Caller<'_>, number: usize) -> Caller<'_> {
+    Caller {
+        request: caller.request.map(|key| key.part(number)),
+        ..caller
     }
 }
 

@@ -13,7 +13,9 @@ use super::settings::Profile;
 use super::{ProviderError, groups, users};
 use crate::scim::schema::Schema;
 use crate::scim::{ResourceKind, document};
-use crate::store::{Access, Narrowing, StoreError, Stored, TenantExtension, TenantSettings};
+use crate::store::{
+    Access, Narrowing, StoreError, Stored, TenantExtension, TenantSettings, WriteContext,
+};
 
 /// Most extension schemas of one tenant.
 const MOST_EXTENSIONS: usize = 20;
@@ -125,10 +127,14 @@ impl Resources {
             ResourceKind::User => users::content(stored.id, &tree, profile)?,
             ResourceKind::Group => groups::content(stored.id, &tree, Vec::new(), profile)?,
         };
-        let (id, version, now) = (stored.id, stored.version, self.clock.now());
+        let write = WriteContext {
+            now: self.clock.now(),
+            request: None,
+        };
+        let (id, version) = (stored.id, stored.version);
         match self
             .store
-            .replace(access, kind, id, version, content, now)
+            .replace(access, kind, id, version, content, write)
             .await
         {
             // Whoever was faster wrote it by the schema as it is, or deleted it.

@@ -34,6 +34,7 @@ pub(super) fn content(
         },
         document: document::to_document(profile.schema(ResourceKind::Group), id, tree),
         members,
+        changed: Vec::new(),
     })
 }
 

@@ -7,6 +7,7 @@ mod extensions;
 mod groups;
 pub mod last_used;
 pub mod query;
+mod repeated;
 pub mod resources;
 pub mod settings;
 pub mod tenants;
@@ -25,15 +26,18 @@ use crate::scim::patch::PatchError;
 use crate::scim::schema::Schema;
 use crate::scim::sort::SortError;
 use crate::scim::{Projection, ResourceKind, Version, text};
-use crate::store::{Access, StoreError};
+use crate::store::{Access, RequestKey, StoreError};
 
-/// Who asks: the right to a tenant's resources, and the token by which it was shown.
+/// Who asks, and in which request: the right to a tenant's resources, and the token by which it
+/// was shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'c> {
     /// What the grant gives access to.
     pub access: &'c Access,
     /// The token behind the grant: pages that it reads one after the other are one walk.
     pub token: &'c TokenId,
+    /// The name of the request, under which what comes of a write is kept.
+    pub request: Option<RequestKey>,
 }
 
 /// How a client asks for a resource to be shown: with which links, and which parts of it.

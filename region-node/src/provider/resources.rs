@@ -10,13 +10,14 @@ use shared::{Clock, ScimError, ScimType};
 
 use super::cursor::CursorSealer;
 use super::query::Bookmarks;
+use super::repeated::Done;
 use super::settings::{Profile, Profiles};
 use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::patch::PatchError;
 use crate::scim::{EntityTags, PatchRequest, Projection, ResourceId, ResourceKind, Version};
-use crate::store::{Access, MemberChange, Store, StoreError, Stored};
+use crate::store::{Access, ChangeKind, MemberChange, Store, StoreError, Stored, WriteContext};
 
 /// How often a write starts again when others were faster. Each round somebody's write succeeds.
 const WRITE_ATTEMPTS: usize = 100;
@@ -100,9 +101,25 @@ impl Resources {
         &self,
         caller: Caller<'_>,
         kind: ResourceKind,
-        mut body: Map<String, Value>,
+        body: Map<String, Value>,
         view: View<'_>,
     ) -> Result<Shown, ProviderError> {
+        let created = self.create_now(caller, kind, body).await;
+        match self
+            .first_outcome(caller, ChangeKind::Created, created)
+            .await?
+        {
+            Done::Now(stored) => self.show_written(caller.access, kind, &stored, view).await,
+            Done::Before(outcome) => self.show_again(caller.access, outcome, view).await,
+        }
+    }
+
+    async fn create_now(
+        &self,
+        caller: Caller<'_>,
+        kind: ResourceKind,
+        mut body: Map<String, Value>,
+    ) -> Result<Stored, ProviderError> {
         let profile = self.writable(caller.access, kind).await?;
         let id = new_id()?;
         let content = match kind {
@@ -115,12 +132,18 @@ impl Resources {
                 groups::content(id, &tree, members.into_iter().collect(), &profile)?
             }
         };
-        let now = self.clock.now();
-        let stored = self
+        let write = self.write_context(caller);
+        Ok(self
             .store
-            .create(caller.access, kind, id, content, now)
-            .await?;
-        self.show_written(caller.access, kind, &stored, view).await
+            .create(caller.access, kind, id, content, write)
+            .await?)
+    }
+
+    fn write_context(&self, caller: Caller<'_>) -> WriteContext {
+        WriteContext {
+            now: self.clock.now(),
+            request: caller.request,
+        }
     }
 
     /// `GET` of a resource, RFC 7644 section 3.4.1.
@@ -194,10 +217,16 @@ impl Resources {
             ResourceKind::User => users::tree(profile, body.clone(), Some(current)),
             ResourceKind::Group => document::from_body(profile.schema(kind), body.clone()),
         };
-        let stored = self
-            .write(caller.access, kind, id, expected, members, change)
-            .await?;
-        self.show_written(caller.access, kind, &stored, view).await
+        let written = self
+            .write(caller, kind, id, expected, members, change)
+            .await;
+        match self
+            .first_outcome(caller, ChangeKind::Changed, written)
+            .await?
+        {
+            Done::Now(stored) => self.show_written(caller.access, kind, &stored, view).await,
+            Done::Before(outcome) => self.show_again(caller.access, outcome, view).await,
+        }
     }
 
     /// `PATCH` of a resource, RFC 7644 section 3.5.2. `None` where members of a large group
@@ -215,6 +244,35 @@ impl Resources {
         view: View<'_>,
     ) -> Result<Option<Shown>, ProviderError> {
         let access = caller.access;
+        let patched = self.patch_now(caller, kind, id, expected, patch).await;
+        let stored = match self
+            .first_outcome(caller, ChangeKind::Changed, patched)
+            .await?
+        {
+            Done::Now(Some(stored)) => stored,
+            Done::Now(None) => return Ok(self.show_if_small(access, id, view).await),
+            Done::Before(_) if kind == ResourceKind::Group => {
+                return Ok(self.show_if_small(access, id, view).await);
+            }
+            Done::Before(outcome) => {
+                return self.show_again(access, outcome, view).await.map(Some);
+            }
+        };
+        self.show_written(access, kind, &stored, view)
+            .await
+            .map(Some)
+    }
+
+    /// The resource as it was written; `None` where members were changed.
+    async fn patch_now(
+        &self,
+        caller: Caller<'_>,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Option<&EntityTags>,
+        patch: PatchRequest,
+    ) -> Result<Option<Stored>, ProviderError> {
+        let access = caller.access;
         let (patch, members) = match kind {
             ResourceKind::User => (patch, Vec::new()),
             ResourceKind::Group => {
@@ -225,32 +283,21 @@ impl Resources {
         let members_only = patch.is_empty() && !members.is_empty();
         if let (true, Some(changes)) = (members_only, deltas(&members)) {
             self.writable(access, kind).await?;
-            let expected = match expected {
-                None => None,
-                Some(tags) => Some(check_condition(
-                    tags,
-                    self.read(access, kind, id).await?.version,
-                )?),
-            };
-            let now = self.clock.now();
+            let expected = self.expected_version(access, kind, id, expected).await?;
+            let write = self.write_context(caller);
             let changed = self
                 .store
-                .change_members(access, id, expected, changes, now)
+                .change_members(access, id, expected, changes, write)
                 .await;
             conditional(changed)?;
-            return Ok(self.show_if_small(access, id, view).await);
+            return Ok(None);
         }
         let quiet = !members.is_empty();
         let change = |profile: &Profile, current: &Tree| patch.apply(profile.schema(kind), current);
         let stored = self
-            .write(access, kind, id, expected, members, change)
+            .write(caller, kind, id, expected, members, change)
             .await?;
-        if quiet {
-            return Ok(self.show_if_small(access, id, view).await);
-        }
-        self.show_written(access, kind, &stored, view)
-            .await
-            .map(Some)
+        Ok((!quiet).then_some(stored))
     }
 
     /// `DELETE` of a resource, RFC 7644 section 3.6.
@@ -264,33 +311,53 @@ impl Resources {
         id: ResourceId,
         expected: Option<&EntityTags>,
     ) -> Result<(), ProviderError> {
-        self.writable(caller.access, kind).await?;
-        let expected = match expected {
-            None => None,
-            Some(tags) => Some(check_condition(
-                tags,
-                self.read(caller.access, kind, id).await?.version,
-            )?),
+        let deleted = self.delete_now(caller, kind, id, expected).await;
+        self.first_outcome(caller, ChangeKind::Deleted, deleted)
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_now(
+        &self,
+        caller: Caller<'_>,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Option<&EntityTags>,
+    ) -> Result<(), ProviderError> {
+        let access = caller.access;
+        self.writable(access, kind).await?;
+        let expected = self.expected_version(access, kind, id, expected).await?;
+        let write = self.write_context(caller);
+        conditional(self.store.delete(access, kind, id, expected, write).await)
+    }
+
+    /// The version that a condition holds for: that of the resource as it is.
+    async fn expected_version(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Option<&EntityTags>,
+    ) -> Result<Option<Version>, ProviderError> {
+        let Some(tags) = expected else {
+            return Ok(None);
         };
-        let now = self.clock.now();
-        conditional(
-            self.store
-                .delete(caller.access, kind, id, expected, now)
-                .await,
-        )
+        let current = self.read(access, kind, id).await?;
+        check_condition(tags, current.version).map(Some)
     }
 
     /// Reads, changes and writes at the version that was read; starts again when somebody else
     /// was faster, so that no change is lost. What changes nothing is not written.
     async fn write(
         &self,
-        access: &Access,
+        caller: Caller<'_>,
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<&EntityTags>,
         members: Vec<MemberPatch>,
         change: impl Fn(&Profile, &Tree) -> Result<Tree, PatchError> + Send,
     ) -> Result<Stored, ProviderError> {
+        let access = caller.access;
         let profile = self.writable(access, kind).await?;
         let mut turn = None;
         for attempt in 0..WRITE_ATTEMPTS {
@@ -302,8 +369,9 @@ impl Resources {
             if let Some(expected) = expected {
                 check_condition(expected, current.version)?;
             }
-            let tree = change(&profile, &document::from_document(&current.document)?)?;
-            let content = match kind {
+            let before = document::from_document(&current.document)?;
+            let tree = change(&profile, &before)?;
+            let mut content = match kind {
                 ResourceKind::User => users::content(id, &tree, &profile)?,
                 ResourceKind::Group => {
                     let members = self.resolve_members(access, &current, &members).await?;
@@ -314,19 +382,19 @@ impl Resources {
             if same && content.members.is_empty() {
                 return Ok(current);
             }
-            let now = self.clock.now();
+            let write = self.write_context(caller);
             let written = if same {
                 let version = Some(current.version);
                 let changes = content.members;
                 let changed = self
                     .store
-                    .change_members(access, id, version, changes, now)
+                    .change_members(access, id, version, changes, write)
                     .await;
                 changed.map(|version| {
                     let modified = if version == current.version {
                         current.modified
                     } else {
-                        now
+                        write.now
                     };
                     Stored {
                         version,
@@ -335,8 +403,9 @@ impl Resources {
                     }
                 })
             } else {
+                content.changed = document::changed(profile.schema(kind), &before, &tree);
                 self.store
-                    .replace(access, kind, id, current.version, content, now)
+                    .replace(access, kind, id, current.version, content, write)
                     .await
             };
             match written {
@@ -503,7 +572,7 @@ impl Resources {
     /// A resource that was just written. The write stands, whatever happens to the access or the
     /// store now: if what is derived cannot be read any more, the resource is shown without it,
     /// because an error would make the client do again what is done.
-    async fn show_written(
+    pub(super) async fn show_written(
         &self,
         access: &Access,
         kind: ResourceKind,

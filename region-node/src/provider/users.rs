@@ -44,5 +44,6 @@ pub(super) fn content(
         },
         document: document::to_document(profile.schema(ResourceKind::User), id, tree),
         members: Vec::new(),
+        changed: Vec::new(),
     })
 }

@@ -88,6 +88,33 @@ pub fn from_document(document: &str) -> Result<Tree, DocumentError> {
     Ok(tree)
 }
 
+/// Names of the attributes in which two trees differ: core attributes by name, an extension's by
+/// URN, a colon and name.
+#[must_use]
+pub fn changed(schema: &ResourceSchema, before: &Tree, after: &Tree) -> Vec<String> {
+    let empty = Tree::new();
+    let mut changed = names_of_different(before, after);
+    for extension in &schema.extensions {
+        let Some(at) = changed.iter().position(|name| *name == extension.urn) else {
+            continue;
+        };
+        changed.remove(at);
+        let part = |tree| Tree::get(tree, &extension.urn).and_then(Value::as_object);
+        let (before, after) = (part(before), part(after));
+        let names = names_of_different(before.unwrap_or(&empty), after.unwrap_or(&empty));
+        changed.extend(names.iter().map(|name| format!("{}:{name}", extension.urn)));
+    }
+    changed
+}
+
+fn names_of_different(before: &Tree, after: &Tree) -> Vec<String> {
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let others = after
+        .iter()
+        .filter(|(name, value)| before.get(*name) != Some(*value));
+    gone.chain(others.map(|(name, _)| name)).cloned().collect()
+}
+
 /// A resource without what the schema does not have (any more). `schemas` names what is left.
 #[must_use]
 pub fn known(schema: &ResourceSchema, mut tree: Tree) -> Tree {
@@ -214,6 +241,23 @@ mod tests {
             panic!("an object")
         };
         from_body(&USER, body).unwrap()
+    }
+
+    #[test]
+    fn changed_attributes_are_named() {
+        let enterprise = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+        let before = tree(json!({
+            "userName": "a", "title": "x", "nickName": "n",
+            enterprise: {"department": "d", "costCenter": "1"},
+        }));
+        let after = tree(json!({
+            "userName": "a", "title": "y", "locale": "de",
+            enterprise: {"department": "e", "costCenter": "1"},
+        }));
+        let department = format!("{enterprise}:department");
+        let expected = ["nickName", "title", "locale", &department];
+        assert_eq!(changed(&USER, &before, &after), expected);
+        assert!(changed(&USER, &before, &before).is_empty());
     }
 
     #[test]

@@ -9,7 +9,9 @@
 //! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
 //! meaning of an attribute, a filter's evaluation.
 
+pub mod change;
 pub mod narrowing;
+pub mod request_key;
 
 use std::time::Duration;
 
@@ -24,6 +26,9 @@ pub mod sqlite;
 #[cfg(test)]
 mod story;
 
+pub use change::{Change, ChangeKind, Retention};
+pub use request_key::{KeyOrigin, Outcome, RequestKey};
+
 /// The right to touch one tenant's resources, as a verified grant gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -31,6 +36,15 @@ pub struct Access {
     pub tenant: TenantId,
     /// The credential version that the grant was minted under.
     pub credential_version: i64,
+}
+
+/// When a write happens, and which request asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteContext {
+    /// The time that the write is given.
+    pub now: Timestamp,
+    /// The name of the request: its outcome is kept under it, and it is carried out once.
+    pub request: Option<RequestKey>,
 }
 
 /// What a storage call can end in, other than an answer.
@@ -55,6 +69,12 @@ pub enum StoreError {
     /// There is no such resource in this tenant.
     #[error("no such resource")]
     NotFound,
+    /// The request was carried out before, and this came of it. Nothing was written now.
+    #[error("the request was carried out before")]
+    Repeated(Outcome),
+    /// The name of the request was used for another request before. Nothing was written.
+    #[error("the key of the request was used for another request")]
+    KeyReused,
     /// The store cannot answer now: busy, full, read-only, gone. Nothing was written.
     #[error("the store cannot answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -231,6 +251,9 @@ pub struct Content {
     pub document: String,
     /// What happens to the members of a group, in this order.
     pub members: Vec<MemberChange>,
+    /// Names of the attributes that a replace changes, for the change feed; a create names none,
+    /// because everything is new. `members` is not named: the store adds it where rows change.
+    pub changed: Vec<String>,
 }
 
 /// One change of a group's members. They apply in order.
@@ -417,6 +440,10 @@ pub trait Store: Send + Sync {
     /// The tenant of an access, if the access still holds.
     async fn head(&self, access: &Access) -> Result<Tenant, StoreError>;
 
+    // A write that could be done also ends as `Repeated` or `KeyReused`, where its request has a
+    // key that is known. One that could not, because it was done before, fails as any other:
+    // `outcome` then tells.
+
     /// Creates a resource. `Taken` if a unique key belongs to another one.
     async fn create(
         &self,
@@ -424,7 +451,7 @@ pub trait Store: Send + Sync {
         kind: ResourceKind,
         id: ResourceId,
         content: Content,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<Stored, StoreError>;
 
     /// One resource.
@@ -444,7 +471,7 @@ pub trait Store: Send + Sync {
         id: ResourceId,
         expected: Version,
         content: Content,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<Stored, StoreError>;
 
     /// Deletes a resource with all memberships in it and of it, if it is at `expected` where
@@ -455,7 +482,7 @@ pub trait Store: Send + Sync {
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<Version>,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<(), StoreError>;
 
     /// Up to `limit` resources of a kind from `start` on, in list order.
@@ -488,7 +515,7 @@ pub trait Store: Send + Sync {
         group: ResourceId,
         expected: Option<Version>,
         changes: Vec<MemberChange>,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<Version, StoreError>;
 
     /// The direct members of each of the groups at these positions; of each the first `most`.
@@ -505,6 +532,30 @@ pub trait Store: Send + Sync {
         access: &Access,
         resources: &[Position],
     ) -> Result<Vec<Vec<Stored>>, StoreError>;
+
+    // ---- requests and changes ------------------------------------------------------------
+
+    /// What came of the request with this key, if it was carried out. `KeyReused` if it was
+    /// another request.
+    async fn outcome(
+        &self,
+        access: &Access,
+        key: RequestKey,
+    ) -> Result<Option<Outcome>, StoreError>;
+
+    /// Up to `limit` changes of a tenant's resources behind the write number `after`, in commit
+    /// order. One write can change several resources: a run is cut between two writes, so more
+    /// than `limit` come where one write alone has more. `NotFound` if there is no such tenant.
+    async fn changes(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError>;
+
+    /// Forgets some of a tenant's oldest changes and outcomes that need not be kept any longer;
+    /// answers whether these were the last. No error if there is no such tenant.
+    async fn prune(&self, tenant: &TenantId, keep: Retention) -> Result<bool, StoreError>;
 
     // ---- the store itself ----------------------------------------------------------------
 

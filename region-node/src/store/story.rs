@@ -8,8 +8,9 @@ use shared::link::TenantLimits;
 use shared::{ApiToken, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use super::{
-    Access, Content, GroupsRule, Keys, MemberChange, Narrowing, NewToken, PageStart, Store,
-    StoreError, Stored, TenantExtension, TenantSettings, TenantState, UserNameRule,
+    Access, ChangeKind, Content, GroupsRule, KeyOrigin, Keys, MemberChange, Narrowing, NewToken,
+    PageStart, RequestKey, Retention, Store, StoreError, Stored, TenantExtension, TenantSettings,
+    TenantState, UserNameRule, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -35,6 +36,9 @@ macro_rules! on_every_story {
             indexed_values_follow_the_resource,
             one_of_fifty_creates_wins,
             counters_survive_parallel_writes,
+            every_change_is_told_in_order,
+            a_request_is_carried_out_once,
+            old_changes_and_outcomes_are_forgotten,
             the_store_says_that_it_works,
         );
     };
@@ -59,6 +63,14 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp(1_700_000_000_000 + seconds * 1000)
 }
 
+/// A write at a time, by a request without a name.
+pub(crate) fn written(seconds: i64) -> WriteContext {
+    WriteContext {
+        now: at(seconds),
+        request: None,
+    }
+}
+
 pub(crate) fn resource_id(number: u32) -> ResourceId {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
@@ -74,6 +86,7 @@ pub(crate) fn user(name: &str) -> Content {
         },
         document: format!(r#"{{"userName":"{name}"}}"#),
         members: Vec::new(),
+        changed: Vec::new(),
     }
 }
 
@@ -86,6 +99,7 @@ fn group(name: &str) -> Content {
         },
         document: format!(r#"{{"displayName":"{name}"}}"#),
         members: Vec::new(),
+        changed: Vec::new(),
     }
 }
 
@@ -220,7 +234,7 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
                 .push(("emails.value".into(), format!("u{number}@x")));
             let id = ResourceId::from_random(rand_bytes());
             store
-                .create(access, USER, id, content, at(0))
+                .create(access, USER, id, content, written(0))
                 .await
                 .unwrap();
         }
@@ -387,7 +401,7 @@ pub(crate) async fn resources_are_created_read_replaced_and_deleted(store: Subje
     let access = tenant(&*store).await;
     let id = resource_id(1);
     let created = store
-        .create(&access, USER, id, user("ann"), at(1))
+        .create(&access, USER, id, user("ann"), written(1))
         .await
         .unwrap();
     assert_eq!(created.id, id);
@@ -402,7 +416,7 @@ pub(crate) async fn resources_are_created_read_replaced_and_deleted(store: Subje
     assert_eq!(store.get(&access, GROUP, id).await.unwrap(), None);
 
     let replaced = store
-        .replace(&access, USER, id, created.version, user("anna"), at(2))
+        .replace(&access, USER, id, created.version, user("anna"), written(2))
         .await
         .unwrap();
     assert_eq!(replaced.version, Version(2));
@@ -414,17 +428,17 @@ pub(crate) async fn resources_are_created_read_replaced_and_deleted(store: Subje
     );
     // The name that was given up is free again.
     store
-        .create(&access, USER, resource_id(2), user("ann"), at(3))
+        .create(&access, USER, resource_id(2), user("ann"), written(3))
         .await
         .unwrap();
 
     store
-        .delete(&access, USER, id, Some(replaced.version), at(99))
+        .delete(&access, USER, id, Some(replaced.version), written(99))
         .await
         .unwrap();
     assert_eq!(store.get(&access, USER, id).await.unwrap(), None);
     store
-        .delete(&access, USER, resource_id(2), None, at(99))
+        .delete(&access, USER, resource_id(2), None, written(99))
         .await
         .unwrap();
     assert_eq!(store.head(&access).await.unwrap().users, 0);
@@ -434,11 +448,11 @@ pub(crate) async fn every_write_moves_the_head_by_one(store: Subject) {
     let access = tenant(&*store).await;
     let (ann, team) = (resource_id(1), resource_id(2));
     let created = store
-        .create(&access, USER, ann, user("ann"), at(1))
+        .create(&access, USER, ann, user("ann"), written(1))
         .await
         .unwrap();
     store
-        .create(&access, GROUP, team, group("Team"), at(1))
+        .create(&access, GROUP, team, group("Team"), written(1))
         .await
         .unwrap();
     let head = store.head(&access).await.unwrap();
@@ -447,15 +461,15 @@ pub(crate) async fn every_write_moves_the_head_by_one(store: Subject) {
     // What fails moves nothing.
     let failures = [
         store
-            .create(&access, USER, resource_id(3), user("ann"), at(2))
+            .create(&access, USER, resource_id(3), user("ann"), written(2))
             .await
             .err(),
         store
-            .replace(&access, USER, ann, Version(77), user("x"), at(2))
+            .replace(&access, USER, ann, Version(77), user("x"), written(2))
             .await
             .err(),
         store
-            .delete(&access, USER, resource_id(9), None, at(99))
+            .delete(&access, USER, resource_id(9), None, written(99))
             .await
             .err(),
     ];
@@ -463,12 +477,12 @@ pub(crate) async fn every_write_moves_the_head_by_one(store: Subject) {
     assert_eq!(store.head(&access).await.unwrap(), head);
 
     let replaced = store
-        .replace(&access, USER, ann, created.version, user("ann"), at(3))
+        .replace(&access, USER, ann, created.version, user("ann"), written(3))
         .await
         .unwrap();
     assert_eq!(replaced.version, Version(3));
     store
-        .delete(&access, GROUP, team, None, at(99))
+        .delete(&access, GROUP, team, None, written(99))
         .await
         .unwrap();
     let head = store.head(&access).await.unwrap();
@@ -479,34 +493,34 @@ pub(crate) async fn a_stale_or_missing_resource_is_left_alone(store: Subject) {
     let access = tenant(&*store).await;
     let id = resource_id(1);
     let first = store
-        .create(&access, USER, id, user("ann"), at(1))
+        .create(&access, USER, id, user("ann"), written(1))
         .await
         .unwrap();
     let second = store
-        .replace(&access, USER, id, first.version, user("ann"), at(2))
+        .replace(&access, USER, id, first.version, user("ann"), written(2))
         .await
         .unwrap();
 
     let stale = store
-        .replace(&access, USER, id, first.version, user("lost"), at(3))
+        .replace(&access, USER, id, first.version, user("lost"), written(3))
         .await;
     assert!(
         matches!(stale, Err(StoreError::Stale { current }) if current == second.version),
         "{stale:?}"
     );
     let stale = store
-        .delete(&access, USER, id, Some(first.version), at(99))
+        .delete(&access, USER, id, Some(first.version), written(99))
         .await;
     assert!(matches!(stale, Err(StoreError::Stale { current }) if current == second.version));
     assert_eq!(store.get(&access, USER, id).await.unwrap(), Some(second));
 
     for (kind, id) in [(USER, resource_id(2)), (GROUP, id)] {
         let missing = store
-            .replace(&access, kind, id, first.version, user("x"), at(3))
+            .replace(&access, kind, id, first.version, user("x"), written(3))
             .await;
         assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
         let missing = store
-            .delete(&access, kind, id, Some(first.version), at(99))
+            .delete(&access, kind, id, Some(first.version), written(99))
             .await;
         assert!(matches!(missing, Err(StoreError::NotFound)));
     }
@@ -521,63 +535,77 @@ pub(crate) async fn unique_keys_are_unique_in_their_tenant_and_kind(store: Subje
         );
     };
     store
-        .create(&acme, USER, resource_id(1), user("ann"), at(1))
+        .create(&acme, USER, resource_id(1), user("ann"), written(1))
         .await
         .unwrap();
     let bob = store
-        .create(&acme, USER, resource_id(2), user("bob"), at(1))
+        .create(&acme, USER, resource_id(2), user("bob"), written(1))
         .await
         .unwrap();
     taken(
         store
-            .create(&acme, USER, resource_id(3), user("ann"), at(1))
+            .create(&acme, USER, resource_id(3), user("ann"), written(1))
             .await,
         "userName",
     );
     taken(
         store
-            .replace(&acme, USER, bob.id, bob.version, user("ann"), at(1))
+            .replace(&acme, USER, bob.id, bob.version, user("ann"), written(1))
             .await,
         "userName",
     );
     taken(
         store
-            .create(&acme, USER, resource_id(1), user("eve"), at(1))
+            .create(&acme, USER, resource_id(1), user("eve"), written(1))
             .await,
         "id",
     );
     // Its own name is no obstacle, another tenant's neither.
     store
-        .replace(&acme, USER, bob.id, bob.version, user("bob"), at(2))
+        .replace(&acme, USER, bob.id, bob.version, user("bob"), written(2))
         .await
         .unwrap();
     store
-        .create(&umbrella, USER, resource_id(1), user("ann"), at(1))
+        .create(&umbrella, USER, resource_id(1), user("ann"), written(1))
         .await
         .unwrap();
 
     let team = store
-        .create(&acme, GROUP, resource_id(10), group("Team"), at(1))
+        .create(&acme, GROUP, resource_id(10), group("Team"), written(1))
         .await
         .unwrap();
     taken(
         store
-            .create(&acme, GROUP, resource_id(11), group("Team"), at(1))
+            .create(&acme, GROUP, resource_id(11), group("Team"), written(1))
             .await,
         "displayName",
     );
     let other = store
-        .create(&acme, GROUP, resource_id(12), group("Other"), at(1))
+        .create(&acme, GROUP, resource_id(12), group("Other"), written(1))
         .await
         .unwrap();
     taken(
         store
-            .replace(&acme, GROUP, other.id, other.version, group("Team"), at(1))
+            .replace(
+                &acme,
+                GROUP,
+                other.id,
+                other.version,
+                group("Team"),
+                written(1),
+            )
             .await,
         "displayName",
     );
     store
-        .replace(&acme, GROUP, team.id, team.version, group("Team"), at(1))
+        .replace(
+            &acme,
+            GROUP,
+            team.id,
+            team.version,
+            group("Team"),
+            written(1),
+        )
         .await
         .unwrap();
     // Users may share a displayName with each other and with a group; externalId is theirs alone
@@ -587,7 +615,7 @@ pub(crate) async fn unique_keys_are_unique_in_their_tenant_and_kind(store: Subje
         content.keys.display_name = Some("Team".into());
         content.keys.external_id = Some("e".into());
         store
-            .create(&acme, USER, resource_id(number), content, at(1))
+            .create(&acme, USER, resource_id(number), content, written(1))
             .await
             .unwrap();
     }
@@ -599,15 +627,22 @@ pub(crate) async fn an_access_ends_with_what_it_rests_on(store: Subject) {
             store.head(access).await.err(),
             store.get(access, USER, present.id).await.err(),
             store
-                .create(access, USER, resource_id(99), user("late"), at(9))
+                .create(access, USER, resource_id(99), user("late"), written(9))
                 .await
                 .err(),
             store
-                .replace(access, USER, present.id, present.version, user("x"), at(9))
+                .replace(
+                    access,
+                    USER,
+                    present.id,
+                    present.version,
+                    user("x"),
+                    written(9),
+                )
                 .await
                 .err(),
             store
-                .delete(access, USER, present.id, None, at(99))
+                .delete(access, USER, present.id, None, written(99))
                 .await
                 .err(),
             store
@@ -630,7 +665,7 @@ pub(crate) async fn an_access_ends_with_what_it_rests_on(store: Subject) {
 
     let access = tenant(&*store).await;
     let present = store
-        .create(&access, USER, resource_id(1), user("ann"), at(1))
+        .create(&access, USER, resource_id(1), user("ann"), written(1))
         .await
         .unwrap();
     let (token, _) = new_token(None);
@@ -685,15 +720,17 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
     content.keys.external_id = Some("e1".into());
     content.keys.attributes = vec![("emails.value".into(), "ann@x".into())];
     let ann = store
-        .create(&acme, USER, resource_id(1), content, at(1))
+        .create(&acme, USER, resource_id(1), content, written(1))
         .await
         .unwrap();
     assert_eq!(store.get(&umbrella, USER, ann.id).await.unwrap(), None);
     let write = store
-        .replace(&umbrella, USER, ann.id, ann.version, user("x"), at(2))
+        .replace(&umbrella, USER, ann.id, ann.version, user("x"), written(2))
         .await;
     assert!(matches!(write, Err(StoreError::NotFound)));
-    let write = store.delete(&umbrella, USER, ann.id, None, at(99)).await;
+    let write = store
+        .delete(&umbrella, USER, ann.id, None, written(99))
+        .await;
     assert!(matches!(write, Err(StoreError::NotFound)));
     for narrowing in [
         Narrowing::Everything,
@@ -745,13 +782,13 @@ pub(crate) async fn pages_walk_the_list(store: Subject) {
                 USER,
                 resource_id(number),
                 user(&format!("u{number}")),
-                at(1),
+                written(1),
             )
             .await
             .unwrap();
     }
     store
-        .create(&access, GROUP, resource_id(100), group("Team"), at(1))
+        .create(&access, GROUP, resource_id(100), group("Team"), written(1))
         .await
         .unwrap();
     let page = |offset, limit| {
@@ -777,13 +814,13 @@ pub(crate) async fn pages_walk_the_list(store: Subject) {
 
     // A delete before the place moves what stands there, for the next page too.
     store
-        .delete(&access, USER, resource_id(3), None, at(99))
+        .delete(&access, USER, resource_id(3), None, written(99))
         .await
         .unwrap();
     assert_eq!(page(10, 10).await, (24, ids(11..21)));
     // A create comes last and moves nothing.
     store
-        .create(&access, USER, resource_id(25), user("u25"), at(2))
+        .create(&access, USER, resource_id(25), user("u25"), written(2))
         .await
         .unwrap();
     assert_eq!(page(20, 10).await, (25, ids(21..26)));
@@ -803,20 +840,20 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
         let content = user(&format!("m{number}"));
         users.push(
             store
-                .create(&access, USER, id, content, at(1))
+                .create(&access, USER, id, content, written(1))
                 .await
                 .unwrap(),
         );
     }
     let foreign = resource_id(50);
     store
-        .create(&other, USER, foreign, user("foreign"), at(1))
+        .create(&other, USER, foreign, user("foreign"), written(1))
         .await
         .unwrap();
     let mut content = group("Team");
     content.members = vec![MemberChange::Add(vec![users[0].id, users[1].id])];
     let team = store
-        .create(&access, GROUP, resource_id(10), content, at(1))
+        .create(&access, GROUP, resource_id(10), content, written(1))
         .await
         .unwrap();
     let members = async || -> Vec<ResourceId> {
@@ -829,7 +866,7 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
     };
     let change = async |expected, changes| {
         store
-            .change_members(&access, team.id, expected, changes, at(2))
+            .change_members(&access, team.id, expected, changes, written(2))
             .await
     };
     assert_eq!(members().await, [users[0].id, users[1].id]);
@@ -894,7 +931,7 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
     let mut content = group("All");
     content.members = vec![MemberChange::Add(vec![team.id])];
     let all = store
-        .create(&access, GROUP, resource_id(11), content, at(3))
+        .create(&access, GROUP, resource_id(11), content, written(3))
         .await
         .unwrap();
     let before = store
@@ -904,7 +941,7 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
         .unwrap()
         .version;
     store
-        .delete(&access, USER, users[1].id, None, at(4))
+        .delete(&access, USER, users[1].id, None, written(4))
         .await
         .unwrap();
     assert_eq!(members().await, [users[3].id]);
@@ -918,7 +955,7 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
             > before
     );
     store
-        .delete(&access, GROUP, team.id, None, at(5))
+        .delete(&access, GROUP, team.id, None, written(5))
         .await
         .unwrap();
     assert!(store.members(&access, &[all.position], None).await.unwrap()[0].is_empty());
@@ -943,7 +980,7 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
         content.keys.attributes = vec![("emails.value".into(), "shared@x".into())];
         let id = resource_id(number);
         store
-            .create(&access, USER, id, content, at(1))
+            .create(&access, USER, id, content, written(1))
             .await
             .unwrap();
         ids.push(id);
@@ -952,7 +989,7 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
     let mut content = group("same");
     content.keys.external_id = Some("same".into());
     store
-        .create(&access, GROUP, team, content, at(1))
+        .create(&access, GROUP, team, content, written(1))
         .await
         .unwrap();
 
@@ -1068,7 +1105,7 @@ pub(crate) async fn indexed_values_follow_the_resource(store: Subject) {
     };
     let id = resource_id(1);
     let created = store
-        .create(&access, USER, id, with(&["a@x", "b@x"]), at(1))
+        .create(&access, USER, id, with(&["a@x", "b@x"]), written(1))
         .await
         .unwrap();
     assert!(has("a@x").await && has("b@x").await);
@@ -1079,22 +1116,32 @@ pub(crate) async fn indexed_values_follow_the_resource(store: Subject) {
             id,
             created.version,
             with(&["b@x", "c@x"]),
-            at(2),
+            written(2),
         )
         .await
         .unwrap();
     assert!(!has("a@x").await && has("b@x").await && has("c@x").await);
     let emptied = store
-        .replace(&access, USER, id, replaced.version, with(&[]), at(3))
+        .replace(&access, USER, id, replaced.version, with(&[]), written(3))
         .await
         .unwrap();
     assert!(!has("b@x").await && !has("c@x").await);
     store
-        .replace(&access, USER, id, emptied.version, with(&["d@x"]), at(4))
+        .replace(
+            &access,
+            USER,
+            id,
+            emptied.version,
+            with(&["d@x"]),
+            written(4),
+        )
         .await
         .unwrap();
     assert!(has("d@x").await);
-    store.delete(&access, USER, id, None, at(99)).await.unwrap();
+    store
+        .delete(&access, USER, id, None, written(99))
+        .await
+        .unwrap();
     assert!(!has("d@x").await);
 }
 
@@ -1105,7 +1152,7 @@ pub(crate) async fn one_of_fifty_creates_wins(store: Subject) {
             let (store, access) = (Arc::clone(&store), access.clone());
             tokio::spawn(async move {
                 store
-                    .create(&access, USER, resource_id(number), user("ann"), at(1))
+                    .create(&access, USER, resource_id(number), user("ann"), written(1))
                     .await
             })
         })
@@ -1133,7 +1180,7 @@ pub(crate) async fn counters_survive_parallel_writes(store: Subject) {
             tokio::spawn(async move {
                 let id = resource_id(number);
                 let created = store
-                    .create(&access, USER, id, user(&format!("u{number}")), at(1))
+                    .create(&access, USER, id, user(&format!("u{number}")), written(1))
                     .await
                     .unwrap();
                 let replaced = store
@@ -1143,13 +1190,13 @@ pub(crate) async fn counters_survive_parallel_writes(store: Subject) {
                         id,
                         created.version,
                         user(&format!("v{number}")),
-                        at(2),
+                        written(2),
                     )
                     .await
                     .unwrap();
                 if number % 2 == 0 {
                     store
-                        .delete(&access, USER, id, Some(replaced.version), at(99))
+                        .delete(&access, USER, id, Some(replaced.version), written(99))
                         .await
                         .unwrap();
                 }
@@ -1178,4 +1225,254 @@ pub(crate) async fn counters_survive_parallel_writes(store: Subject) {
 pub(crate) async fn the_store_says_that_it_works(store: Subject) {
     store.check().await.unwrap();
     store.check().await.unwrap();
+}
+
+/// A key as a gateway makes it at a time.
+fn gateways_key(seconds: i64, number: u8) -> RequestKey {
+    let mut key = RequestKey::least_since(at(seconds));
+    key[15] = number;
+    RequestKey {
+        origin: KeyOrigin::Gateway,
+        key,
+        fingerprint: None,
+        may_be_repeated: false,
+    }
+}
+
+fn clients_key(number: u8, fingerprint: u8) -> RequestKey {
+    RequestKey {
+        origin: KeyOrigin::Client,
+        key: [number; 16],
+        fingerprint: Some([fingerprint; 8]),
+        may_be_repeated: true,
+    }
+}
+
+fn named(seconds: i64, key: RequestKey) -> WriteContext {
+    WriteContext {
+        request: Some(key),
+        ..written(seconds)
+    }
+}
+
+pub(crate) async fn every_change_is_told_in_order(store: Subject) {
+    let access = tenant(&*store).await;
+    let (ann, bob, team) = (resource_id(1), resource_id(2), resource_id(3));
+    let create = async |kind, id, content, seconds| {
+        store
+            .create(&access, kind, id, content, written(seconds))
+            .await
+            .unwrap()
+    };
+    let first = create(USER, ann, user("ann"), 1).await;
+    create(USER, bob, user("bob"), 2).await;
+    create(GROUP, team, group("Team"), 3).await;
+    let changed = Content {
+        changed: vec!["title".into(), "urn:x:badge".into()],
+        ..user("ann")
+    };
+    store
+        .replace(&access, USER, ann, first.version, changed, written(4))
+        .await
+        .unwrap();
+    for seconds in [5, 6] {
+        // The second time nothing changes, and there is nothing to tell.
+        let add = vec![MemberChange::Add(vec![ann, bob])];
+        store
+            .change_members(&access, team, None, add, written(seconds))
+            .await
+            .unwrap();
+    }
+    // One write, two resources: the user is gone, and the group has lost a member.
+    store
+        .delete(&access, USER, ann, None, written(7))
+        .await
+        .unwrap();
+    // A write that fails leaves nothing.
+    let taken = store
+        .create(&access, USER, resource_id(4), user("bob"), written(8))
+        .await;
+    assert!(matches!(taken, Err(StoreError::Taken { .. })));
+
+    let feed = store.changes(&access.tenant, 0, 100).await.unwrap();
+    let told: Vec<_> = feed
+        .iter()
+        .map(|change| (change.seq, change.at, change.what, change.kind, change.id))
+        .collect();
+    use ChangeKind::{Changed, Created, Deleted};
+    let expected = [
+        (1, at(1), Created, USER, ann),
+        (2, at(2), Created, USER, bob),
+        (3, at(3), Created, GROUP, team),
+        (4, at(4), Changed, USER, ann),
+        (5, at(5), Changed, GROUP, team),
+        (6, at(7), Deleted, USER, ann),
+        (6, at(7), Changed, GROUP, team),
+    ];
+    assert_eq!(told, expected);
+    let names: Vec<_> = feed
+        .iter()
+        .map(|change| change.attributes.join(" "))
+        .collect();
+    assert_eq!(
+        names,
+        ["", "", "", "title urn:x:badge", "members", "", "members"]
+    );
+    let group = store.get(&access, GROUP, team).await.unwrap().unwrap();
+    assert_eq!(group.version, Version(6));
+
+    // A run is cut between two writes only.
+    let seqs = async |after, limit| -> Vec<i64> {
+        let run = store.changes(&access.tenant, after, limit).await.unwrap();
+        run.iter().map(|change| change.seq).collect()
+    };
+    assert_eq!(seqs(0, 2).await, [1, 2]);
+    assert_eq!(seqs(4, 2).await, [5, 6, 6]);
+    assert_eq!(seqs(5, 1).await, [6, 6]);
+    assert!(seqs(6, 10).await.is_empty());
+
+    let other = tenant(&*store).await;
+    assert!(
+        store
+            .changes(&other.tenant, 0, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let nobody = TenantId::generate().unwrap();
+    let unknown = store.changes(&nobody, 0, 10).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound)));
+}
+
+pub(crate) async fn a_request_is_carried_out_once(store: Subject) {
+    let access = tenant(&*store).await;
+    let other = tenant(&*store).await;
+    let (ann, team) = (resource_id(1), resource_id(2));
+    let key = gateways_key(1, 1);
+    assert_eq!(store.outcome(&access, key).await.unwrap(), None);
+    let created = store
+        .create(&access, USER, ann, user("ann"), named(1, key))
+        .await
+        .unwrap();
+    let outcome = store.outcome(&access, key).await.unwrap().unwrap();
+    assert_eq!(outcome.what, ChangeKind::Created);
+    assert_eq!((outcome.kind, outcome.id), (USER, ann));
+    assert_eq!((outcome.version, outcome.at), (created.version, at(1)));
+    assert_eq!(outcome.position, created.position);
+
+    // It comes again, under another id and even with another name: nothing happens.
+    let again = store
+        .create(&access, USER, resource_id(9), user("other"), named(2, key))
+        .await;
+    assert!(matches!(again, Err(StoreError::Repeated(first)) if first == outcome));
+    let head = store.head(&access).await.unwrap();
+    assert_eq!((head.seq, head.users), (1, 1));
+    // Another tenant's request of that name is another request.
+    store
+        .create(&other, USER, resource_id(5), user("ann"), named(2, key))
+        .await
+        .unwrap();
+
+    let write = named(3, gateways_key(3, 2));
+    let replaced = store
+        .replace(&access, USER, ann, created.version, user("anna"), write)
+        .await
+        .unwrap();
+    let again = store
+        .replace(&access, USER, ann, replaced.version, user("annika"), write)
+        .await;
+    assert!(
+        matches!(again, Err(StoreError::Repeated(o)) if o.what == ChangeKind::Changed && o.version == replaced.version)
+    );
+
+    store
+        .create(&access, GROUP, team, group("Team"), written(4))
+        .await
+        .unwrap();
+    let add = || vec![MemberChange::Add(vec![ann])];
+    let write = named(5, gateways_key(5, 3));
+    store
+        .change_members(&access, team, None, add(), write)
+        .await
+        .unwrap();
+    let remove = vec![MemberChange::Remove(vec![ann])];
+    let again = store
+        .change_members(&access, team, None, remove, write)
+        .await;
+    assert!(matches!(again, Err(StoreError::Repeated(_))));
+
+    // A client's key stands for one request.
+    let write = named(6, clients_key(7, 1));
+    store.delete(&access, USER, ann, None, write).await.unwrap();
+    let outcome = store.outcome(&access, clients_key(7, 1)).await.unwrap();
+    assert_eq!(outcome.unwrap().what, ChangeKind::Deleted);
+    let reused = store.outcome(&access, clients_key(7, 2)).await;
+    assert!(matches!(reused, Err(StoreError::KeyReused)));
+    let reused = store
+        .create(
+            &access,
+            USER,
+            resource_id(6),
+            user("x"),
+            named(7, clients_key(7, 2)),
+        )
+        .await;
+    assert!(matches!(reused, Err(StoreError::KeyReused)));
+
+    // What fails is not kept.
+    let key = gateways_key(8, 4);
+    let taken = store
+        .create(&access, GROUP, resource_id(7), group("Team"), named(8, key))
+        .await;
+    assert!(matches!(taken, Err(StoreError::Taken { .. })));
+    assert_eq!(store.outcome(&access, key).await.unwrap(), None);
+
+    store
+        .set_tenant_state(&access.tenant, TenantState::Suspended)
+        .await
+        .unwrap();
+    let refused = store.outcome(&access, key).await;
+    assert!(matches!(refused, Err(StoreError::Refused)));
+}
+
+pub(crate) async fn old_changes_and_outcomes_are_forgotten(store: Subject) {
+    let access = tenant(&*store).await;
+    for number in 1..=6_u8 {
+        let seconds = i64::from(number) * 100;
+        let key = if number % 2 == 0 {
+            clients_key(number, 0)
+        } else {
+            gateways_key(seconds, number)
+        };
+        let name = format!("u{number}");
+        store
+            .create(
+                &access,
+                USER,
+                resource_id(number.into()),
+                user(&name),
+                named(seconds, key),
+            )
+            .await
+            .unwrap();
+    }
+    let keep = Retention {
+        changes_since: at(300),
+        client_keys_since: at(400),
+        gateway_keys_since: at(500),
+    };
+    while !store.prune(&access.tenant, keep).await.unwrap() {}
+    let feed = store.changes(&access.tenant, 0, 100).await.unwrap();
+    let seqs: Vec<i64> = feed.iter().map(|change| change.seq).collect();
+    assert_eq!(seqs, [3, 4, 5, 6]);
+    let kept = async |key| store.outcome(&access, key).await.unwrap().is_some();
+    for (number, is_kept) in [(2, false), (4, true), (6, true)] {
+        assert_eq!(kept(clients_key(number, 0)).await, is_kept, "{number}");
+    }
+    for (number, is_kept) in [(1, false), (3, false), (5, true)] {
+        let key = gateways_key(i64::from(number) * 100, number);
+        assert_eq!(kept(key).await, is_kept, "{number}");
+    }
+    let nobody = TenantId::generate().unwrap();
+    assert!(store.prune(&nobody, keep).await.unwrap());
 }

@@ -6,12 +6,15 @@ use std::collections::HashSet;
 use rusqlite::Connection;
 use shared::Timestamp;
 
+use super::changes::{self, Deed};
 use super::connection::{all, execute, first};
 use super::position::kind_of;
 use super::resources::{self, present};
 use super::tenants::{Effect, held, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
-use crate::store::{Access, MemberChange, Position, Related, StoreError, Stored};
+use crate::store::{
+    Access, ChangeKind, MemberChange, Position, Related, StoreError, Stored, WriteContext,
+};
 
 /// Applies changes to the members of the group at a position; answers whether any row changed.
 pub(super) fn apply(
@@ -105,20 +108,27 @@ pub(super) fn change(
     access: &Access,
     group: ResourceId,
     expected: Option<Version>,
-    changes: &[MemberChange],
-    now: Timestamp,
+    members: &[MemberChange],
+    write: WriteContext,
 ) -> Result<Version, StoreError> {
     let tenant = held(connection, access)?.key;
     let before = present(connection, tenant, ResourceKind::Group, group, expected)?;
-    if !apply(connection, tenant, before.position, changes)? {
+    if !apply(connection, tenant, before.position, members)? {
         return Ok(Version(before.version));
     }
     let head = move_head(connection, access, ResourceKind::Group, Effect::Keeps)?;
     execute(
         connection,
         "UPDATE resource SET version = ?2, modified = ?3 WHERE position = ?1",
-        (before.position, head.seq, now.as_millis()),
+        (before.position, head.seq, write.now.as_millis()),
     )?;
+    let deed = Deed {
+        what: ChangeKind::Changed,
+        position: before.position,
+        id: group,
+        attributes: &["members"],
+    };
+    changes::record(connection, &head, write, &deed)?;
     Ok(Version(head.seq))
 }
 

@@ -15,12 +15,21 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "tenants_tokens_resources",
-    serves_since: 1,
-    sql: include_str!("../migrations/sqlite/0001_tenants_tokens_resources.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "tenants_tokens_resources",
+        serves_since: 1,
+        sql: include_str!("../migrations/sqlite/0001_tenants_tokens_resources.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "changes_idempotency",
+        // An older program would write and leave a gap in the change feed.
+        serves_since: 2,
+        sql: include_str!("../migrations/sqlite/0002_changes_idempotency.sql"),
+    },
+];
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +104,7 @@ mod tests {
         apply(&mut connection).unwrap();
         let newer =
             "INSERT INTO schema_migration (version, name, serves_since) VALUES (?1, 'x', ?2)";
-        connection.execute(newer, (1000, 1)).unwrap();
+        connection.execute(newer, (1000, 2)).unwrap();
         apply(&mut connection).unwrap();
         connection.execute(newer, (1001, 1001)).unwrap();
         assert!(matches!(

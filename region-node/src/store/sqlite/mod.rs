@@ -5,6 +5,7 @@
 //! file is refused, because two programs with one SQLite file is how such files are lost.
 
 mod candidates;
+mod changes;
 mod checkpointer;
 mod connection;
 mod error;
@@ -32,8 +33,9 @@ pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
 use self::writer::Writer;
 use super::{
-    Access, Candidates, Content, MemberChange, Narrowing, NewToken, Page, PageStart, Position,
-    Related, Store, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
+    Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
+    PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
+    Tenant, TenantSettings, TenantState, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -384,11 +386,13 @@ impl Store for SqliteStore {
         kind: ResourceKind,
         id: ResourceId,
         content: Content,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<Stored, StoreError> {
         let access = access.clone();
         self.writer
-            .write(move |connection| resources::create(connection, &access, kind, id, content, now))
+            .write(move |connection| {
+                resources::create(connection, &access, kind, id, content, write)
+            })
             .await
     }
 
@@ -410,12 +414,12 @@ impl Store for SqliteStore {
         id: ResourceId,
         expected: Version,
         content: Content,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<Stored, StoreError> {
         let access = access.clone();
         self.writer
             .write(move |connection| {
-                resources::replace(connection, &access, kind, id, expected, content, now)
+                resources::replace(connection, &access, kind, id, expected, content, write)
             })
             .await
     }
@@ -426,12 +430,12 @@ impl Store for SqliteStore {
         kind: ResourceKind,
         id: ResourceId,
         expected: Option<Version>,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<(), StoreError> {
         let access = access.clone();
         self.writer
             .write(move |connection| {
-                resources::delete(connection, &access, kind, id, expected, now)
+                resources::delete(connection, &access, kind, id, expected, write)
             })
             .await
     }
@@ -442,12 +446,12 @@ impl Store for SqliteStore {
         group: ResourceId,
         expected: Option<Version>,
         changes: Vec<MemberChange>,
-        now: Timestamp,
+        write: WriteContext,
     ) -> Result<Version, StoreError> {
         let access = access.clone();
         self.writer
             .write(move |connection| {
-                members::change(connection, &access, group, expected, &changes, now)
+                members::change(connection, &access, group, expected, &changes, write)
             })
             .await
     }
@@ -537,6 +541,39 @@ impl Store for SqliteStore {
         } else {
             self.readers.scan(read).await
         }
+    }
+
+    async fn outcome(
+        &self,
+        access: &Access,
+        key: RequestKey,
+    ) -> Result<Option<Outcome>, StoreError> {
+        self.readers
+            .point(|connection| snapshot(connection, || changes::outcome(connection, access, key)))
+            .await
+    }
+
+    async fn changes(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || {
+                    changes::list(connection, &tenant, after, limit)
+                })
+            })
+            .await
+    }
+
+    async fn prune(&self, tenant: &TenantId, keep: Retention) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        self.writer
+            .write(move |connection| changes::prune(connection, &tenant, keep))
+            .await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

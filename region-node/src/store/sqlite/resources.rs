@@ -3,12 +3,15 @@
 use rusqlite::{Connection, Row};
 use shared::Timestamp;
 
+use super::changes::{self, Deed};
 use super::connection::{all, execute, first};
 use super::members;
 use super::position::{kind_number, of_create, of_kind};
 use super::tenants::{Effect, HeldHead, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
-use crate::store::{Access, Content, Keys, Page, PageStart, Position, StoreError, Stored};
+use crate::store::{
+    Access, ChangeKind, Content, Keys, Page, PageStart, Position, StoreError, Stored, WriteContext,
+};
 
 /// Columns of a resource, in the order in which [`read`] takes them.
 macro_rules! resource_columns {
@@ -35,10 +38,18 @@ pub(super) fn create(
     kind: ResourceKind,
     id: ResourceId,
     content: Content,
-    now: Timestamp,
+    write: WriteContext,
 ) -> Result<Stored, StoreError> {
+    let now = write.now;
     let head = move_head(connection, access, kind, Effect::Creates)?;
     let position = of_create(head.key, kind, head.seq)?;
+    let deed = Deed {
+        what: ChangeKind::Created,
+        position,
+        id,
+        attributes: &[],
+    };
+    changes::record(connection, &head, write, &deed)?;
     let keys = &content.keys;
     refuse_look_alike(connection, head.key, keys, position)?;
     execute(
@@ -255,8 +266,9 @@ pub(super) fn replace(
     id: ResourceId,
     expected: Version,
     content: Content,
-    now: Timestamp,
+    write: WriteContext,
 ) -> Result<Stored, StoreError> {
+    let now = write.now;
     let head = move_head(connection, access, kind, Effect::Keeps)?;
     let present = present(connection, head.key, kind, id, Some(expected))?;
     let keys = &content.keys;
@@ -314,7 +326,18 @@ pub(super) fn replace(
             insert_index_row(connection, head.key, attribute, value, present.position)?;
         }
     }
-    members::apply(connection, head.key, present.position, &content.members)?;
+    let members = members::apply(connection, head.key, present.position, &content.members)?;
+    let mut attributes: Vec<&str> = content.changed.iter().map(String::as_str).collect();
+    if members {
+        attributes.push("members");
+    }
+    let deed = Deed {
+        what: ChangeKind::Changed,
+        position: present.position,
+        id,
+        attributes: &attributes,
+    };
+    changes::record(connection, &head, write, &deed)?;
     Ok(Stored {
         id,
         position: Position(present.position),
@@ -331,17 +354,25 @@ pub(super) fn delete(
     kind: ResourceKind,
     id: ResourceId,
     expected: Option<Version>,
-    now: Timestamp,
+    write: WriteContext,
 ) -> Result<(), StoreError> {
     let head = move_head(connection, access, kind, Effect::Deletes)?;
     let present = present(connection, head.key, kind, id, expected)?;
+    let deed = Deed {
+        what: ChangeKind::Deleted,
+        position: present.position,
+        id,
+        attributes: &[],
+    };
+    changes::record(connection, &head, write, &deed)?;
+    changes::record_lost_member(connection, &head, write.now, present.position)?;
     delete_index_rows(
         connection,
         head.key,
         present.attributes.as_deref(),
         present.position,
     )?;
-    members::forget(connection, present.position, head.seq, now)?;
+    members::forget(connection, present.position, head.seq, write.now)?;
     execute(
         connection,
         "DELETE FROM resource WHERE position = ?1",

@@ -210,7 +210,19 @@ pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, Stor
              WHERE group_position > ?1 AND group_position <= ?2 LIMIT ?3)",
         (begin, end, ERASED_AT_ONCE),
     )?;
-    if index_rows > 0 || resources > 0 || members > 0 {
+    let changes = execute(
+        connection,
+        "DELETE FROM change WHERE (tenant, seq, position) IN
+            (SELECT tenant, seq, position FROM change WHERE tenant = ?1 LIMIT ?2)",
+        (key, ERASED_AT_ONCE),
+    )?;
+    let outcomes = execute(
+        connection,
+        "DELETE FROM idempotency WHERE (tenant, origin, key) IN
+            (SELECT tenant, origin, key FROM idempotency WHERE tenant = ?1 LIMIT ?2)",
+        (key, ERASED_AT_ONCE),
+    )?;
+    if index_rows + resources + members + changes + outcomes > 0 {
         return Ok(false);
     }
     execute(connection, "DELETE FROM tenant WHERE tenant = ?1", [key])?;

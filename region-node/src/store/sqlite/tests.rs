@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::story::{at, on_every_story, resource_id, tenant, user};
+use crate::store::story::{on_every_story, resource_id, tenant, user, written};
 
 const USER: ResourceKind = ResourceKind::User;
 
@@ -33,7 +33,7 @@ async fn what_was_acknowledged_is_there_after_reopening() {
     let store = open(&folder);
     let access = tenant(&store).await;
     let created = store
-        .create(&access, USER, resource_id(1), user("ann"), at(1))
+        .create(&access, USER, resource_id(1), user("ann"), written(1))
         .await
         .unwrap();
     drop(store);
@@ -51,7 +51,7 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     for number in 0..50 {
         let content = user(&format!("u{number}"));
         store
-            .create(&access, USER, resource_id(number), content, at(1))
+            .create(&access, USER, resource_id(number), content, written(1))
             .await
             .unwrap();
     }
@@ -159,7 +159,7 @@ async fn a_job_that_fails_takes_back_only_itself() {
         let (store, access) = (Arc::clone(&store), access.clone());
         writes.push(Box::pin(async move {
             store
-                .create(&access, USER, resource_id(number), user(name), at(1))
+                .create(&access, USER, resource_id(number), user(name), written(1))
                 .await
         }));
     }
@@ -192,7 +192,7 @@ async fn nobody_waits_for_a_write_that_was_given_up() {
     let access = tenant(&*store).await;
     let (release, held) = hold(&store);
     {
-        let mut write = store.create(&access, USER, resource_id(1), user("ann"), at(1));
+        let mut write = store.create(&access, USER, resource_id(1), user("ann"), written(1));
         assert!(futures_util::poll!(&mut write).is_pending());
     }
     release.send(()).unwrap();
@@ -230,14 +230,21 @@ async fn a_panic_in_a_write_is_its_own_affair() {
     let panicked: Result<(), _> = store
         .writer
         .write(move |connection| {
-            resources::create(connection, &moved, USER, resource_id(1), user("a"), at(1))?;
+            resources::create(
+                connection,
+                &moved,
+                USER,
+                resource_id(1),
+                user("a"),
+                written(1),
+            )?;
             panic!("a bug");
         })
         .await;
     assert!(matches!(panicked, Err(StoreError::Corrupt(_))));
     assert_eq!(store.head(&access).await.unwrap().seq, 0);
     store
-        .create(&access, USER, resource_id(1), user("a"), at(1))
+        .create(&access, USER, resource_id(1), user("a"), written(1))
         .await
         .unwrap();
 }
@@ -259,7 +266,7 @@ async fn a_full_disk_is_told_and_survived() {
     let mut content = user("big");
     content.document = "x".repeat(100_000);
     let full = store
-        .create(&access, USER, resource_id(1), content.clone(), at(1))
+        .create(&access, USER, resource_id(1), content.clone(), written(1))
         .await;
     assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
     assert_eq!(store.head(&access).await.unwrap().seq, 0);
@@ -272,7 +279,7 @@ async fn a_full_disk_is_told_and_survived() {
         .await
         .unwrap();
     store
-        .create(&access, USER, resource_id(1), content, at(1))
+        .create(&access, USER, resource_id(1), content, written(1))
         .await
         .unwrap();
 }
@@ -286,8 +293,14 @@ async fn a_lost_transaction_is_acknowledged_to_nobody() {
     let lost = store
         .writer
         .write(move |connection| {
-            let created =
-                resources::create(connection, &moved, USER, resource_id(1), user("a"), at(1))?;
+            let created = resources::create(
+                connection,
+                &moved,
+                USER,
+                resource_id(1),
+                user("a"),
+                written(1),
+            )?;
             // As SQLite does by itself after some I/O errors.
             execute(connection, "ROLLBACK", [])?;
             Ok(created)
@@ -304,7 +317,7 @@ async fn an_erasure_that_was_cut_short_goes_on() {
     let store = open(&folder);
     let access = tenant(&store).await;
     store
-        .create(&access, USER, resource_id(1), user("ann"), at(1))
+        .create(&access, USER, resource_id(1), user("ann"), written(1))
         .await
         .unwrap();
     let moved = access.tenant.clone();

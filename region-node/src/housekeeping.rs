@@ -1,0 +1,79 @@
+//! What a node does by itself, beside requests: writes times of last use, forgets what is old.
+//! Nothing that a client waits for lives here.
+
+use std::time::Duration;
+
+use actix_web::web::Data;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::startup::Parts;
+use crate::store::{Retention, StoreError};
+
+/// How often old changes and outcomes are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// How often, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Housekeeping {
+    /// Between two writes of times of last use.
+    pub flush_every: Duration,
+    /// How long changes are kept.
+    pub keep_changes: Duration,
+    /// How long outcomes of requests that clients named are kept.
+    pub keep_client_keys: Duration,
+}
+
+/// Keeps house until the node stops.
+pub async fn keep_house(parts: Data<Parts>, housekeeping: Housekeeping) {
+    tokio::join!(
+        flush_regularly(&parts, housekeeping.flush_every),
+        prune_regularly(&parts, housekeeping),
+    );
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn flush_regularly(parts: &Parts, period: Duration) {
+    let mut ticks = every(period);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = parts.last_used.flush(&*parts.store).await {
+            tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "times of last use wait for the store"
+            );
+        }
+    }
+}
+
+async fn prune_regularly(parts: &Parts, housekeeping: Housekeeping) {
+    let mut ticks = every(PRUNE_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = prune(parts, housekeeping).await {
+            tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "old changes and outcomes wait for the store"
+            );
+        }
+    }
+}
+
+/// Tenant after tenant, in small steps between which writes get their turn.
+async fn prune(parts: &Parts, housekeeping: Housekeeping) -> Result<(), StoreError> {
+    let keep = Retention::at(
+        parts.clock.now(),
+        housekeeping.keep_changes,
+        housekeeping.keep_client_keys,
+    );
+    for tenant in parts.store.list_tenants().await? {
+        while !parts.store.prune(&tenant.id, keep).await? {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
