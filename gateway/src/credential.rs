@@ -131,7 +131,8 @@ mod tests {
     fn what_holds_no_token_is_malformed() {
         let token = token();
         let t = token.reveal();
-        let damaged = format!("{}x", t.get(..t.len() - 1).unwrap());
+        let (rest, last) = t.split_at(t.len() - 1);
+        let damaged = format!("{rest}{}", if last == "x" { "y" } else { "x" });
         let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
         for text in [
             String::new(),
