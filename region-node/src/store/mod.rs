@@ -11,6 +11,7 @@
 
 pub mod change;
 pub mod narrowing;
+mod position;
 pub mod request_key;
 
 use std::time::Duration;

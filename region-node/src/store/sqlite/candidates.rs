@@ -6,10 +6,10 @@
 use rusqlite::Connection;
 
 use super::connection::{all, first};
-use super::position::of_kind;
 use super::resources;
 use super::tenants::HeldHead;
 use crate::scim::ResourceKind;
+use crate::store::position::of_kind;
 use crate::store::{Candidates, Narrowing, Position, StoreError};
 
 /// A narrowing as the look-ups that this engine makes for it.

@@ -4,9 +4,9 @@ use rusqlite::{Connection, Row};
 use shared::{TenantId, Timestamp};
 
 use super::connection::{all, execute, first};
-use super::position::kind_of;
 use super::tenants::{self, Head};
 use crate::scim::{ResourceId, Version};
+use crate::store::position::kind_of;
 use crate::store::{
     Access, Change, ChangeKind, KeyOrigin, Outcome, Position, RequestKey, Retention, StoreError,
     WriteContext,

@@ -8,10 +8,10 @@ use shared::Timestamp;
 
 use super::changes::{self, Deed};
 use super::connection::{all, execute, first};
-use super::position::kind_of;
 use super::resources::{self, present};
 use super::tenants::{Effect, held, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
+use crate::store::position::{is_of, kind_of};
 use crate::store::{
     Access, ChangeKind, MemberChange, Position, Related, StoreError, Stored, WriteContext,
 };
@@ -200,7 +200,7 @@ pub(super) fn groups_of(
     )?;
     let groups = groups
         .into_iter()
-        .filter(|group| super::position::is_of(*group, tenant));
+        .filter(|group| is_of(*group, tenant));
     groups
         .map(|group| resources::at(connection, group))
         .collect()

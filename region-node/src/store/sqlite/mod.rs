@@ -11,7 +11,6 @@ mod connection;
 mod error;
 mod members;
 mod migrations;
-mod position;
 mod readers;
 mod resources;
 mod tenants;

@@ -6,9 +6,9 @@ use shared::Timestamp;
 use super::changes::{self, Deed};
 use super::connection::{all, execute, first};
 use super::members;
-use super::position::{kind_number, of_create, of_kind};
 use super::tenants::{Effect, HeldHead, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
+use crate::store::position::{kind_number, of_create, of_kind};
 use crate::store::{
     Access, ChangeKind, Content, Keys, Page, PageStart, Position, StoreError, Stored, WriteContext,
 };

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use shared::{TenantId, Timestamp};
 
 use super::connection::{all, execute, first};
-use super::position::{self, TENANT_KEYS};
 use crate::scim::ResourceKind;
+use crate::store::position::{self, TENANT_KEYS};
 use crate::store::{Access, StoreError, Tenant, TenantSettings, TenantState};
 
 /// State of a tenant that is gone for everybody and whose rows are being removed.

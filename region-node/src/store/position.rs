@@ -1,4 +1,5 @@
 //! How a place in a tenant's list becomes a number, so that the table itself is the list's index.
+//! Both engines number alike.
 
 use crate::scim::ResourceKind;
 use crate::store::StoreError;
@@ -6,11 +7,11 @@ use crate::store::StoreError;
 const KIND_BITS: u32 = 2;
 const SEQ_BITS: u32 = 39;
 
-/// How many tenants a file can number over its life; keys are below it.
-pub(super) const TENANT_KEYS: i64 = 1 << 22;
+/// How many tenants a store can number over its life; keys are below it.
+pub(in crate::store) const TENANT_KEYS: i64 = 1 << 22;
 
 /// The number of a kind, in positions and in the column `kind`.
-pub(super) fn kind_number(kind: ResourceKind) -> i64 {
+pub(in crate::store) fn kind_number(kind: ResourceKind) -> i64 {
     match kind {
         ResourceKind::User => 0,
         ResourceKind::Group => 1,
@@ -18,7 +19,7 @@ pub(super) fn kind_number(kind: ResourceKind) -> i64 {
 }
 
 /// What stands at a position.
-pub(super) fn kind_of(position: i64) -> ResourceKind {
+pub(in crate::store) fn kind_of(position: i64) -> ResourceKind {
     let kind = (position >> SEQ_BITS) & ((1 << KIND_BITS) - 1);
     if kind == kind_number(ResourceKind::Group) {
         ResourceKind::Group
@@ -28,12 +29,16 @@ pub(super) fn kind_of(position: i64) -> ResourceKind {
 }
 
 /// Whether a position is a tenant's.
-pub(super) fn is_of(position: i64, tenant: i64) -> bool {
+pub(in crate::store) fn is_of(position: i64, tenant: i64) -> bool {
     position >> (KIND_BITS + SEQ_BITS) == tenant
 }
 
 /// The place of the resource that the tenant's write number `seq` creates.
-pub(super) fn of_create(tenant: i64, kind: ResourceKind, seq: i64) -> Result<i64, StoreError> {
+pub(in crate::store) fn of_create(
+    tenant: i64,
+    kind: ResourceKind,
+    seq: i64,
+) -> Result<i64, StoreError> {
     let (begin, end) = of_kind(tenant, kind);
     match begin.checked_add(seq) {
         Some(position) if seq > 0 && position <= end => Ok(position),
@@ -44,13 +49,13 @@ pub(super) fn of_create(tenant: i64, kind: ResourceKind, seq: i64) -> Result<i64
 }
 
 /// The places of a tenant's resources of one kind: behind the first number, up to the second.
-pub(super) fn of_kind(tenant: i64, kind: ResourceKind) -> (i64, i64) {
+pub(in crate::store) fn of_kind(tenant: i64, kind: ResourceKind) -> (i64, i64) {
     let begin = (tenant << (KIND_BITS + SEQ_BITS)) | (kind_number(kind) << SEQ_BITS);
     (begin, begin | ((1 << SEQ_BITS) - 1))
 }
 
 /// The places of all of a tenant's resources, likewise.
-pub(super) fn of_tenant(tenant: i64) -> (i64, i64) {
+pub(in crate::store) fn of_tenant(tenant: i64) -> (i64, i64) {
     let begin = tenant << (KIND_BITS + SEQ_BITS);
     (begin, begin | ((1 << (KIND_BITS + SEQ_BITS)) - 1))
 }
