@@ -14,6 +14,7 @@ pub mod narrowing;
 mod position;
 pub mod request_key;
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -311,22 +312,54 @@ pub enum Narrowing {
     Nothing,
     /// The resource with this id.
     Id(ResourceId),
-    /// `userName` has this key.
-    UserName(String),
-    /// The key of `userName` starts with this.
-    UserNamePrefix(String),
-    /// `externalId` is exactly this.
-    ExternalId(String),
-    /// `displayName` has this key.
-    DisplayName(String),
-    /// A value of an indexed attribute has this key.
-    Attribute(String, String),
+    /// A key in an index over texts passes a test. Of several keys of one resource it is enough
+    /// that one does.
+    Text(TextIndex, TextTest),
     /// The resource is a direct member of this group.
     MemberOf(ResourceId),
     /// The group has this resource as a direct member.
     HasMember(ResourceId),
     /// Any of these, each of them an index look-up.
     AnyOf(Vec<Narrowing>),
+}
+
+/// An index over texts, by what it holds: see [`Keys`]. A resource without the attribute is not
+/// in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextIndex {
+    /// Keys of `userName`: one of each user.
+    UserName,
+    /// `externalId`, exactly as sent: at most one of a resource.
+    ExternalId,
+    /// Keys of `displayName`: one of each group. Users are not indexed by it; an engine that is
+    /// asked for users by it walks the list.
+    DisplayName,
+    /// Keys of an indexed attribute, by its name in [`Keys::attributes`]: none, one or several of
+    /// a resource.
+    Attribute(String),
+}
+
+/// What a key in an index must be like. Keys are compared as bytes, which for UTF-8 is the order
+/// of code points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextTest {
+    /// It is this.
+    Is(String),
+    /// It starts with this.
+    StartsWith(String),
+    /// It lies between these.
+    Range {
+        /// Where the range begins.
+        from: Bound<String>,
+        /// Where it ends.
+        to: Bound<String>,
+    },
+    /// There is one.
+    Present,
+    /// It has this within.
+    Contains(String),
+    /// It ends with this.
+    EndsWith(String),
 }
 
 /// A run of candidates in list order.

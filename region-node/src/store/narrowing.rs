@@ -7,7 +7,7 @@ use crate::scim::filter::{Filter, Operand, Operator, Step, Target, Test};
 use crate::scim::user::EMAILS_VALUE;
 use crate::scim::{ResourceId, ResourceKind};
 
-use super::Narrowing;
+use super::{Narrowing, TextIndex, TextTest};
 
 /// What is indexed of a kind of resources in a tenant.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +29,11 @@ impl Narrowing {
     fn cost(&self) -> u8 {
         match self {
             Self::Nothing => 0,
-            Self::Id(_) | Self::UserName(_) => 1,
-            Self::ExternalId(_) | Self::DisplayName(_) | Self::Attribute(..) => 2,
+            Self::Id(_) | Self::Text(TextIndex::UserName, TextTest::Is(_)) => 1,
+            Self::Text(_, TextTest::Is(_)) => 2,
             Self::AnyOf(_) => 3,
             Self::HasMember(_) => 4,
-            Self::UserNamePrefix(_) | Self::MemberOf(_) => 5,
+            Self::Text(..) | Self::MemberOf(_) => 5,
             Self::Everything => 6,
         }
     }
@@ -127,14 +127,18 @@ fn narrow_test(test: &Test, indexes: Indexes<'_>) -> Narrowing {
     };
     match (kind, attribute.as_str(), operator) {
         (_, "id", Operator::Eq) => ResourceId::parse(key).map_or(Narrowing::Nothing, Narrowing::Id),
-        (_, "externalId", Operator::Eq) => Narrowing::ExternalId(key.clone()),
-        (ResourceKind::User, "userName", Operator::Eq) => Narrowing::UserName(key.clone()),
+        (_, "externalId", Operator::Eq) => is(TextIndex::ExternalId, key),
+        (ResourceKind::User, "userName", Operator::Eq) => is(TextIndex::UserName, key),
         (ResourceKind::User, "userName", Operator::Sw) if !key.is_empty() => {
-            Narrowing::UserNamePrefix(key.clone())
+            Narrowing::Text(TextIndex::UserName, TextTest::StartsWith(key.clone()))
         }
-        (ResourceKind::Group, "displayName", Operator::Eq) => Narrowing::DisplayName(key.clone()),
+        (ResourceKind::Group, "displayName", Operator::Eq) => is(TextIndex::DisplayName, key),
         _ => Narrowing::Everything,
     }
+}
+
+fn is(index: TextIndex, key: &str) -> Narrowing {
+    Narrowing::Text(index, TextTest::Is(key.to_owned()))
 }
 
 /// A test on an attribute of the tenant's own that it asked to be indexed.
@@ -159,7 +163,7 @@ fn narrow_own(test: &Test, indexes: Indexes<'_>) -> Option<Narrowing> {
     indexes
         .own
         .contains(&name)
-        .then(|| Narrowing::Attribute(name, key.clone()))
+        .then(|| is(TextIndex::Attribute(name), key))
 }
 
 /// The name of the index of an extension's attribute.
@@ -188,7 +192,7 @@ fn narrow_part(test: &Test, kind: ResourceKind) -> Narrowing {
     };
     match (kind, attribute.as_str(), sub_attribute.as_str()) {
         (ResourceKind::User, "emails", "value") => {
-            Narrowing::Attribute(EMAILS_VALUE.to_owned(), key.clone())
+            is(TextIndex::Attribute(EMAILS_VALUE.to_owned()), key)
         }
         (ResourceKind::User, "groups", "value") => related(Narrowing::MemberOf),
         (ResourceKind::Group, "members", "value") => related(Narrowing::HasMember),
@@ -213,14 +217,17 @@ mod tests {
 
     #[test]
     fn matching_queries_are_index_look_ups() {
-        let email = || Narrowing::Attribute("emails.value".into(), "a@x.com".into());
+        let email = || is(TextIndex::Attribute("emails.value".into()), "a@x.com");
         for (filter, narrowing) in [
             (
                 "userName eq \"A@x.com\"",
-                Narrowing::UserName("a@x.com".into()),
+                is(TextIndex::UserName, "a@x.com"),
             ),
-            ("userName sw O", Narrowing::UserNamePrefix("o".into())),
-            ("externalId eq \"ABC\"", Narrowing::ExternalId("ABC".into())),
+            (
+                "userName sw O",
+                Narrowing::Text(TextIndex::UserName, TextTest::StartsWith("o".into())),
+            ),
+            ("externalId eq \"ABC\"", is(TextIndex::ExternalId, "ABC")),
             ("emails eq a@x.com", email()),
             ("email eq a@x.com", email()),
             ("workEmail eq A@x.com", email()),
@@ -230,13 +237,13 @@ mod tests {
             ("id eq nonsense", Narrowing::Nothing),
             (
                 "active eq true and userName eq b",
-                Narrowing::UserName("b".into()),
+                is(TextIndex::UserName, "b"),
             ),
             (
                 "userName eq a or userName eq b",
                 Narrowing::AnyOf(vec![
-                    Narrowing::UserName("a".into()),
-                    Narrowing::UserName("b".into()),
+                    is(TextIndex::UserName, "a"),
+                    is(TextIndex::UserName, "b"),
                 ]),
             ),
             ("userName eq a or title pr", Narrowing::Everything),

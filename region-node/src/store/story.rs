@@ -10,7 +10,7 @@ use shared::{ApiToken, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDiges
 use super::{
     Access, ChangeKind, Content, GroupsRule, KeyOrigin, Keys, MemberChange, Narrowing, NewToken,
     PageStart, RequestKey, Retention, Store, StoreError, Stored, TenantExtension, TenantSettings,
-    TenantState, UserNameRule, WriteContext,
+    TenantState, TextIndex, TextTest, UserNameRule, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -259,7 +259,7 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
         &*store,
         &stays,
         USER,
-        &Narrowing::Attribute("emails.value".into(), "u7@x".into()),
+        &is(TextIndex::Attribute("emails.value".into()), "u7@x"),
     )
     .await;
     assert_eq!(found.len(), 1);
@@ -735,10 +735,10 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
     for narrowing in [
         Narrowing::Everything,
         Narrowing::Id(ann.id),
-        Narrowing::UserName("ann".into()),
-        Narrowing::UserNamePrefix("a".into()),
-        Narrowing::ExternalId("e1".into()),
-        Narrowing::Attribute("emails.value".into(), "ann@x".into()),
+        is(TextIndex::UserName, "ann"),
+        starts_with(TextIndex::UserName, "a"),
+        is(TextIndex::ExternalId, "e1"),
+        is(TextIndex::Attribute("emails.value".into()), "ann@x"),
     ] {
         let theirs = candidates(&*store, &umbrella, USER, &narrowing).await;
         assert!(theirs.is_empty(), "{narrowing:?}");
@@ -753,6 +753,14 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
             .total,
         0
     );
+}
+
+fn is(index: TextIndex, key: &str) -> Narrowing {
+    Narrowing::Text(index, TextTest::Is(key.to_owned()))
+}
+
+fn starts_with(index: TextIndex, prefix: &str) -> Narrowing {
+    Narrowing::Text(index, TextTest::StartsWith(prefix.to_owned()))
 }
 
 async fn candidates(
@@ -993,8 +1001,8 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
         .await
         .unwrap();
 
-    let user_name = |name: &str| Narrowing::UserName(name.to_owned());
-    let prefix = |name: &str| Narrowing::UserNamePrefix(name.to_owned());
+    let user_name = |name: &str| is(TextIndex::UserName, name);
+    let prefix = |name: &str| starts_with(TextIndex::UserName, name);
     let cases = [
         (Narrowing::Everything, ids.clone()),
         (Narrowing::Nothing, vec![]),
@@ -1007,13 +1015,16 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
         (prefix("ab"), vec![ids[2], ids[6]]),
         (prefix(""), ids.clone()),
         (prefix("\u{10FFFF}"), vec![]),
-        (Narrowing::ExternalId("same".into()), ids.clone()),
+        (is(TextIndex::ExternalId, "same"), ids.clone()),
         (
-            Narrowing::Attribute("emails.value".into(), "shared@x".into()),
+            is(TextIndex::Attribute("emails.value".into()), "shared@x"),
             ids.clone(),
         ),
         (
-            Narrowing::Attribute("phoneNumbers.value".into(), "shared@x".into()),
+            is(
+                TextIndex::Attribute("phoneNumbers.value".into()),
+                "shared@x",
+            ),
             vec![],
         ),
         (
@@ -1058,29 +1069,11 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
         .unwrap();
     assert!(none.resources.is_empty() && !none.complete);
     // A superset is allowed where an engine has no index, so only what must be in it is asked.
-    let named = candidates(
-        &*store,
-        &access,
-        USER,
-        &Narrowing::DisplayName("same".into()),
-    )
-    .await;
+    let named = candidates(&*store, &access, USER, &is(TextIndex::DisplayName, "same")).await;
     assert!(ids.iter().all(|id| named.contains(id)) && !named.contains(&team));
-    let named = candidates(
-        &*store,
-        &access,
-        GROUP,
-        &Narrowing::DisplayName("same".into()),
-    )
-    .await;
+    let named = candidates(&*store, &access, GROUP, &is(TextIndex::DisplayName, "same")).await;
     assert_eq!(named, [team]);
-    let external = candidates(
-        &*store,
-        &access,
-        GROUP,
-        &Narrowing::ExternalId("same".into()),
-    )
-    .await;
+    let external = candidates(&*store, &access, GROUP, &is(TextIndex::ExternalId, "same")).await;
     assert_eq!(external, [team]);
 }
 
@@ -1097,7 +1090,7 @@ pub(crate) async fn indexed_values_follow_the_resource(store: Subject) {
     let has = |email: &str| {
         let (store, access, email) = (Arc::clone(&store), access.clone(), email.to_owned());
         async move {
-            let narrowing = Narrowing::Attribute("emails.value".into(), email);
+            let narrowing = is(TextIndex::Attribute("emails.value".into()), &email);
             !candidates(&*store, &access, USER, &narrowing)
                 .await
                 .is_empty()

@@ -10,7 +10,7 @@ use super::resources;
 use super::tenants::HeldHead;
 use crate::scim::ResourceKind;
 use crate::store::position::of_kind;
-use crate::store::{Candidates, Narrowing, Position, StoreError};
+use crate::store::{Candidates, Narrowing, Position, StoreError, TextIndex, TextTest};
 
 /// A narrowing as the look-ups that this engine makes for it.
 pub(super) enum Plan {
@@ -30,13 +30,23 @@ pub(super) fn plan(kind: ResourceKind, narrowing: &Narrowing) -> Plan {
             Narrowing::AnyOf(parts) => waiting.extend(parts),
             Narrowing::Nothing => {}
             Narrowing::Everything => return Plan::Walk,
-            // Users are not indexed by displayName: every create would pay for it.
-            Narrowing::DisplayName(_) if kind == ResourceKind::User => return Plan::Walk,
-            Narrowing::UserNamePrefix(prefix) if prefix.is_empty() => return Plan::Walk,
+            Narrowing::Text(index, test) if !serves(kind, index, test) => return Plan::Walk,
             one => look_ups.push(one.clone()),
         }
     }
     Plan::LookUp(look_ups)
+}
+
+/// Whether this engine has a look-up for it.
+fn serves(kind: ResourceKind, index: &TextIndex, test: &TextTest) -> bool {
+    match (index, test) {
+        // Users are not indexed by displayName: every create would pay for it.
+        (TextIndex::DisplayName, _) => {
+            kind == ResourceKind::Group && matches!(test, TextTest::Is(_))
+        }
+        (TextIndex::UserName, TextTest::StartsWith(prefix)) => !prefix.is_empty(),
+        (_, test) => matches!(test, TextTest::Is(_)),
+    }
 }
 
 impl Plan {
@@ -48,7 +58,7 @@ impl Plan {
                 look_ups.len() <= 8
                     && !look_ups
                         .iter()
-                        .any(|one| matches!(one, Narrowing::UserNamePrefix(_)))
+                        .any(|one| matches!(one, Narrowing::Text(_, test) if !matches!(test, TextTest::Is(_))))
             }
         }
     }
@@ -120,14 +130,14 @@ fn look_up(
                 .into_iter()
                 .collect())
         }
-        Narrowing::UserName(key) => all(
+        Narrowing::Text(TextIndex::UserName, TextTest::Is(key)) => all(
             connection,
             "SELECT position FROM resource WHERE tenant = ?1 AND user_name = ?2
                 AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5",
             (tenant, key, begin, end, limit),
             |row| Ok(row.get(0)?),
         ),
-        Narrowing::UserNamePrefix(prefix) => match prefix_end(prefix) {
+        Narrowing::Text(TextIndex::UserName, TextTest::StartsWith(prefix)) => match prefix_end(prefix) {
             Some(prefix_end) => all(
                 connection,
                 "SELECT position FROM resource INDEXED BY resource_user_name
@@ -145,7 +155,7 @@ fn look_up(
                 |row| Ok(row.get(0)?),
             ),
         },
-        Narrowing::ExternalId(key) => all(
+        Narrowing::Text(TextIndex::ExternalId, TextTest::Is(key)) => all(
             connection,
             "SELECT position FROM resource INDEXED BY resource_external_id
              WHERE tenant = ?1 AND external_id = ?2
@@ -153,7 +163,7 @@ fn look_up(
             (tenant, key, begin, end, limit),
             |row| Ok(row.get(0)?),
         ),
-        Narrowing::DisplayName(key) => all(
+        Narrowing::Text(TextIndex::DisplayName, TextTest::Is(key)) => all(
             connection,
             "SELECT position FROM resource INDEXED BY resource_display_name
              WHERE tenant = ?1 AND display_name = ?2 AND kind = 1
@@ -161,7 +171,7 @@ fn look_up(
             (tenant, key, begin, end, limit),
             |row| Ok(row.get(0)?),
         ),
-        Narrowing::Attribute(attribute, key) => all(
+        Narrowing::Text(TextIndex::Attribute(attribute), TextTest::Is(key)) => all(
             connection,
             "SELECT position FROM attribute_index
              WHERE tenant = ?1 AND attribute = ?2 AND value = ?3
@@ -187,7 +197,10 @@ fn look_up(
             (tenant, member.as_bytes(), begin, end, limit),
             |row| Ok(row.get(0)?),
         ),
-        Narrowing::Everything | Narrowing::Nothing | Narrowing::AnyOf(_) => {
+        Narrowing::Everything
+        | Narrowing::Nothing
+        | Narrowing::Text(..)
+        | Narrowing::AnyOf(_) => {
             Err(StoreError::Corrupt("a narrowing was not planned"))
         }
     }
