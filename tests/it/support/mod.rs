@@ -3,6 +3,8 @@
 
 pub mod conversation;
 pub mod expect;
+#[expect(dead_code, reason = "for the tests on PostgreSQL")]
+pub mod postgres;
 pub mod raw;
 
 use std::fs::{self, File};
