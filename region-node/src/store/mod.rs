@@ -24,6 +24,7 @@ use shared::{Dialect, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use crate::scim::{ResourceId, ResourceKind, Version};
 
+pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 mod story;

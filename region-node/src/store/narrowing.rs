@@ -200,8 +200,28 @@ fn narrow_part(test: &Test, kind: ResourceKind) -> Narrowing {
     }
 }
 
+/// The least text that is above every text with this prefix, if there is one. UTF-8 sorts by
+/// code point, so the last character is moved to the next one.
+pub(in crate::store) fn prefix_end(prefix: &str) -> Option<String> {
+    let mut rest = prefix.to_owned();
+    while let Some(last) = rest.pop() {
+        // The surrogates between U+D7FF and U+E000 are no characters.
+        let next = match last {
+            '\u{D7FF}' => Some('\u{E000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            rest.push(next);
+            return Some(rest);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::scim::schema::USER;
 
@@ -253,6 +273,28 @@ mod tests {
             ("title eq x", Narrowing::Everything),
         ] {
             assert_eq!(of(filter), narrowing, "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_text_of_its_length() {
+        assert_eq!(prefix_end("ab").as_deref(), Some("ac"));
+        assert_eq!(prefix_end("a\u{D7FF}").as_deref(), Some("a\u{E000}"));
+        assert_eq!(prefix_end("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(prefix_end("\u{10FFFF}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_between_prefix_and_end_exactly_if_it_starts_with_the_prefix(
+            prefix in "\\PC{1,3}", rest in "\\PC{0,3}", other in "\\PC{0,4}"
+        ) {
+            let inside = |text: &str| {
+                text >= prefix.as_str() && prefix_end(&prefix).is_none_or(|end| text < end.as_str())
+            };
+            let longer = format!("{prefix}{rest}");
+            prop_assert!(inside(&longer));
+            prop_assert_eq!(inside(&other), other.starts_with(&prefix));
         }
     }
 }

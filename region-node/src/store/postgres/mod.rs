@@ -1,0 +1,686 @@
+//! [`PostgresStore`]: the engine for regions that several region-nodes serve, or that are larger
+//! than one machine.
+//!
+//! The tables are those of SQLite; a tenant's number and the positions in them mean the same.
+//! Every read is one statement, every write one call of a function, both in one round trip.
+//! Row-level security stands behind the tenant in the statements as a second wall. PostgreSQL
+//! need not be there when the node starts: calls are answered as unavailable until it is.
+
+mod candidates;
+mod changes;
+mod connection;
+mod error;
+mod key;
+mod members;
+mod migrations;
+mod resources;
+mod tenants;
+mod tokens;
+mod writer;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::{Secret, TenantId, Timestamp, TokenDigest, TokenId};
+use tokio::runtime::Runtime;
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
+
+use self::connection::Connections;
+use self::error::PostgresError;
+pub use self::migrations::MigrationError;
+use self::migrations::{MIGRATIONS, Migration};
+use self::resources::Holder;
+use self::writer::{Call, Writer, Written};
+use super::{
+    Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
+    PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
+    Tenant, TenantSettings, TenantState, WriteContext,
+};
+use crate::scim::{ResourceId, ResourceKind, Version};
+
+/// Between two attempts to reach a PostgreSQL that is away at start.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Threads that serve the connections.
+const THREADS: usize = 2;
+/// Numbers of how many tenants are remembered.
+const REMEMBERED_NUMBERS: u64 = 100_000;
+/// The database that every server has, to make ours from.
+const MAINTENANCE: &str = "postgres";
+
+/// How PostgreSQL is used.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database`, as libpq takes it.
+    pub url: Secret,
+    /// Most connections for reads and for what the operator does.
+    pub connections: usize,
+    /// Lanes in which writes share commits, each with a connection of its own.
+    pub writers: usize,
+    /// Most writes that wait; one more is refused.
+    pub write_queue: usize,
+    /// Longest time for a statement or a commit.
+    pub statement: Duration,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be read.
+    #[error(
+        "the URL of PostgreSQL cannot be read; it looks like postgres://user:password@host:5432/database"
+    )]
+    Url,
+    /// The URL asks for what this program does not do.
+    #[error(
+        "the URL of PostgreSQL asks for TLS (sslmode), which this release does not speak; leave it out, and reach PostgreSQL on a network of its own or through a local proxy"
+    )]
+    Tls,
+    /// The URL names no database.
+    #[error("the URL of PostgreSQL names no database")]
+    Database,
+    /// PostgreSQL is there, and does not let us in.
+    #[error(
+        "PostgreSQL refuses (SQLSTATE {0}): check user, password, and the right to create the database or its schema"
+    )]
+    Refused(String),
+    /// The schema does not fit.
+    #[error("the schema cannot be brought up to date")]
+    Migration(#[from] MigrationError),
+    /// The threads that serve the connections cannot be started.
+    #[error("threads cannot be started")]
+    Threads(#[source] std::io::Error),
+}
+
+/// Why an attempt to get ready failed.
+enum NotReady {
+    /// It is away: worth another attempt.
+    Away(PostgresError),
+    /// It is there, and another attempt would end the same.
+    Unusable(OpenError),
+}
+
+impl From<tokio_postgres::Error> for NotReady {
+    fn from(error: tokio_postgres::Error) -> Self {
+        /// Still starting, about to stop, or out of connections.
+        const PASSING: [SqlState; 4] = [
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ];
+        match error.code() {
+            Some(state) if !PASSING.contains(state) => {
+                Self::Unusable(OpenError::Refused(state.code().to_owned()))
+            }
+            _ => Self::Away(PostgresError::of(&error)),
+        }
+    }
+}
+
+impl From<MigrationError> for NotReady {
+    fn from(error: MigrationError) -> Self {
+        match error {
+            MigrationError::Connection => Self::Away(PostgresError::Closed),
+            error => Self::Unusable(error.into()),
+        }
+    }
+}
+
+/// The region's tenants, tokens and resources in one PostgreSQL database.
+pub struct PostgresStore {
+    ready: Arc<OnceLock<Ready>>,
+    numbers: moka::sync::Cache<TenantId, i64>,
+    /// Given up without waiting when the store is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// What there is once the schema is up to date.
+struct Ready {
+    connections: Connections,
+    writer: Writer,
+}
+
+impl PostgresStore {
+    /// Connects, creates the database if it is missing, and brings the schema up to date. If
+    /// PostgreSQL is away, that happens when it comes back, and until then every call is answered
+    /// as unavailable.
+    ///
+    /// # Errors
+    /// [`OpenError`], in sentences for the operator.
+    pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        Self::open_with(options, Attempt::usual()).await
+    }
+
+    async fn open_with(options: PostgresOptions, attempt: Attempt) -> Result<Self, OpenError> {
+        let config = read_url(&options.url)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("postgres")
+            .enable_all()
+            .build()
+            .map_err(OpenError::Threads)?;
+        let store = Self {
+            ready: Arc::new(OnceLock::new()),
+            numbers: moka::sync::Cache::new(REMEMBERED_NUMBERS),
+            runtime: Some(runtime),
+        };
+        let handle = store.handle()?;
+        let attempt = Arc::new(attempt);
+        let first = get_ready(&config, &options, &attempt, &handle);
+        match first.await {
+            Ok(ready) => drop(store.ready.set(ready)),
+            Err(NotReady::Unusable(error)) => return Err(error),
+            Err(NotReady::Away(error)) => {
+                tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "PostgreSQL is away; the node is ready when it is there"
+                );
+                let ready = Arc::clone(&store.ready);
+                let inner = handle.clone();
+                handle.spawn(async move {
+                    get_ready_at_last(&ready, &config, &options, &attempt, &inner).await;
+                });
+            }
+        }
+        Ok(store)
+    }
+
+    fn handle(&self) -> Result<tokio::runtime::Handle, OpenError> {
+        let runtime = self.runtime.as_ref();
+        runtime
+            .map(|runtime| runtime.handle().clone())
+            .ok_or_else(|| OpenError::Threads(std::io::ErrorKind::Other.into()))
+    }
+
+    fn ready(&self) -> Result<&Ready, StoreError> {
+        self.ready
+            .get()
+            .ok_or_else(|| PostgresError::Wait("it has not been there since the start").into())
+    }
+
+    fn connections(&self) -> Result<&Connections, StoreError> {
+        Ok(&self.ready()?.connections)
+    }
+
+    /// A tenant's number. It never changes, and every statement on an access checks number and id
+    /// together.
+    async fn number(&self, tenant: &TenantId) -> Result<Option<i64>, StoreError> {
+        if let Some(number) = self.numbers.get(tenant) {
+            return Ok(Some(number));
+        }
+        let number = tenants::number(self.connections()?, tenant).await?;
+        if let Some(number) = number {
+            self.numbers.insert(tenant.clone(), number);
+        }
+        Ok(number)
+    }
+
+    async fn held_number(&self, access: &Access) -> Result<i64, StoreError> {
+        self.number(&access.tenant)
+            .await?
+            .ok_or(StoreError::Refused)
+    }
+
+    async fn holder<'a>(&self, access: &'a Access) -> Result<Holder<'a>, StoreError> {
+        let number = self.held_number(access).await?;
+        Ok(Holder::of(access, number))
+    }
+
+    async fn write(&self, call: Call) -> Result<Written, StoreError> {
+        self.ready()?.writer.write(call).await
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Whoever waits for a write has been told what became of it, or is gone.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// How the store gets ready.
+struct Attempt {
+    steps: &'static [Migration],
+    /// Leaves the tenant out of all statements but those on the head row, to see that row-level
+    /// security stands alone.
+    #[cfg(test)]
+    blind: bool,
+}
+
+impl Attempt {
+    fn usual() -> Self {
+        Self {
+            steps: MIGRATIONS,
+            #[cfg(test)]
+            blind: false,
+        }
+    }
+}
+
+fn read_url(url: &Secret) -> Result<Config, OpenError> {
+    let mut config: Config = url.reveal().parse().map_err(|_| OpenError::Url)?;
+    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
+        return Err(OpenError::Tls);
+    }
+    if config.get_hosts().is_empty() {
+        return Err(OpenError::Url);
+    }
+    if config.get_dbname().is_none_or(str::is_empty) {
+        return Err(OpenError::Database);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("meridian-region-node");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(3));
+    }
+    config.keepalives_idle(Duration::from_secs(30));
+    Ok(config)
+}
+
+/// Keeps trying while PostgreSQL is away.
+async fn get_ready_at_last(
+    ready: &OnceLock<Ready>,
+    config: &Config,
+    options: &PostgresOptions,
+    attempt: &Attempt,
+    runtime: &tokio::runtime::Handle,
+) {
+    loop {
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+        match get_ready(config, options, attempt, runtime).await {
+            Ok(got) => {
+                drop(ready.set(got));
+                tracing::info!("PostgreSQL is there");
+                return;
+            }
+            Err(NotReady::Away(_)) => {}
+            Err(NotReady::Unusable(error)) => {
+                tracing::error!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "PostgreSQL cannot be used; repair it and start the node again"
+                );
+                return;
+            }
+        }
+    }
+}
+
+async fn get_ready(
+    config: &Config,
+    options: &PostgresOptions,
+    attempt: &Attempt,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Ready, NotReady> {
+    let unusable = |_| NotReady::Unusable(OpenError::Url);
+    ensure_database(config, runtime).await?;
+    let above = {
+        // Not bound by the statement's time limit: a migration may take longer.
+        let single = Connections::new(config, String::new(), runtime, 1).map_err(unusable)?;
+        let mut lease = single.take().await.map_err(away)?;
+        let client = lease.client().map_err(away)?;
+        let above = migrations::is_above_security(client).await?;
+        migrations::apply(client, attempt.steps, above).await?;
+        above
+    };
+    let session = connection::session(options.statement, above);
+    let pool = |size| Connections::new(config, session.clone(), runtime, size);
+    let connections = pool(options.connections.max(1)).map_err(unusable)?;
+    #[cfg(test)]
+    let connections = Connections {
+        blind: attempt.blind,
+        ..connections
+    };
+    // One more for the writes that are too large to share a commit.
+    let writing = pool(options.writers.max(1) + 1).map_err(unusable)?;
+    let writer = Writer::start(
+        &writing,
+        options.writers,
+        options.write_queue,
+        options.statement,
+        runtime,
+    );
+    resume_erasures(&connections, runtime).await.map_err(away)?;
+    Ok(Ready {
+        connections,
+        writer,
+    })
+}
+
+fn away(error: StoreError) -> NotReady {
+    tracing::debug!(
+        error = &error as &(dyn std::error::Error + 'static),
+        "PostgreSQL is away"
+    );
+    NotReady::Away(PostgresError::Closed)
+}
+
+/// Creates the database, if the server says that it is not there.
+async fn ensure_database(
+    config: &Config,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), NotReady> {
+    let missing = match connect_once(config, runtime).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => config.get_dbname(),
+        Err(error) => return Err(error.into()),
+    };
+    let name = missing.unwrap_or_default().replace('"', "\"\"");
+    let mut maintenance = config.clone();
+    maintenance.dbname(MAINTENANCE);
+    let client = connect_once(&maintenance, runtime).await?;
+    let made = client
+        .batch_execute(&format!(
+            "CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0"
+        ))
+        .await;
+    match made {
+        Ok(()) => Ok(()),
+        // Another node was faster.
+        Err(error)
+            if matches!(
+                error.code(),
+                Some(&SqlState::DUPLICATE_DATABASE | &SqlState::UNIQUE_VIOLATION)
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A connection that is not one of a pool.
+async fn connect_once(
+    config: &Config,
+    runtime: &tokio::runtime::Handle,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+    runtime.spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+/// Erasures that a crash cut short go on in the background.
+async fn resume_erasures(
+    connections: &Connections,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), StoreError> {
+    for tenant in tenants::unfinished_erasures(connections).await? {
+        let connections = connections.clone();
+        runtime.spawn(async move {
+            if let Err(error) = erase(&connections, tenant).await {
+                tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "the erasure of a tenant goes on after the next start"
+                );
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Removes what is left of a tenant, in steps between which others get their turn.
+async fn erase(connections: &Connections, tenant: i64) -> Result<(), StoreError> {
+    while !tenants::erase_some(connections, tenant).await? {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn create_tenant(
+        &self,
+        id: &TenantId,
+        name: &str,
+        settings: &TenantSettings,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError> {
+        tenants::create(self.connections()?, id, name, settings, now).await
+    }
+
+    async fn get_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        tenants::get(self.connections()?, id).await
+    }
+
+    async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        tenants::list(self.connections()?).await
+    }
+
+    async fn set_tenant_state(
+        &self,
+        id: &TenantId,
+        state: TenantState,
+    ) -> Result<Tenant, StoreError> {
+        tenants::set_state(self.connections()?, id, state).await
+    }
+
+    async fn set_tenant_settings(
+        &self,
+        id: &TenantId,
+        settings: &TenantSettings,
+        expected: Option<i64>,
+    ) -> Result<Tenant, StoreError> {
+        tenants::set_settings(self.connections()?, id, settings, expected).await
+    }
+
+    async fn delete_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
+        let connections = self.connections()?.clone();
+        let tenant = tenants::begin_erasure(&connections, id).await?;
+        self.numbers.invalidate(id);
+        // In a task of its own: a caller that goes away does not leave half a tenant behind.
+        tokio::spawn(async move { erase(&connections, tenant).await })
+            .await
+            .unwrap_or(Err(StoreError::Corrupt("an erasure ended early")))
+    }
+
+    async fn create_token(
+        &self,
+        tenant: &TenantId,
+        token: &NewToken,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError> {
+        tokens::create(self.connections()?, tenant, token, now).await
+    }
+
+    async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<StoredToken>, StoreError> {
+        tokens::list(self.connections()?, tenant).await
+    }
+
+    async fn get_token(&self, id: &TokenId) -> Result<Option<StoredToken>, StoreError> {
+        tokens::get(self.connections()?, id).await
+    }
+
+    async fn rotate_token(
+        &self,
+        id: &TokenId,
+        successor: &NewToken,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError> {
+        tokens::rotate(self.connections()?, id, successor, overlap, now).await
+    }
+
+    async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError> {
+        tokens::revoke(self.connections()?, id, now).await
+    }
+
+    async fn find_token(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+        tokens::find(self.connections()?, digest).await
+    }
+
+    async fn touch_tokens(&self, used: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {
+        tokens::touch(self.connections()?, used).await
+    }
+
+    async fn head(&self, access: &Access) -> Result<Tenant, StoreError> {
+        tenants::head(self.connections()?, access).await
+    }
+
+    async fn create(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        content: Content,
+        write: WriteContext,
+    ) -> Result<Stored, StoreError> {
+        let tenant = self.held_number(access).await?;
+        let call = resources::create(access, tenant, kind, id, &content, write)?;
+        let written = self.write(call).await?;
+        Ok(Stored {
+            id,
+            position: Position(written.position),
+            version: Version(written.version),
+            created: write.now,
+            modified: write.now,
+            document: content.document,
+        })
+    }
+
+    async fn get(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+    ) -> Result<Option<Stored>, StoreError> {
+        let holder = self.holder(access).await?;
+        resources::get(self.connections()?, holder, kind, id).await
+    }
+
+    async fn replace(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Version,
+        content: Content,
+        write: WriteContext,
+    ) -> Result<Stored, StoreError> {
+        let tenant = self.held_number(access).await?;
+        let call = resources::replace(access, tenant, kind, id, expected, &content, write)?;
+        let written = self.write(call).await?;
+        Ok(Stored {
+            id,
+            position: Position(written.position),
+            version: Version(written.version),
+            created: written
+                .created
+                .map(Timestamp)
+                .ok_or(StoreError::Corrupt("a resource without a beginning"))?,
+            modified: write.now,
+            document: content.document,
+        })
+    }
+
+    async fn delete(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        id: ResourceId,
+        expected: Option<Version>,
+        write: WriteContext,
+    ) -> Result<(), StoreError> {
+        let tenant = self.held_number(access).await?;
+        let call = resources::delete(access, tenant, kind, id, expected, write);
+        self.write(call).await?;
+        Ok(())
+    }
+
+    async fn page(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        start: PageStart,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
+        let holder = self.holder(access).await?;
+        resources::page(self.connections()?, holder, kind, start, limit).await
+    }
+
+    async fn candidates(
+        &self,
+        access: &Access,
+        kind: ResourceKind,
+        narrowing: &Narrowing,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Candidates, StoreError> {
+        let holder = self.holder(access).await?;
+        candidates::find(self.connections()?, holder, kind, narrowing, after, limit).await
+    }
+
+    async fn change_members(
+        &self,
+        access: &Access,
+        group: ResourceId,
+        expected: Option<Version>,
+        changes: Vec<MemberChange>,
+        write: WriteContext,
+    ) -> Result<Version, StoreError> {
+        let tenant = self.held_number(access).await?;
+        let call = resources::change_members(access, tenant, group, expected, &changes, write);
+        Ok(Version(self.write(call).await?.version))
+    }
+
+    async fn members(
+        &self,
+        access: &Access,
+        groups: &[Position],
+        most: Option<u32>,
+    ) -> Result<Vec<Vec<Related>>, StoreError> {
+        let holder = self.holder(access).await?;
+        members::of_groups(self.connections()?, holder, groups, most).await
+    }
+
+    async fn groups_of(
+        &self,
+        access: &Access,
+        resources: &[Position],
+    ) -> Result<Vec<Vec<Stored>>, StoreError> {
+        let holder = self.holder(access).await?;
+        members::groups_of(self.connections()?, holder, resources).await
+    }
+
+    async fn outcome(
+        &self,
+        access: &Access,
+        key: RequestKey,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let holder = self.holder(access).await?;
+        changes::outcome(self.connections()?, holder, key).await
+    }
+
+    async fn changes(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError> {
+        let tenant = self.number(tenant).await?.ok_or(StoreError::NotFound)?;
+        changes::list(self.connections()?, tenant, after, limit).await
+    }
+
+    async fn prune(&self, tenant: &TenantId, keep: Retention) -> Result<bool, StoreError> {
+        match self.number(tenant).await? {
+            Some(tenant) => changes::prune(self.connections()?, tenant, keep).await,
+            None => Ok(true),
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.connections()?
+            .query("UPDATE readiness SET probes = probes + 1", &[])
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! Reads of single resources and of pages of them, and the calls that write them. Every read is
+//! one statement, and so one snapshot, that checks the access as well.
+
+use shared::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::connection::Connections;
+use super::key;
+use super::tenants::held;
+use super::writer::{Call, Function, kind_column, resource_id, uuid};
+use crate::scim::{ResourceId, ResourceKind, Version};
+use crate::store::position::of_kind;
+use crate::store::{
+    Access, Content, KeyOrigin, Keys, MemberChange, Page, PageStart, Position, StoreError, Stored,
+    WriteContext,
+};
+
+/// Columns of a resource, as [`read`] takes them.
+macro_rules! resource_columns {
+    () => {
+        "r.position, r.id, r.version, r.created, r.modified, r.document"
+    };
+}
+pub(super) use resource_columns;
+
+/// Reads `resource_columns`; nothing where an outer join found no resource.
+pub(super) fn read(row: &Row) -> Result<Option<Stored>, StoreError> {
+    let Some(position) = row.try_get("position")? else {
+        return Ok(None);
+    };
+    Ok(Some(Stored {
+        position: Position(position),
+        id: resource_id(row.try_get("id")?),
+        version: Version(row.try_get("version")?),
+        created: Timestamp(row.try_get("created")?),
+        modified: Timestamp(row.try_get("modified")?),
+        document: row.try_get("document")?,
+    }))
+}
+
+/// The first three parameters of every statement on an access.
+pub(super) struct Holder<'a> {
+    pub(super) tenant: i64,
+    pub(super) id: &'a str,
+    pub(super) credential_version: i64,
+}
+
+impl<'a> Holder<'a> {
+    pub(super) fn of(access: &'a Access, tenant: i64) -> Self {
+        Self {
+            tenant,
+            id: access.tenant.as_str(),
+            credential_version: access.credential_version,
+        }
+    }
+}
+
+pub(super) async fn get(
+    connections: &Connections,
+    access: Holder<'_>,
+    kind: ResourceKind,
+    id: ResourceId,
+) -> Result<Option<Stored>, StoreError> {
+    let sql = concat!(
+        "SELECT ",
+        resource_columns!(),
+        " FROM tenant t LEFT JOIN resource r ON r.tenant = $1 AND r.id = $4 AND r.kind = $5
+          WHERE ",
+        held!()
+    );
+    let rows = connections
+        .query_scoped(
+            access.tenant,
+            sql,
+            &[
+                &access.tenant,
+                &access.id,
+                &access.credential_version,
+                &uuid(id),
+                &kind_column(kind),
+            ],
+        )
+        .await?;
+    read(rows.first().ok_or(StoreError::Refused)?)
+}
+
+/// One page of a list.
+pub(super) async fn page(
+    connections: &Connections,
+    access: Holder<'_>,
+    kind: ResourceKind,
+    start: PageStart,
+    limit: u32,
+) -> Result<Page, StoreError> {
+    // Counting past the end would read the whole list to find nothing.
+    let sql = concat!(
+        "SELECT CASE WHEN $8::smallint = 0 THEN t.users ELSE t.groups END AS total, ",
+        resource_columns!(),
+        " FROM tenant t LEFT JOIN LATERAL (
+              SELECT ",
+        resource_columns!(),
+        " FROM resource r
+               WHERE r.tenant = $1 AND r.position > $4 AND r.position <= $5
+                 AND $7 < CASE WHEN $8::smallint = 0 THEN t.users ELSE t.groups END
+               ORDER BY r.position LIMIT $6 OFFSET $7) r ON true
+          WHERE ",
+        held!(),
+        " ORDER BY r.position"
+    );
+    let (begin, end) = of_kind(access.tenant, kind);
+    let (begin, offset) = match start {
+        PageStart::Behind(position) => (begin.max(position.0), 0),
+        PageStart::Offset(offset) => (begin, i64::try_from(offset).unwrap_or(i64::MAX)),
+    };
+    let rows = connections
+        .query_scoped(
+            access.tenant,
+            sql,
+            &[
+                &access.tenant,
+                &access.id,
+                &access.credential_version,
+                &begin,
+                &end,
+                &i64::from(limit),
+                &offset,
+                &kind_column(kind),
+            ],
+        )
+        .await?;
+    let first = rows.first().ok_or(StoreError::Refused)?;
+    Ok(Page {
+        total: first.try_get("total")?,
+        resources: stored(&rows)?,
+    })
+}
+
+/// The resources of rows, less those in which there is none.
+pub(super) fn stored(rows: &[Row]) -> Result<Vec<Stored>, StoreError> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        found.extend(read(row)?);
+    }
+    Ok(found)
+}
+
+type Owned = Box<dyn ToSql + Sync + Send>;
+
+/// The parameters with which every write begins: whose, under what, when, by which request.
+pub(super) fn beginning(access: &Access, tenant: i64, write: WriteContext) -> Vec<Owned> {
+    let request = write.request;
+    vec![
+        Box::new(tenant),
+        Box::new(access.tenant.as_str().to_owned()),
+        Box::new(access.credential_version),
+        Box::new(write.now.as_millis()),
+        Box::new(request.map(|key| origin_column(key.origin))),
+        Box::new(request.map(|key| key.key.to_vec())),
+        Box::new(request.and_then(|key| key.fingerprint).map(|f| f.to_vec())),
+    ]
+}
+
+/// The number of an origin as PostgreSQL keeps it.
+pub(super) fn origin_column(origin: KeyOrigin) -> i16 {
+    match origin {
+        KeyOrigin::Gateway => 0,
+        KeyOrigin::Client => 1,
+    }
+}
+
+pub(super) fn create(
+    access: &Access,
+    tenant: i64,
+    kind: ResourceKind,
+    id: ResourceId,
+    content: &Content,
+    write: WriteContext,
+) -> Result<Call, StoreError> {
+    let mut parameters = beginning(access, tenant, write);
+    parameters.push(Box::new(kind_column(kind)));
+    parameters.push(Box::new(uuid(id)));
+    push_keys(&mut parameters, &content.keys)?;
+    parameters.push(Box::new(content.document.clone()));
+    push_members(&mut parameters, &content.members);
+    Ok(Call {
+        tenant,
+        function: Function::Create,
+        parameters,
+        rows: members(&content.members),
+    })
+}
+
+pub(super) fn replace(
+    access: &Access,
+    tenant: i64,
+    kind: ResourceKind,
+    id: ResourceId,
+    expected: Version,
+    content: &Content,
+    write: WriteContext,
+) -> Result<Call, StoreError> {
+    let mut parameters = beginning(access, tenant, write);
+    parameters.push(Box::new(kind_column(kind)));
+    parameters.push(Box::new(uuid(id)));
+    parameters.push(Box::new(expected.0));
+    push_keys(&mut parameters, &content.keys)?;
+    parameters.push(Box::new(content.document.clone()));
+    parameters.push(Box::new(json(&content.changed)?));
+    push_members(&mut parameters, &content.members);
+    Ok(Call {
+        tenant,
+        function: Function::Replace,
+        parameters,
+        rows: members(&content.members),
+    })
+}
+
+pub(super) fn delete(
+    access: &Access,
+    tenant: i64,
+    kind: ResourceKind,
+    id: ResourceId,
+    expected: Option<Version>,
+    write: WriteContext,
+) -> Call {
+    let mut parameters = beginning(access, tenant, write);
+    parameters.push(Box::new(kind_column(kind)));
+    parameters.push(Box::new(uuid(id)));
+    parameters.push(Box::new(expected.map(|version| version.0)));
+    Call {
+        tenant,
+        function: Function::Delete,
+        parameters,
+        rows: 0,
+    }
+}
+
+pub(super) fn change_members(
+    access: &Access,
+    tenant: i64,
+    group: ResourceId,
+    expected: Option<Version>,
+    changes: &[MemberChange],
+    write: WriteContext,
+) -> Call {
+    let mut parameters = beginning(access, tenant, write);
+    parameters.push(Box::new(uuid(group)));
+    parameters.push(Box::new(expected.map(|version| version.0)));
+    push_members(&mut parameters, changes);
+    Call {
+        tenant,
+        function: Function::ChangeMembers,
+        parameters,
+        rows: members(changes),
+    }
+}
+
+/// Name of the index over look-alike keys of user names.
+const LOOK_ALIKE: &str = "userName.lookAlike";
+
+/// What a resource is found by: `active`, the four keys, and the rows of the index.
+fn push_keys(parameters: &mut Vec<Owned>, keys: &Keys) -> Result<(), StoreError> {
+    let text = |key: &Option<String>| -> Owned {
+        Box::new(key.as_deref().map(|key| key::stored(key).into_owned()))
+    };
+    parameters.push(Box::new(keys.active));
+    parameters.push(text(&keys.user_name));
+    parameters.push(text(&keys.user_name_look_alike));
+    parameters.push(text(&keys.external_id));
+    parameters.push(text(&keys.display_name));
+    let look_alike = keys
+        .user_name_look_alike
+        .iter()
+        .map(|value| (LOOK_ALIKE, value));
+    let attributes = keys
+        .attributes
+        .iter()
+        .map(|(name, key)| (name.as_str(), key));
+    let rows: Vec<(String, String)> = attributes
+        .chain(look_alike)
+        .map(|(name, value)| (name.to_owned(), key::stored(value).into_owned()))
+        .collect();
+    let attributes = if rows.is_empty() {
+        None
+    } else {
+        Some(json(&rows)?)
+    };
+    let (names, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+    parameters.push(Box::new(names));
+    parameters.push(Box::new(values));
+    parameters.push(Box::new(attributes));
+    Ok(())
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|_| StoreError::Corrupt("keys that cannot be written as JSON"))
+}
+
+/// What happens to a group's members: the changes, how many ids each has, and the ids.
+fn push_members(parameters: &mut Vec<Owned>, changes: &[MemberChange]) {
+    if changes.is_empty() {
+        parameters.push(Box::new(None::<Vec<&str>>));
+        parameters.push(Box::new(None::<Vec<i32>>));
+        parameters.push(Box::new(None::<Vec<uuid::Uuid>>));
+        return;
+    }
+    let (mut names, mut counts, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        let (name, ids) = match change {
+            MemberChange::Add(ids) => ("add", ids),
+            MemberChange::Remove(ids) => ("remove", ids),
+            MemberChange::Replace(ids) => ("replace", ids),
+        };
+        names.push(name);
+        counts.push(i32::try_from(ids.len()).unwrap_or(i32::MAX));
+        all.extend(ids.iter().copied().map(uuid));
+    }
+    parameters.push(Box::new(names));
+    parameters.push(Box::new(counts));
+    parameters.push(Box::new(all));
+}
+
+fn members(changes: &[MemberChange]) -> usize {
+    let ids = changes.iter().map(|change| match change {
+        MemberChange::Add(ids) | MemberChange::Remove(ids) | MemberChange::Replace(ids) => {
+            ids.len()
+        }
+    });
+    ids.sum()
+}

@@ -1,0 +1,410 @@
+//! The stories on this engine, and what is this engine's own: row-level security, several nodes
+//! on one database, a PostgreSQL that is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::future::join_all;
+
+use super::*;
+use crate::store::story::{on_every_story, resource_id, tenant, user, written};
+use crate::store::{TextIndex, TextTest};
+use server::Postgres;
+
+#[expect(
+    dead_code,
+    clippy::print_stderr,
+    reason = "the whole-system tests use more of it; it tells what the server said when a test fails"
+)]
+#[path = "../../../../tests/it/support/postgres.rs"]
+mod server;
+
+const USER: ResourceKind = ResourceKind::User;
+
+/// A server for the test: the one that `tests/run` has started for all, or one of its own.
+struct Server {
+    url: String,
+    _own: Option<Postgres>,
+}
+
+impl Server {
+    fn find() -> Self {
+        if let Ok(url) = std::env::var("MERIDIAN_TEST_POSTGRES") {
+            return Self { url, _own: None };
+        }
+        let own = Postgres::start();
+        Self {
+            url: own.url(),
+            _own: Some(own),
+        }
+    }
+
+    /// A database that nobody else uses; it is made by the first store that opens it.
+    fn database(&self) -> Secret {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        Secret::new(&format!("{server}/t{}_{number}", std::process::id()))
+    }
+}
+
+fn options(url: Secret) -> PostgresOptions {
+    PostgresOptions {
+        url,
+        connections: 4,
+        writers: 2,
+        write_queue: 1000,
+        statement: Duration::from_secs(30),
+    }
+}
+
+async fn open(url: &Secret) -> PostgresStore {
+    PostgresStore::open(options(url.clone())).await.unwrap()
+}
+
+async fn subject() -> (Arc<dyn Store>, Server) {
+    let server = Server::find();
+    let store = open(&server.database()).await;
+    (Arc::new(store), server)
+}
+
+on_every_story!(subject().await);
+
+/// With the tenant taken out of every statement but the look at the head row, row-level security
+/// alone has to keep tenants apart: every story must come out the same.
+mod behind_the_second_wall {
+    use super::*;
+
+    async fn blind() -> (Arc<dyn Store>, Server) {
+        let server = Server::find();
+        let attempt = Attempt {
+            steps: Box::leak(blinded().into_boxed_slice()),
+            blind: true,
+        };
+        let store = PostgresStore::open_with(options(server.database()), attempt).await;
+        (Arc::new(store.unwrap()), server)
+    }
+
+    /// The functions that write, without the tenant in their look-ups.
+    fn blinded() -> Vec<Migration> {
+        let step = |step: &Migration| {
+            let mut sql = step.sql.to_owned();
+            for alias in ["r", "a", "i"] {
+                sql = sql.replace(&format!("{alias}.tenant = p_tenant"), "true");
+            }
+            Migration {
+                sql: Box::leak(sql.into_boxed_str()),
+                ..*step
+            }
+        };
+        MIGRATIONS.iter().map(step).collect()
+    }
+
+    #[test]
+    fn there_is_something_to_take_out() {
+        let differ = blinded()
+            .iter()
+            .zip(MIGRATIONS)
+            .any(|(blind, usual)| blind.sql.matches("true").count() > 10 && blind.sql != usual.sql);
+        assert!(differ);
+    }
+
+    on_every_story!(blind().await);
+}
+
+#[tokio::test]
+async fn without_a_tenant_nothing_is_there() {
+    let server = Server::find();
+    let url = server.database();
+    let store = open(&url).await;
+    let access = tenant(&store).await;
+    store
+        .create(&access, USER, resource_id(1), user("ann"), written(1))
+        .await
+        .unwrap();
+    let mut lease = store.connections().unwrap().take().await.unwrap();
+    let client = lease.client().unwrap();
+    // Whatever the connection was after before.
+    client.batch_execute("RESET meridian.tenant").await.unwrap();
+    for table in [
+        "resource",
+        "attribute_index",
+        "member",
+        "change",
+        "idempotency",
+    ] {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let count: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
+        assert_eq!(count, 0, "{table}");
+    }
+    // Nor can it be written for another tenant.
+    client
+        .batch_execute("SET meridian.tenant = '4000'")
+        .await
+        .unwrap();
+    let foreign = client
+        .batch_execute("INSERT INTO attribute_index VALUES (1, 1, 'a', 'b')")
+        .await;
+    assert_eq!(
+        foreign.unwrap_err().code(),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_nodes_share_a_database() {
+    let server = Server::find();
+    let url = server.database();
+    // Both start at once on a database that is not there yet.
+    let nodes = join_all([open(&url), open(&url)]).await;
+    let nodes: Vec<Arc<PostgresStore>> = nodes.into_iter().map(Arc::new).collect();
+    let mut tenants = Vec::new();
+    for _ in 0..3 {
+        tenants.push(tenant(&*nodes[0]).await);
+    }
+    // All tenants on both nodes at once, in different orders: nobody waits for ever.
+    let mut writes = Vec::new();
+    for number in 0..300_u32 {
+        let node = Arc::clone(&nodes[number as usize % 2]);
+        let access = tenants[number as usize * 7 % 3].clone();
+        let name = format!("u{number}");
+        writes.push(tokio::spawn(async move {
+            let content = user(&name);
+            let id = resource_id(number);
+            node.create(&access, USER, id, content, written(1)).await
+        }));
+    }
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    for access in &tenants {
+        for node in &nodes {
+            let head = node.head(access).await.unwrap();
+            assert_eq!((head.seq, head.users), (100, 100));
+            let changes = node.changes(&access.tenant, 0, 1000).await.unwrap();
+            let seqs: Vec<i64> = changes.iter().map(|change| change.seq).collect();
+            assert_eq!(seqs, (1..=100).collect::<Vec<_>>());
+        }
+    }
+    // What one revokes, the other one refuses.
+    nodes[0]
+        .set_tenant_state(&tenants[0].tenant, TenantState::Suspended)
+        .await
+        .unwrap();
+    let refused = nodes[1]
+        .create(
+            &tenants[0],
+            USER,
+            resource_id(1000),
+            user("late"),
+            written(2),
+        )
+        .await;
+    assert!(matches!(refused, Err(StoreError::Refused)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_is_away_is_waited_for() {
+    let mut server = Postgres::start();
+    let url = Secret::new(&server.url().replace("/postgres", "/late"));
+    server.stop_orderly();
+    let store = open(&url).await;
+    let nobody = TenantId::generate().unwrap();
+    assert!(matches!(
+        store.get_tenant(&nobody).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    assert!(store.check().await.is_err());
+    server.start_again();
+    while store.check().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let access = tenant(&store).await;
+    store
+        .create(&access, USER, resource_id(1), user("ann"), written(1))
+        .await
+        .unwrap();
+
+    // And again when it goes away later.
+    server.stop_immediately();
+    let lost = store
+        .create(&access, USER, resource_id(2), user("bob"), written(1))
+        .await;
+    assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+    assert!(matches!(
+        store.get(&access, USER, resource_id(1)).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    server.start_again();
+    while store.check().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.head(&access).await.unwrap().users, 1);
+    while store
+        .create(&access, USER, resource_id(3), user("eve"), written(1))
+        .await
+        .is_err()
+    {}
+    assert_eq!(store.head(&access).await.unwrap().users, 2);
+}
+
+/// A write that PostgreSQL cannot do fails alone, and its neighbours in the transaction stand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_fails_takes_back_only_itself() {
+    let server = Server::find();
+    let store = open(&server.database()).await;
+    let access = tenant(&store).await;
+    let number = store.held_number(&access).await.unwrap();
+    let call = |id: u32, name: &str, document: &str| {
+        let mut content = user(name);
+        content.document = document.to_owned();
+        let id = resource_id(id);
+        resources::create(&access, number, USER, id, &content, written(1)).unwrap()
+    };
+    // A NUL is no text for PostgreSQL, and Rust lets none through to here.
+    let mut broken = call(2, "bob", "{}");
+    broken.parameters[6] = Box::new(Some(b"12345678".to_vec()));
+    broken.parameters[5] = Box::new(Some(b"key".to_vec()));
+    broken.parameters[4] = Box::new(None::<i16>);
+    let calls = [call(1, "ann", "{}"), broken, call(3, "eve", "{}")];
+    let writer = &store.ready().unwrap().writer;
+    let answers = join_all(calls.into_iter().map(|call| writer.write(call))).await;
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    assert!(
+        matches!(answers[1], Err(StoreError::Corrupt(_))),
+        "{answers:?}"
+    );
+    let head = store.head(&access).await.unwrap();
+    assert_eq!((head.seq, head.users), (2, 2));
+}
+
+#[tokio::test]
+async fn keys_may_be_longer_than_an_index_entry() {
+    let server = Server::find();
+    let store = open(&server.database()).await;
+    let access = tenant(&store).await;
+    // Random, because PostgreSQL would compress what repeats.
+    let long = |seed: u8| -> String {
+        let mut text = String::new();
+        let mut state = u32::from(seed);
+        while text.len() < 4000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            text.push_str(&format!("{state:08x}"));
+        }
+        text
+    };
+    let shared = long(1);
+    let names = [format!("{shared}a"), format!("{shared}b"), long(2)];
+    for (number, name) in (0..).zip(&names) {
+        let mut content = user(name);
+        content
+            .keys
+            .attributes
+            .push(("emails.value".into(), name.clone()));
+        content.keys.external_id = Some(name.clone());
+        store
+            .create(&access, USER, resource_id(number), content, written(1))
+            .await
+            .unwrap();
+    }
+    let taken = store
+        .create(&access, USER, resource_id(9), user(&names[0]), written(1))
+        .await;
+    assert!(matches!(
+        taken,
+        Err(StoreError::Taken {
+            attribute: "userName"
+        })
+    ));
+    let found = |test: TextTest| {
+        let narrowing = Narrowing::Text(TextIndex::UserName, test);
+        let (store, access) = (&store, &access);
+        async move {
+            let found = store
+                .candidates(access, USER, &narrowing, None, 10)
+                .await
+                .unwrap();
+            found.resources.len()
+        }
+    };
+    assert_eq!(found(TextTest::Is(names[0].clone())).await, 1);
+    assert_eq!(found(TextTest::StartsWith(shared.clone())).await, 2);
+    assert_eq!(
+        found(TextTest::StartsWith(shared.chars().take(500).collect())).await,
+        2
+    );
+    // A superset: what was cut may hold anything.
+    assert_eq!(
+        found(TextTest::Contains(shared.chars().skip(2000).collect())).await,
+        3
+    );
+    assert_eq!(found(TextTest::EndsWith("a".into())).await, 3);
+}
+
+#[tokio::test]
+async fn an_older_program_serves_beside_an_expanded_schema_and_not_a_contracted_one() {
+    let server = Server::find();
+    let url = server.database();
+    let older = open(&url).await;
+    let access = tenant(&older).await;
+    let expanded = Migration {
+        version: 1000,
+        name: "expanded",
+        serves_since: 2,
+        sql: "ALTER TABLE resource ADD COLUMN later text",
+    };
+    let contracted = Migration {
+        version: 1001,
+        name: "contracted",
+        serves_since: 1001,
+        sql: "ALTER TABLE resource DROP COLUMN later",
+    };
+    let steps = |more: Vec<Migration>| -> Attempt {
+        let usual = MIGRATIONS.iter().map(|step| Migration { ..*step });
+        Attempt {
+            steps: Box::leak(usual.chain(more).collect::<Vec<_>>().into_boxed_slice()),
+            blind: false,
+        }
+    };
+    let again = |step: &Migration| Migration { ..*step };
+    let newer = PostgresStore::open_with(options(url.clone()), steps(vec![again(&expanded)]));
+    let newer = newer.await.unwrap();
+    for (store, number) in [(&older, 1), (&newer, 2), (&open(&url).await, 3)] {
+        let name = format!("u{number}");
+        store
+            .create(&access, USER, resource_id(number), user(&name), written(1))
+            .await
+            .unwrap();
+        let page = store.page(&access, USER, PageStart::Offset(0), 10).await;
+        assert_eq!(page.unwrap().total, i64::from(number));
+    }
+    PostgresStore::open_with(options(url.clone()), steps(vec![expanded, contracted]))
+        .await
+        .unwrap();
+    let refused = PostgresStore::open(options(url)).await.err().unwrap();
+    assert!(
+        matches!(
+            refused,
+            OpenError::Migration(MigrationError::Newer { database: 1001, .. })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_used_is_refused_in_a_sentence() {
+    for (url, word) in [
+        ("", "postgres://"),
+        ("nonsense", "postgres://"),
+        ("postgres://a@localhost", "database"),
+        ("postgres://a@localhost/x?sslmode=require", "TLS"),
+    ] {
+        let opened = PostgresStore::open(options(Secret::new(url))).await;
+        let sentence = opened.err().unwrap().to_string();
+        assert!(sentence.contains(word), "{url}: {sentence}");
+    }
+    let server = Postgres::start();
+    let stranger = server.url().replace("meridian@", "stranger@");
+    let refused = PostgresStore::open(options(Secret::new(&stranger))).await;
+    assert!(matches!(refused.err(), Some(OpenError::Refused(_))));
+}

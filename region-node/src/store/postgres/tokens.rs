@@ -1,0 +1,219 @@
+//! Statements on API tokens.
+
+use std::time::Duration;
+
+use shared::{TenantId, Timestamp, TokenDigest, TokenId};
+use tokio_postgres::Row;
+
+use super::connection::Connections;
+use super::tenants::{self, tenant_columns};
+use crate::store::{NewToken, StoreError, StoredToken, Tenant};
+
+/// Columns of a token, as [`read`] takes them; `t` is its tenant's row.
+macro_rules! token_columns {
+    () => {
+        "k.id, t.id AS tenant_id, k.name, k.scope, k.dialect, k.created, k.created_by, k.expires,
+         k.last_used, k.revoked"
+    };
+}
+
+fn read(row: &Row) -> Result<StoredToken, StoreError> {
+    const ODD: StoreError = StoreError::Corrupt("a token with an odd id, tenant or scope");
+    let time = |name: &str| -> Result<Option<Timestamp>, StoreError> {
+        Ok(row.try_get::<_, Option<i64>>(name)?.map(Timestamp))
+    };
+    Ok(StoredToken {
+        id: TokenId::parse(row.try_get("id")?).map_err(|_| ODD)?,
+        tenant: TenantId::parse(row.try_get("tenant_id")?).map_err(|_| ODD)?,
+        name: row.try_get("name")?,
+        scope: row.try_get::<_, &str>("scope")?.parse().map_err(|_| ODD)?,
+        dialect: row
+            .try_get::<_, &str>("dialect")?
+            .parse()
+            .map_err(|_| ODD)?,
+        created: Timestamp(row.try_get("created")?),
+        created_by: row.try_get("created_by")?,
+        expires: time("expires")?,
+        last_used: time("last_used")?,
+        revoked: time("revoked")?,
+    })
+}
+
+fn only(rows: &[Row]) -> Result<StoredToken, StoreError> {
+    rows.first().map_or(Err(StoreError::NotFound), read)
+}
+
+pub(super) async fn create(
+    connections: &Connections,
+    tenant: &TenantId,
+    token: &NewToken,
+    now: Timestamp,
+) -> Result<StoredToken, StoreError> {
+    let sql = concat!(
+        "WITH k AS (
+            INSERT INTO api_token
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires)
+            SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9 FROM tenant t
+             WHERE t.id = $1 AND t.state <> 'erasing' FOR SHARE
+            RETURNING *)
+         SELECT ",
+        token_columns!(),
+        " FROM k JOIN tenant t ON t.tenant = k.tenant"
+    );
+    let rows = connections
+        .query(
+            sql,
+            &[
+                &tenant.as_str(),
+                &token.id.as_str(),
+                &token.digest.as_bytes().as_slice(),
+                &token.name,
+                &token.scope.as_str(),
+                &token.dialect.as_str(),
+                &now.as_millis(),
+                &token.created_by,
+                &token.expires.map(Timestamp::as_millis),
+            ],
+        )
+        .await?;
+    only(&rows)
+}
+
+pub(super) async fn list(
+    connections: &Connections,
+    tenant: &TenantId,
+) -> Result<Vec<StoredToken>, StoreError> {
+    let sql = concat!(
+        "SELECT ",
+        token_columns!(),
+        " FROM tenant t LEFT JOIN api_token k ON k.tenant = t.tenant
+          WHERE t.id = $1 AND t.state <> 'erasing' ORDER BY k.token"
+    );
+    let rows = connections.query(sql, &[&tenant.as_str()]).await?;
+    if rows.is_empty() {
+        return Err(StoreError::NotFound);
+    }
+    let mut tokens = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // A tenant without tokens is one row without a token.
+        if row.try_get::<_, Option<&str>>("id")?.is_some() {
+            tokens.push(read(row)?);
+        }
+    }
+    Ok(tokens)
+}
+
+pub(super) async fn get(
+    connections: &Connections,
+    id: &TokenId,
+) -> Result<Option<StoredToken>, StoreError> {
+    let sql = concat!(
+        "SELECT ",
+        token_columns!(),
+        " FROM api_token k JOIN tenant t ON t.tenant = k.tenant WHERE k.id = $1"
+    );
+    let rows = connections.query(sql, &[&id.as_str()]).await?;
+    rows.first().map(read).transpose()
+}
+
+pub(super) async fn rotate(
+    connections: &Connections,
+    id: &TokenId,
+    successor: &NewToken,
+    overlap: Duration,
+    now: Timestamp,
+) -> Result<StoredToken, StoreError> {
+    // Only a live token can be succeeded, and its end only ever moves nearer. One statement: what
+    // its parts change, none of them sees, so the answer is put together from what they return.
+    let sql = concat!(
+        "WITH old AS (
+            UPDATE api_token SET expires = least(coalesce(expires, $2), $2)
+             WHERE id = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $3)
+            RETURNING tenant),
+         k AS (
+            INSERT INTO api_token
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires)
+            SELECT $4, $5, old.tenant, $6, $7, $8, $3, $9, $10 FROM old
+            RETURNING *),
+         t AS (
+            UPDATE tenant h SET credential_version = h.credential_version + 1
+              FROM old WHERE h.tenant = old.tenant
+            RETURNING h.tenant, h.id)
+         SELECT ",
+        token_columns!(),
+        " FROM k JOIN t ON t.tenant = k.tenant"
+    );
+    let rows = connections
+        .query(
+            sql,
+            &[
+                &id.as_str(),
+                &now.after(overlap).as_millis(),
+                &now.as_millis(),
+                &successor.id.as_str(),
+                &successor.digest.as_bytes().as_slice(),
+                &successor.name,
+                &successor.scope.as_str(),
+                &successor.dialect.as_str(),
+                &successor.created_by,
+                &successor.expires.map(Timestamp::as_millis),
+            ],
+        )
+        .await?;
+    only(&rows)
+}
+
+pub(super) async fn revoke(
+    connections: &Connections,
+    id: &TokenId,
+    now: Timestamp,
+) -> Result<StoredToken, StoreError> {
+    let sql = "WITH k AS (
+                   UPDATE api_token SET revoked = $2 WHERE id = $1 AND revoked IS NULL
+                   RETURNING tenant)
+               UPDATE tenant t SET credential_version = t.credential_version + 1
+                 FROM k WHERE t.tenant = k.tenant";
+    connections
+        .query(sql, &[&id.as_str(), &now.as_millis()])
+        .await?;
+    get(connections, id).await?.ok_or(StoreError::NotFound)
+}
+
+pub(super) async fn find(
+    connections: &Connections,
+    digest: &TokenDigest,
+) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+    let sql = concat!(
+        "SELECT ",
+        token_columns!(),
+        ", ",
+        tenant_columns!(),
+        " FROM api_token k JOIN tenant t ON t.tenant = k.tenant WHERE k.digest = $1"
+    );
+    let rows = connections
+        .query(sql, &[&digest.as_bytes().as_slice()])
+        .await?;
+    let found = rows.first();
+    found
+        .map(|row| Ok((read(row)?, tenants::read(row)?)))
+        .transpose()
+}
+
+pub(super) async fn touch(
+    connections: &Connections,
+    used: &[(TokenId, Timestamp)],
+) -> Result<(), StoreError> {
+    let (ids, times): (Vec<&str>, Vec<i64>) = used
+        .iter()
+        .map(|(id, at)| (id.as_str(), at.as_millis()))
+        .unzip();
+    // Locked in one order by all nodes, so that two of them never wait for each other.
+    let sql = "WITH used AS (
+                   SELECT k.token, u.at FROM unnest($1::text[], $2::bigint[]) AS u(id, at)
+                     JOIN api_token k ON k.id = u.id
+                    WHERE k.last_used IS NULL OR k.last_used < u.at
+                    ORDER BY k.token FOR NO KEY UPDATE OF k)
+               UPDATE api_token k SET last_used = used.at FROM used WHERE k.token = used.token";
+    connections.query(sql, &[&ids, &times]).await?;
+    Ok(())
+}
