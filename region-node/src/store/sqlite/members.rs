@@ -198,9 +198,7 @@ pub(super) fn groups_of(
         [member.0],
         |row| Ok(row.get(0)?),
     )?;
-    let groups = groups
-        .into_iter()
-        .filter(|group| is_of(*group, tenant));
+    let groups = groups.into_iter().filter(|group| is_of(*group, tenant));
     groups
         .map(|group| resources::at(connection, group))
         .collect()
