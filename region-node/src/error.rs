@@ -133,6 +133,12 @@ impl Error {
                 "The resource is being changed by too many requests at once.".into(),
                 Fault::Quota,
             ),
+            Self::Store(StoreError::OverBudget) => (
+                S::BAD_REQUEST,
+                Some(ScimType::TooMany),
+                "The request would look at too much of an index.".into(),
+                Client,
+            ),
             Self::Store(StoreError::KeyReused) => (
                 S::UNPROCESSABLE_ENTITY,
                 None,
@@ -386,6 +392,7 @@ mod tests {
             ),
             (StoreError::Refused.into(), 401, Fault::Client),
             (StoreError::KeyReused.into(), 422, Fault::Client),
+            (StoreError::OverBudget.into(), 400, Fault::Client),
             (unavailable().into(), 503, Fault::Upstream),
             (StoreError::Corrupt("x").into(), 500, Fault::Us),
             (GrantError::Time.into(), 401, Fault::Client),

@@ -65,7 +65,7 @@ fn own_keys(profile: &Profile, kind: ResourceKind, tree: &Tree) -> Vec<(String, 
     for index in profile.indexes(kind).own {
         let extensions = &profile.schema(kind).extensions;
         let found = extensions.iter().find_map(|extension: &Schema| {
-            let name = extension.strip_urn(index)?.strip_prefix(':')?;
+            let name = extension.strip_urn(&index.name)?.strip_prefix(':')?;
             Some((
                 extension.attribute(name)?,
                 tree.get(&extension.urn)?.get(name)?,
@@ -84,7 +84,7 @@ fn own_keys(profile: &Profile, kind: ResourceKind, tree: &Tree) -> Vec<(String, 
             } else {
                 text::key(value).into_owned()
             };
-            keys.push((index.clone(), key));
+            keys.push((index.name.clone(), key));
         }
     }
     keys.sort_unstable();

@@ -3,11 +3,13 @@
 //! An index narrows, the evaluator decides. Pages of one walk follow each other by position, not
 //! by counting, so that a deletion between two pages moves nobody out of sight.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::{ScimError, ScimType, TenantId, TokenId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::cursor::Start;
 use super::resources::{Resources, derived_attribute, meta};
@@ -16,14 +18,23 @@ use super::{Caller, ProviderError, View};
 use crate::scim::list::{ListRequest, Standing, list_response};
 use crate::scim::sort::{Sort, SortKey};
 use crate::scim::{Filter, ResourceId, ResourceKind};
-use crate::store::{Narrowing, PageStart, Position, Stored};
+use crate::store::narrowing::{self, MOST_INDEX_ROWS};
+use crate::store::{Narrowing, PageStart, Position, StoreError, Stored};
 
-/// How many candidates are looked at between two chances for other requests to run.
+/// How many candidates are read at first: most filters find fewer, by one quick look-up.
+const FIRST_BATCH: u32 = 100;
+/// How many are read together after that.
 const BATCH: u32 = 500;
+/// The same where each batch reads a part of an index anew.
+const MOST_BATCH: u32 = 4_000;
+/// How many are looked at between two chances for other requests to run.
+const STEP: usize = 100;
 /// The same where what is derived of each of them has to be read too.
-const DERIVING_BATCH: u32 = 50;
-/// How many resources a filter without an index, or a sorted list, may look at.
+const DERIVING_STEP: usize = 50;
+/// How many resources a filter, or a sorted list, may look at.
 const SCAN_BUDGET: usize = 100_000;
+/// How many of a tenant's requests may look at more than their first batch at the same time.
+const SCANS_OF_TENANT: usize = 2;
 
 /// Where the pages of index-paged walks ended, so that the next page begins behind that place
 /// whatever was deleted meanwhile (failure class "import loses users"). A walk is a token's: the
@@ -43,11 +54,34 @@ impl Bookmarks {
     }
 }
 
+/// Turns of the requests that look at many resources: a tenant's third waits for one of its first
+/// two, so that its own look-ups and all other tenants' requests go on.
+#[derive(Clone, Debug)]
+pub(super) struct ScanTurns(moka::sync::Cache<TenantId, Arc<Semaphore>>);
+
+impl ScanTurns {
+    pub(super) fn new() -> Self {
+        let cache = moka::sync::Cache::builder().max_capacity(10_000);
+        Self(cache.time_to_idle(Duration::from_secs(600)).build())
+    }
+
+    /// Waits for a turn, for as long as the request lives.
+    async fn wait(&self, tenant: &TenantId) -> Option<OwnedSemaphorePermit> {
+        let turns = self
+            .0
+            .get_with(tenant.clone(), || Arc::new(Semaphore::new(SCANS_OF_TENANT)));
+        // Nobody closes it.
+        turns.acquire_owned().await.ok()
+    }
+}
+
 /// A list request over one kind of resources, understood.
 struct Ask {
     kind: ResourceKind,
     base_url: String,
     narrowing: Narrowing,
+    /// What the narrowing does not serve, for the one who asks why a filter is refused.
+    unserved: Option<String>,
     filter: Option<Filter>,
     sort: Option<Sort>,
     count: u32,
@@ -357,29 +391,55 @@ impl Resources {
         let derived = derived_attribute(ask.kind);
         let derives = filter.is_some_and(|filter| filter.mentions(derived))
             || ask.sort.as_ref().is_some_and(|sort| sort.is_by(derived));
-        let batch_size = if derives { DERIVING_BATCH } else { BATCH };
+        let step = if derives { DERIVING_STEP } else { STEP };
+        let mut batches = ask.batches();
         let (mut looked_at, mut after) = (0, None);
+        let mut turn = None;
+        if ask.narrowing == Narrowing::Everything {
+            // What would be refused at the end is refused before it costs anything.
+            let head = self.store.head(access).await?;
+            let most = match ask.kind {
+                ResourceKind::User => head.users,
+                ResourceKind::Group => head.groups,
+            };
+            if usize::try_from(most).is_ok_and(|most| most > SCAN_BUDGET) {
+                return Err(too_many(ask).into());
+            }
+        }
         loop {
+            let size = batches.next().unwrap_or(MOST_BATCH);
             let batch = self
                 .store
-                .candidates(access, ask.kind, &ask.narrowing, after, batch_size)
-                .await?;
+                .candidates(access, ask.kind, &ask.narrowing, after, size)
+                .await
+                .map_err(|error| match error {
+                    StoreError::OverBudget => too_many(ask).into(),
+                    error => ProviderError::from(error),
+                })?;
             looked_at += batch.resources.len();
             after = batch.resources.last().map(|stored| stored.position);
-            let derived = if derives {
-                self.derive_for(access, ask.kind, &batch.resources, &ask.base_url, false)
-                    .await?
-            } else {
-                vec![None; batch.resources.len()]
-            };
-            for (stored, derived) in batch.resources.into_iter().zip(derived) {
-                let tree = meta(ask.kind, &stored).to_tree(
-                    &stored.document,
-                    derived.as_ref(),
-                    &ask.base_url,
-                )?;
-                if filter.is_none_or(|filter| filter.matches(&tree)) {
-                    see(stored, &tree);
+            let mut resources = batch.resources;
+            while !resources.is_empty() {
+                let rest = resources.split_off(step.min(resources.len()));
+                let derived = if derives {
+                    self.derive_for(access, ask.kind, &resources, &ask.base_url, false)
+                        .await?
+                } else {
+                    vec![None; resources.len()]
+                };
+                for (stored, derived) in resources.into_iter().zip(derived) {
+                    let tree = meta(ask.kind, &stored).to_tree(
+                        &stored.document,
+                        derived.as_ref(),
+                        &ask.base_url,
+                    )?;
+                    if filter.is_none_or(|filter| filter.matches(&tree)) {
+                        see(stored, &tree);
+                    }
+                }
+                resources = rest;
+                if !resources.is_empty() {
+                    tokio::task::yield_now().await;
                 }
             }
             if batch.complete || after.is_none() {
@@ -388,12 +448,25 @@ impl Resources {
             if looked_at >= SCAN_BUDGET {
                 return Err(too_many(ask).into());
             }
+            if turn.is_none() {
+                turn = self.scan_turns.wait(&access.tenant).await;
+            }
             tokio::task::yield_now().await;
         }
     }
 }
 
 impl Ask {
+    /// How many candidates are read together, one batch after the other.
+    fn batches(&self) -> impl Iterator<Item = u32> + use<> {
+        let most = if self.narrowing.is_in_order() {
+            BATCH
+        } else {
+            MOST_BATCH
+        };
+        std::iter::successors(Some(FIRST_BATCH), move |size| Some((size * 4).min(most)))
+    }
+
     fn parse(
         profile: &Profile,
         kind: ResourceKind,
@@ -412,13 +485,21 @@ impl Ask {
             .as_deref()
             .map(|by| Sort::parse(schema, by, order))
             .transpose()?;
+        let indexes = profile.indexes(kind);
         let narrowing = filter.as_ref().map_or(Narrowing::Everything, |filter| {
-            Narrowing::of(filter, profile.indexes(kind))
+            Narrowing::of(filter, indexes)
         });
+        let unserved = match &filter {
+            Some(filter) if narrowing == Narrowing::Everything => {
+                narrowing::unserved(filter, indexes)
+            }
+            _ => None,
+        };
         Ok(Self {
             kind,
             base_url: base_url.to_owned(),
             narrowing,
+            unserved,
             filter,
             sort,
             count: request.count,
@@ -452,13 +533,27 @@ fn digest(caller: Caller<'_>, kind: ResourceKind, request: &ListRequest) -> [u8;
 }
 
 fn too_many(ask: &Ask) -> ScimError {
-    let attribute = ask.filter.as_ref().and_then(Filter::first_attribute);
-    let detail = match attribute {
-        Some(attribute) => format!(
-            "A filter on '{attribute}' would have to look at more than {SCAN_BUDGET} resources. \
-             Compare 'userName', 'externalId', 'id' or 'emails.value' as well."
+    let better = match ask.kind {
+        ResourceKind::User => "'userName', 'externalId', 'id' or 'emails.value'",
+        ResourceKind::Group => "'displayName', 'externalId', 'id' or 'members.value'",
+    };
+    let detail = match (&ask.unserved, &ask.filter) {
+        (Some(attribute), _) => format!(
+            "No index serves this filter's comparison of '{attribute}', so it would have to look \
+             at more than {SCAN_BUDGET} resources. Add 'and' with a comparison of {better} by \
+             'eq' or 'sw'."
         ),
-        None => format!("A list of more than {SCAN_BUDGET} resources cannot be sorted."),
+        (None, Some(_)) if ask.narrowing == Narrowing::Everything => format!(
+            "No index serves 'not' over a comparison, so this filter would have to look at more \
+             than {SCAN_BUDGET} resources. Add 'and' with a comparison of {better} by 'eq' or \
+             'sw'."
+        ),
+        (None, Some(_)) => format!(
+            "This filter would have to look at more than {SCAN_BUDGET} resources, or at more than \
+             {MOST_INDEX_ROWS} entries of an index. Add 'and' with a comparison of {better} by \
+             'eq' or a longer 'sw'."
+        ),
+        (None, None) => format!("A list of more than {SCAN_BUDGET} resources cannot be sorted."),
     };
     ScimError::typed(400, ScimType::TooMany, detail)
 }

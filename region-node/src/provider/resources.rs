@@ -9,7 +9,7 @@ use shared::api_token::RandomnessError;
 use shared::{Clock, ScimError, ScimType};
 
 use super::cursor::CursorSealer;
-use super::query::Bookmarks;
+use super::query::{Bookmarks, ScanTurns};
 use super::repeated::Done;
 use super::settings::{Profile, Profiles};
 use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
@@ -70,6 +70,7 @@ pub struct Resources {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cursors: Arc<CursorSealer>,
     pub(super) bookmarks: Bookmarks,
+    pub(super) scan_turns: ScanTurns,
     turns: Arc<Turns>,
 }
 
@@ -89,6 +90,7 @@ impl Resources {
             clock,
             cursors,
             bookmarks: Bookmarks::new(),
+            scan_turns: ScanTurns::new(),
             turns: Arc::new(Turns::new()),
         }
     }

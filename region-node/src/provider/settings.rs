@@ -6,7 +6,7 @@ use shared::TenantId;
 
 use crate::scim::ResourceKind;
 use crate::scim::schema::{GROUP, ResourceSchema, Schema, USER};
-use crate::store::narrowing::{Indexes, own_index};
+use crate::store::narrowing::{Indexes, OwnIndex, own_index};
 use crate::store::{Access, GroupsRule, Store, StoreError, TenantSettings};
 
 /// Profiles of how many tenants are remembered.
@@ -19,8 +19,8 @@ pub struct Profile {
     pub settings: TenantSettings,
     user: ResourceSchema,
     group: ResourceSchema,
-    user_indexes: Vec<String>,
-    group_indexes: Vec<String>,
+    user_indexes: Vec<OwnIndex>,
+    group_indexes: Vec<OwnIndex>,
 }
 
 impl Profile {
@@ -43,12 +43,10 @@ impl Profile {
                 ResourceKind::User => (&mut profile.user, &mut profile.user_indexes),
                 ResourceKind::Group => (&mut profile.group, &mut profile.group_indexes),
             };
-            indexes.extend(
-                extension
-                    .indexed
-                    .iter()
-                    .map(|name| own_index(&schema.urn, name)),
-            );
+            indexes.extend(extension.indexed.iter().map(|name| OwnIndex {
+                name: own_index(&schema.urn, name),
+                multi_valued: schema.attribute(name).is_some_and(|it| it.multi_valued),
+            }));
             whole.extensions.push(schema);
         }
         Ok(profile)

@@ -206,18 +206,6 @@ impl Filter {
         Some(texts)
     }
 
-    /// Canonical name of the first attribute that is compared, to tell an administrator which
-    /// filter it is about.
-    #[must_use]
-    pub fn first_attribute(&self) -> Option<&str> {
-        self.steps.iter().find_map(|step| match step {
-            Step::Test(Test { target, .. }) | Step::AnyElement(target, _) => {
-                Some(target.attribute.as_str())
-            }
-            Step::Not | Step::And | Step::Or => None,
-        })
-    }
-
     /// Whether an attribute is compared: what is derived at a cost is derived only then.
     #[must_use]
     pub fn mentions(&self, attribute: &str) -> bool {
@@ -800,7 +788,7 @@ impl<'s, 't> Parser<'s, 't> {
         let start = self.at;
         if !self.rest().starts_with('"') {
             let word = self.take_while(|c| !c.is_whitespace() && c != ')' && c != ']');
-            if word.is_empty() {
+            if word.is_empty() || word.contains('\0') {
                 return Err(self.expected("value", start));
             }
             return Ok(Literal {

@@ -78,6 +78,9 @@ pub enum StoreError {
     /// The name of the request was used for another request before. Nothing was written.
     #[error("the key of the request was used for another request")]
     KeyReused,
+    /// A look-up would read more than [`narrowing::MOST_INDEX_ROWS`] rows of an index.
+    #[error("the look-up would read too much of an index")]
+    OverBudget,
     /// The store cannot answer now: busy, full, read-only, gone. Nothing was written.
     #[error("the store cannot answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -1,6 +1,7 @@
 //! What every engine must do, told once: each story runs against each engine.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ macro_rules! on_every_story {
             pages_walk_the_list,
             members_change_by_deltas,
             candidates_come_in_list_order,
+            text_look_ups_find_what_they_say,
             indexed_values_follow_the_resource,
             one_of_fifty_creates_wins,
             counters_survive_parallel_writes,
@@ -976,6 +978,30 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
     );
 }
 
+/// The same in steps of two, each behind the last one.
+async fn in_steps(
+    store: &dyn Store,
+    access: &Access,
+    kind: ResourceKind,
+    narrowing: &Narrowing,
+) -> Vec<ResourceId> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let step = store
+            .candidates(access, kind, narrowing, after, 2)
+            .await
+            .unwrap();
+        assert!(step.resources.len() <= 2);
+        after = step.resources.last().map(|last| last.position).or(after);
+        found.extend(step.resources.iter().map(|one| one.id));
+        if step.complete {
+            return found;
+        }
+        assert_eq!(step.resources.len(), 2);
+    }
+}
+
 pub(crate) async fn candidates_come_in_list_order(store: Subject) {
     let access = tenant(&*store).await;
     // Names against the order of creation, so that no index gives list order by chance.
@@ -1044,23 +1070,7 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
     for (narrowing, expected) in cases {
         let found = candidates(&*store, &access, USER, &narrowing).await;
         assert_eq!(found, expected, "{narrowing:?}");
-
-        // The same run in steps of two, each behind the last one.
-        let mut stepped = Vec::new();
-        let mut after = None;
-        loop {
-            let step = store
-                .candidates(&access, USER, &narrowing, after, 2)
-                .await
-                .unwrap();
-            assert!(step.resources.len() <= 2);
-            after = step.resources.last().map(|last| last.position).or(after);
-            stepped.extend(step.resources.iter().map(|one| one.id));
-            if step.complete {
-                break;
-            }
-            assert_eq!(step.resources.len(), 2);
-        }
+        let stepped = in_steps(&*store, &access, USER, &narrowing).await;
         assert_eq!(stepped, expected, "{narrowing:?} in steps");
     }
     let none = store
@@ -1075,6 +1085,157 @@ pub(crate) async fn candidates_come_in_list_order(store: Subject) {
     assert_eq!(named, [team]);
     let external = candidates(&*store, &access, GROUP, &is(TextIndex::ExternalId, "same")).await;
     assert_eq!(external, [team]);
+}
+
+/// Every test on every index, against the same test on the keys themselves.
+pub(crate) async fn text_look_ups_find_what_they_say(store: Subject) {
+    // In no order; characters beyond U+FFFF come last as bytes and not as UTF-16; "%" and "_"
+    // are nothing special.
+    let keys = [
+        "zoe@x.com",
+        "\u{10FFFF}",
+        "ab",
+        "a",
+        "b%",
+        "aB",
+        "\u{1F600}a",
+        "\u{E000}",
+        "a\u{D7FF}b",
+        "a_b",
+        "é",
+        "e\u{301}",
+        "b\\",
+        "abc",
+        "B",
+        "'",
+        "a b",
+        "b%%a",
+    ];
+    let emails = || TextIndex::Attribute("emails.value".into());
+    let own = || TextIndex::Attribute("urn:acme:x:badge".into());
+    let (acme, other) = (tenant(&*store).await, tenant(&*store).await);
+    // What is found, by index and kind: the keys of each resource, in list order.
+    let mut users: Vec<(ResourceId, Vec<&str>)> = Vec::new();
+    let mut groups = Vec::new();
+    for (number, key) in (0..).zip(keys) {
+        // Every other user has no externalId, and the addresses of several neighbours.
+        let mut content = user(key);
+        content.keys.external_id = (number % 2 == 0).then(|| key.to_owned());
+        let addresses: Vec<&str> = keys.iter().copied().skip(number).step_by(5).collect();
+        content.keys.attributes = addresses
+            .iter()
+            .map(|key| ("emails.value".to_owned(), (*key).to_owned()))
+            .collect();
+        let badge = ("urn:acme:x:badge".to_owned(), key.to_owned());
+        content
+            .keys
+            .attributes
+            .extend((number < 3).then_some(badge));
+        let number = u32::try_from(number).unwrap();
+        let id = resource_id(number);
+        for access in [&acme, &other] {
+            let id = if access == &acme {
+                id
+            } else {
+                resource_id(1000 + number)
+            };
+            store
+                .create(access, USER, id, content.clone(), written(1))
+                .await
+                .unwrap();
+        }
+        users.push((id, addresses));
+        let mut content = group(key);
+        content.keys.external_id = Some(key.to_owned());
+        let id = resource_id(500 + number);
+        store
+            .create(&acme, GROUP, id, content, written(1))
+            .await
+            .unwrap();
+        groups.push(id);
+    }
+    let of_user = |index: &TextIndex, number: usize| -> Vec<&str> {
+        match index {
+            TextIndex::ExternalId if number % 2 == 1 => Vec::new(),
+            TextIndex::Attribute(name) if name == "emails.value" => users[number].1.clone(),
+            TextIndex::Attribute(_) if number >= 3 => Vec::new(),
+            _ => vec![keys[number]],
+        }
+    };
+    let mut tests = vec![TextTest::Present];
+    for one in keys.iter().copied().chain(["", "A", "a\u{10FFFF}", "ć"]) {
+        let range = |from, to| TextTest::Range { from, to };
+        let text = one.to_owned();
+        tests.extend([
+            TextTest::Is(text.clone()),
+            TextTest::StartsWith(text.clone()),
+            TextTest::Contains(text.clone()),
+            TextTest::EndsWith(text.clone()),
+            range(Bound::Excluded(text.clone()), Bound::Unbounded),
+            range(Bound::Included(text.clone()), Bound::Unbounded),
+            range(Bound::Unbounded, Bound::Excluded(text.clone())),
+            range(Bound::Unbounded, Bound::Included(text.clone())),
+            range(Bound::Included("a".into()), Bound::Included(text.clone())),
+            range(Bound::Excluded("a".into()), Bound::Excluded(text.clone())),
+            range(Bound::Excluded(text.clone()), Bound::Included("b%".into())),
+            range(Bound::Included(text.clone()), Bound::Included(text)),
+        ]);
+    }
+    for test in &tests {
+        for index in [TextIndex::UserName, TextIndex::ExternalId, emails(), own()] {
+            let narrowing = Narrowing::Text(index.clone(), test.clone());
+            let fits =
+                |number: &usize| of_user(&index, *number).iter().any(|key| passes(test, key));
+            let expected: Vec<_> = (0..keys.len()).filter(fits).map(|n| users[n].0).collect();
+            let found = in_steps(&*store, &acme, USER, &narrowing).await;
+            assert_eq!(found, expected, "{narrowing:?}");
+            let found = candidates(&*store, &acme, USER, &narrowing).await;
+            assert_eq!(found, expected, "{narrowing:?}");
+        }
+        for index in [TextIndex::DisplayName, TextIndex::ExternalId] {
+            let narrowing = Narrowing::Text(index, test.clone());
+            let fits = |number: &usize| passes(test, keys[*number]);
+            let expected: Vec<_> = (0..keys.len()).filter(fits).map(|n| groups[n]).collect();
+            let found = in_steps(&*store, &acme, GROUP, &narrowing).await;
+            assert_eq!(found, expected, "{narrowing:?}");
+        }
+    }
+    // Several look-ups together, each of which names some resources twice.
+    let narrowing = Narrowing::AnyOf(vec![
+        Narrowing::Text(emails(), TextTest::Contains("a".into())),
+        Narrowing::Text(emails(), TextTest::EndsWith("b".into())),
+        is(TextIndex::UserName, "B"),
+    ]);
+    let fits = |number: &usize| {
+        let mut addresses = users[*number].1.iter();
+        addresses.any(|key| key.contains('a') || key.ends_with('b')) || keys[*number] == "B"
+    };
+    let expected: Vec<_> = (0..keys.len()).filter(fits).map(|n| users[n].0).collect();
+    assert!(expected.len() < keys.len());
+    assert_eq!(in_steps(&*store, &acme, USER, &narrowing).await, expected);
+}
+
+fn passes(test: &TextTest, key: &str) -> bool {
+    match test {
+        TextTest::Is(other) => key == other,
+        TextTest::StartsWith(prefix) => key.starts_with(prefix.as_str()),
+        TextTest::Range { from, to } => {
+            let above = match from {
+                Bound::Unbounded => true,
+                Bound::Included(from) => key >= from.as_str(),
+                Bound::Excluded(from) => key > from.as_str(),
+            };
+            above
+                && match to {
+                    Bound::Unbounded => true,
+                    Bound::Included(to) => key <= to.as_str(),
+                    Bound::Excluded(to) => key < to.as_str(),
+                }
+        }
+        TextTest::Present => true,
+        TextTest::Contains(part) => key.contains(part.as_str()),
+        TextTest::EndsWith(end) => key.ends_with(end.as_str()),
+    }
 }
 
 pub(crate) async fn indexed_values_follow_the_resource(store: Subject) {

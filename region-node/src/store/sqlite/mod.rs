@@ -529,10 +529,13 @@ impl Store for SqliteStore {
         let plan = candidates::plan(kind, narrowing);
         let quick = limit <= QUICK_PAGE && plan.is_quick();
         let access = access.clone();
+        // Gone with this call, so that a long read ends when nobody waits for it.
+        let asks = Arc::new(());
+        let asker = Arc::downgrade(&asks);
         let read = move |connection: &rusqlite::Connection| {
             snapshot(connection, || {
                 let head = tenants::held(connection, &access)?;
-                plan.run(connection, &head, kind, after, limit)
+                plan.run(connection, &head, kind, after, limit, &asker)
             })
         };
         if quick {

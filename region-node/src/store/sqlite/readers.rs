@@ -24,12 +24,19 @@ enum ReadError {
     Busy,
     #[error("the reading thread ended early")]
     Ended,
+    #[error("nobody waits for the answer")]
+    GivenUp,
 }
 
 impl ReadError {
     fn unavailable(self) -> StoreError {
         StoreError::Unavailable(Box::new(self))
     }
+}
+
+/// The end of a read whose asker is gone. Nobody sees it.
+pub(super) fn given_up() -> StoreError {
+    ReadError::GivenUp.unavailable()
 }
 
 /// A bounded pool of reading connections.

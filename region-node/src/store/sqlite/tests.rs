@@ -351,21 +351,10 @@ fn look_ups_are_planned_on_their_index() {
     let folder = tempfile::tempdir().unwrap();
     let _store = open(&folder);
     let connection = Connection::open(file(&folder)).unwrap();
-    let plans = [
+    let mut plans = vec![
         (
             "SELECT position FROM resource WHERE tenant = ?1 AND id = ?2",
             "COVERING INDEX resource_id (tenant=? AND id=?)",
-        ),
-        (
-            "SELECT position FROM resource WHERE tenant = ?1 AND user_name = ?2
-                AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5",
-            "COVERING INDEX resource_user_name (tenant=? AND user_name=?",
-        ),
-        (
-            "SELECT position FROM attribute_index
-             WHERE tenant = ?1 AND attribute = ?2 AND value = ?3
-                AND position > ?4 AND position <= ?5 ORDER BY position LIMIT ?6",
-            "PRIMARY KEY (tenant=? AND attribute=? AND value=? AND position>? AND position<?)",
         ),
         (
             "SELECT document FROM resource r WHERE r.position > ?1 AND r.position <= ?2
@@ -373,6 +362,7 @@ fn look_ups_are_planned_on_their_index() {
             "INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
         ),
     ];
+    plans.extend(candidates::look_ups());
     for (sql, expected) in plans {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
