@@ -52,11 +52,12 @@ pub fn link(config: &mut ServiceConfig) {
         .default_service(to(fallback::no_such_endpoint));
 }
 
-/// The management listener: health.
+/// The management listener: health, and what the node has done.
 pub fn management(config: &mut ServiceConfig) {
     config
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
+        .route("/metrics", get().to(health::metrics))
         .default_service(to(fallback::no_such_endpoint));
 }
 

@@ -393,6 +393,15 @@ pub struct Page {
     pub resources: Vec<Stored>,
 }
 
+/// How much an engine has written since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteCounts {
+    /// Transactions that were made durable.
+    pub commits: u64,
+    /// Writes that were kept by them.
+    pub writes: u64,
+}
+
 /// Durable storage of one region. A write that returned `Ok` survives kill -9 and power loss.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -596,6 +605,11 @@ pub trait Store: Send + Sync {
     async fn prune(&self, tenant: &TenantId, keep: Retention) -> Result<bool, StoreError>;
 
     // ---- the store itself ----------------------------------------------------------------
+
+    /// How much was written since the store was opened, if the engine counts.
+    fn write_counts(&self) -> Option<WriteCounts> {
+        None
+    }
 
     /// Whether the store can read and write at this moment; for readiness.
     async fn check(&self) -> Result<(), StoreError>;

@@ -265,10 +265,29 @@ async fn what_the_operator_made_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_node_counts_its_writes_and_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder).await;
+    let before = node.metrics().await;
+    node.tenant().await;
+    node.tenant().await;
+    // Housekeeping may have written too.
+    let after = node.metrics().await;
+    for counter in [
+        "meridian_store_commits_total",
+        "meridian_store_writes_total",
+    ] {
+        let grown = after[counter] - before[counter];
+        assert!((2..10).contains(&grown), "{counter}: {grown}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_is_alive_and_ready_and_has_its_store_alone() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder).await;
-    for path in ["/livez", "/readyz"] {
+    for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(
             node.get(&format!("{}{path}", node.management_url)).await,
             200

@@ -1,5 +1,6 @@
 //! [`Node`]: a node on free ports, and calls to it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use region_node::config::Settings;
@@ -69,6 +70,25 @@ impl Node {
 
     pub(crate) async fn get(&self, url: &str) -> StatusCode {
         self.http.get(url).send().await.unwrap().status()
+    }
+
+    /// The node's counters by name.
+    pub(crate) async fn metrics(&self) -> HashMap<String, u64> {
+        let url = format!("{}/metrics", self.management_url);
+        let text = self
+            .http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let counters = lines.map(|line| line.split_once(' ').unwrap());
+        counters
+            .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
+            .collect()
     }
 
     /// A call of the operator; `body` may be null for none.

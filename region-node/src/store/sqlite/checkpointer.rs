@@ -5,12 +5,13 @@
 //! log from beginning anew for too long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
+
+use super::writer::Counters;
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// 64 MiB of pages: the log should begin anew.
@@ -25,12 +26,12 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread; `commits` tells it whether there can be anything to do.
-    pub(super) fn start(connection: Connection, commits: Arc<AtomicU64>) -> std::io::Result<Self> {
+    /// Starts the thread; `written` tells it whether there can be anything to do.
+    pub(super) fn start(connection: Connection, written: Arc<Counters>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new()
             .name("sqlite-checkpoint".to_owned())
-            .spawn(move || run(&connection, &commits, &stopped))?;
+            .spawn(move || run(&connection, &written, &stopped))?;
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
@@ -53,11 +54,12 @@ struct Progress {
     moved_pages: i64,
 }
 
-fn run(connection: &Connection, commits: &AtomicU64, stopped: &Receiver<()>) {
-    let mut seen = 0;
+fn run(connection: &Connection, written: &Counters, stopped: &Receiver<()>) {
+    // The log may hold what was written before the start.
+    let mut seen = None;
     let mut failing = false;
     while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-        let present = commits.load(Ordering::Relaxed);
+        let present = Some(written.commits());
         if present == seen {
             continue;
         }

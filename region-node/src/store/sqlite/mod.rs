@@ -20,7 +20,6 @@ mod writer;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,11 +29,11 @@ use self::checkpointer::Checkpointer;
 use self::connection::{Role, execute, first};
 pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
-use self::writer::Writer;
+use self::writer::{Counters, Writer};
 use super::{
     Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
     PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
-    Tenant, TenantSettings, TenantState, WriteContext,
+    Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -152,12 +151,12 @@ impl SqliteStore {
             path: path.to_owned(),
             source,
         };
-        let commits = Arc::new(AtomicU64::new(1));
+        let counters = Arc::new(Counters::default());
         let checkpointer =
-            Checkpointer::start(checkpointing, Arc::clone(&commits)).map_err(threads)?;
+            Checkpointer::start(checkpointing, Arc::clone(&counters)).map_err(threads)?;
         let reopened = path.to_owned();
         let reopen = move || connection::open(&reopened, Role::Writer, options.writer_cache_kib);
-        let writer = Writer::start(writing, Box::new(reopen), options.write_queue, commits)
+        let writer = Writer::start(writing, Box::new(reopen), options.write_queue, counters)
             .map_err(threads)?;
         let store = Self {
             writer: Arc::new(writer),
@@ -576,6 +575,10 @@ impl Store for SqliteStore {
         self.writer
             .write(move |connection| changes::prune(connection, &tenant, keep))
             .await
+    }
+
+    fn write_counts(&self) -> Option<WriteCounts> {
+        Some(self.writer.counts())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

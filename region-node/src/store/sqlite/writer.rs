@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::connection::execute;
-use crate::store::StoreError;
+use crate::store::{StoreError, WriteCounts};
 
 /// Most jobs that share one commit.
 const LARGEST_BATCH: usize = 256;
@@ -47,21 +47,35 @@ impl WriteError {
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
+}
+
+/// Counted by the thread, read by others.
+#[derive(Default)]
+pub(super) struct Counters {
+    commits: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
 }
 
 impl Writer {
-    /// Starts the thread. `commits` is moved on with every commit.
+    /// Starts the thread.
     pub(super) fn start(
         connection: Connection,
         reopen: Opener,
         queue_length: usize,
-        commits: Arc<AtomicU64>,
+        counters: Arc<Counters>,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(queue_length);
         let mut state = State {
             connection: Some(connection),
             reopen,
-            commits,
+            counters: Arc::clone(&counters),
             failing: false,
         };
         let thread = std::thread::Builder::new()
@@ -70,7 +84,16 @@ impl Writer {
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
+            counters,
         })
+    }
+
+    /// What the thread has done so far.
+    pub(super) fn counts(&self) -> WriteCounts {
+        WriteCounts {
+            commits: self.counters.commits(),
+            writes: self.counters.writes.load(Ordering::Relaxed),
+        }
     }
 
     /// Runs `work` in a transaction and answers when it is durable. A caller that gives up before
@@ -165,7 +188,7 @@ where
 struct State {
     connection: Option<Connection>,
     reopen: Opener,
-    commits: Arc<AtomicU64>,
+    counters: Arc<Counters>,
     failing: bool,
 }
 
@@ -183,8 +206,9 @@ impl State {
 
     fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
         let lost = match self.try_commit(&mut batch) {
-            Ok(()) => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
+            Ok(kept) => {
+                self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                self.counters.writes.fetch_add(kept, Ordering::Relaxed);
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the store takes writes again");
                 }
@@ -208,12 +232,14 @@ impl State {
         }
     }
 
-    fn try_commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    /// Answers how many of the jobs were kept.
+    fn try_commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<u64, StoreError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             closed => closed.insert((self.reopen)()?),
         };
         execute(connection, "BEGIN IMMEDIATE", [])?;
+        let mut kept = 0;
         for job in batch {
             execute(connection, "SAVEPOINT job", [])?;
             let keep = job.run(connection);
@@ -221,12 +247,14 @@ impl State {
             if connection.is_autocommit() {
                 return Err(WriteError::RolledBack.unavailable());
             }
-            if !keep {
+            if keep {
+                kept += 1;
+            } else {
                 execute(connection, "ROLLBACK TO job", [])?;
             }
             execute(connection, "RELEASE job", [])?;
         }
         execute(connection, "COMMIT", [])?;
-        Ok(())
+        Ok(kept)
     }
 }

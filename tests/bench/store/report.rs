@@ -1,0 +1,279 @@
+//! What was measured: on the screen, as a Markdown table, as a plot.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::arguments::Engine;
+
+/// One operation at one size of the tenant.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    pub(crate) operation: &'static str,
+    pub(crate) connections: usize,
+    pub(crate) answers: usize,
+    pub(crate) cpu_us: f64,
+    pub(crate) p50_us: u32,
+    pub(crate) p99_us: u32,
+    pub(crate) per_s: f64,
+    pub(crate) writes_per_commit: Option<f64>,
+}
+
+/// Everything at one size.
+#[derive(Clone, Debug)]
+pub(crate) struct Size {
+    pub(crate) users: u64,
+    pub(crate) tenants: u64,
+    pub(crate) loaded_per_s: f64,
+    pub(crate) bytes_per_user: Option<f64>,
+    pub(crate) resident_bytes: u64,
+    pub(crate) figures: Vec<Figure>,
+    /// The peer's name, and what it did in a second.
+    pub(crate) peer: Option<(&'static str, f64)>,
+}
+
+/// Goals for CPU microseconds with 100,000 users in the tenant.
+const GOALS: [(&str, f64); 5] = [
+    (GET, 35.0),
+    (USER_NAME, 40.0),
+    (FIRST_PAGE, 500.0),
+    (PATCH, 130.0),
+    (POST, 150.0),
+];
+pub(crate) const GET: &str = "GET by id";
+pub(crate) const USER_NAME: &str = "userName eq";
+pub(crate) const EXTERNAL_ID: &str = "externalId eq";
+pub(crate) const EMAIL: &str = "emails.value eq";
+pub(crate) const FIRST_PAGE: &str = "page of 100, first";
+pub(crate) const NEXT_PAGE: &str = "page of 100, following";
+pub(crate) const PATCH: &str = "PATCH active";
+pub(crate) const POST: &str = "POST";
+pub(crate) const SMALL_GROUP: &str = "add a member, group of 1,000";
+pub(crate) const LARGE_GROUP: &str = "add a member, large group";
+
+impl Size {
+    fn figure(&self, operation: &str) -> Option<&Figure> {
+        self.figures
+            .iter()
+            .find(|figure| figure.operation == operation)
+    }
+
+    /// Creates a second through the node, as a part of the peer's.
+    fn ratio(&self) -> Option<f64> {
+        let (_, peer) = self.peer?;
+        Some(self.figure(POST)?.per_s / peer)
+    }
+}
+
+/// The tables, in Markdown that is readable on a screen as well.
+pub(crate) fn tables(engine: &Engine, sizes: &[Size]) -> String {
+    let mut text = format!("# Storage: {}\n", engine.name());
+    for size in sizes {
+        // Writing to a text never fails.
+        let _ = write!(text, "\n## {} users\n\n", grouped(size.users));
+        if size.tenants > 0 {
+            let _ = write!(text, "Beside {} other tenants.\n\n", grouped(size.tenants));
+        }
+        text.push_str(
+            "| operation | connections | CPU us | p50 us | p99 us | answers/s | writes a commit |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        );
+        for figure in &size.figures {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.1} | {} | {} | {} | {} |",
+                figure.operation,
+                figure.connections,
+                figure.cpu_us,
+                figure.p50_us,
+                figure.p99_us,
+                grouped(figure.per_s as u64),
+                figure
+                    .writes_per_commit
+                    .map_or(String::new(), |rows| format!("{rows:.1}")),
+            );
+        }
+        let _ = write!(
+            text,
+            "\nLoaded at {} users/s. Memory of the node: {} MiB.",
+            grouped(size.loaded_per_s as u64),
+            size.resident_bytes / (1024 * 1024),
+        );
+        if let Some(bytes) = size.bytes_per_user {
+            let _ = write!(text, " On disk: {} bytes a user.", grouped(bytes as u64));
+        }
+        if let (Some((peer, per_s)), Some(ratio)) = (size.peer, size.ratio()) {
+            let _ = write!(
+                text,
+                " {peer}: {} creates/s, so POST through the node is {ratio:.2} of it.",
+                grouped(per_s as u64),
+            );
+        }
+        text.push('\n');
+    }
+    goals(&mut text, sizes);
+    text
+}
+
+fn goals(text: &mut String, sizes: &[Size]) {
+    let at = |users: u64| sizes.iter().find(|size| size.users == users);
+    if let Some(size) = at(100_000) {
+        text.push_str("\n## Against the goals, CPU us with 100,000 users\n\n");
+        text.push_str("| operation | measured | goal |\n| --- | ---: | ---: |\n");
+        for (operation, goal) in GOALS {
+            if let Some(figure) = size.figure(operation) {
+                let _ = writeln!(text, "| {operation} | {:.1} | {goal:.0} |", figure.cpu_us);
+            }
+        }
+        if let Some(ratio) = size.ratio() {
+            let _ = writeln!(
+                text,
+                "| POST/s, as a part of the peer's | {ratio:.2} | 0.3 |"
+            );
+        }
+    }
+    if let (Some(small), Some(large)) = (at(1_000), at(1_000_000)) {
+        text.push_str("\n## Growth of the CPU time from 1,000 to 1,000,000 users (goal: 1.5)\n\n");
+        text.push_str("| operation | growth |\n| --- | ---: |\n");
+        for figure in &large.figures {
+            if let Some(before) = small.figure(figure.operation) {
+                let growth = figure.cpu_us / before.cpu_us;
+                let _ = writeln!(text, "| {} | {growth:.2} |", figure.operation);
+            }
+        }
+    }
+    for size in sizes {
+        if let (Some(small), Some(large)) = (size.figure(SMALL_GROUP), size.figure(LARGE_GROUP)) {
+            let _ = write!(
+                text,
+                "\nWith {} users, adding a member to the large group costs {:.2} of what it costs \
+                 in the small one (goal: at most 2).\n",
+                grouped(size.users),
+                large.cpu_us / small.cpu_us,
+            );
+        }
+    }
+}
+
+/// Writes the tables and the plot into a folder.
+pub(crate) fn write(folder: &Path, engine: &Engine, sizes: &[Size], circumstances: &str) {
+    let name = format!("store-{}", engine.name());
+    let mut text = tables(engine, sizes);
+    let _ = write!(
+        text,
+        "\n![CPU time by number of users]({name}.svg)\n\n{circumstances}\n"
+    );
+    let written = fs::write(folder.join(format!("{name}.md")), text)
+        .and_then(|()| fs::write(folder.join(format!("{name}.svg")), plot(sizes)));
+    written.expect("docs/benchmarks can be written");
+}
+
+const WIDTH: f64 = 860.0;
+const HEIGHT: f64 = 440.0;
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = 610.0;
+const TOP: f64 = 30.0;
+const BOTTOM: f64 = 390.0;
+const COLOURS: [&str; 10] = [
+    "#1b6ca8", "#d1495b", "#3a7d44", "#8a5a99", "#c77d0a", "#00798c", "#7a4419", "#444444",
+    "#b5179e", "#5f7d00",
+];
+
+/// CPU time of each operation by number of users, both axes logarithmic.
+fn plot(sizes: &[Size]) -> String {
+    let figures = || sizes.iter().flat_map(|size| &size.figures);
+    let least_users = sizes.iter().map(|size| size.users).min().unwrap_or(1) as f64;
+    let most_users = sizes.iter().map(|size| size.users).max().unwrap_or(10) as f64;
+    let most_us = figures().map(|figure| figure.cpu_us).fold(10.0, f64::max);
+    let decades = (1.0, most_us.log10().ceil());
+    let x = |users: u64| {
+        let span = (most_users / least_users).log10().max(1e-9);
+        LEFT + (RIGHT - LEFT) * (users as f64 / least_users).log10() / span
+    };
+    let y = |us: f64| BOTTOM - (BOTTOM - TOP) * (us.log10() - decades.0) / (decades.1 - decades.0);
+
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"{LEFT}\" y=\"18\">CPU microseconds of the node for each answer, by number of \
+         users in the tenant</text>\n"
+    );
+    for decade in decades.0 as i32..=decades.1 as i32 {
+        for step in [1.0, 2.0, 5.0] {
+            let us = step * 10_f64.powi(decade);
+            if us.log10() <= decades.1 {
+                let at = y(us);
+                let _ = writeln!(
+                    svg,
+                    "<path d=\"M{LEFT} {at:.1}H{RIGHT}\" stroke=\"#ddd\"/>\
+                     <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{us}</text>",
+                    LEFT - 6.0,
+                    at + 4.0,
+                );
+            }
+        }
+    }
+    for size in sizes {
+        let at = x(size.users);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{at:.1} {TOP}V{BOTTOM}\" stroke=\"#ddd\"/>\
+             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            BOTTOM + 18.0,
+            grouped(size.users),
+        );
+    }
+    let mut operations: Vec<&str> = Vec::new();
+    for figure in figures() {
+        if !operations.contains(&figure.operation) {
+            operations.push(figure.operation);
+        }
+    }
+    for (nth, operation) in operations.into_iter().enumerate() {
+        let colour = COLOURS[nth % COLOURS.len()];
+        let points: Vec<(f64, f64)> = sizes
+            .iter()
+            .filter_map(|size| Some((x(size.users), y(size.figure(operation)?.cpu_us))))
+            .collect();
+        let line: Vec<String> = points
+            .iter()
+            .map(|(x, y)| format!("{x:.1},{y:.1}"))
+            .collect();
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            line.join(" "),
+        );
+        for (x, y) in points {
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"
+            );
+        }
+        let at = TOP + 16.0 + 22.0 * nth as f64;
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{} {at:.1}h18\" stroke=\"{colour}\" stroke-width=\"3\"/>\
+             <text x=\"{}\" y=\"{:.1}\">{operation}</text>",
+            RIGHT + 20.0,
+            RIGHT + 44.0,
+            at + 4.0,
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// `1000000` as `1,000,000`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
