@@ -71,6 +71,18 @@ pub struct UpArguments {
     #[arg(long, value_name = "REGION,…", value_delimiter = ',', default_values = REGIONS)]
     pub regions: Vec<RegionId>,
 
+    /// PostgreSQL server for the regions' data, in place of files in the data directory:
+    /// `postgres://user:password@host:5432`. Each region has a database of its own there,
+    /// `meridian_us` and so on, which is made if it is missing; a name in the URL takes the place
+    /// of `meridian`.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MERIDIAN_POSTGRES_URL",
+        hide_env_values = true
+    )]
+    pub postgres: Option<String>,
+
     /// How much to log, as JSON lines on standard error.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
@@ -85,6 +97,7 @@ impl Default for UpArguments {
                 .iter()
                 .filter_map(|region| RegionId::parse(region).ok())
                 .collect(),
+            postgres: std::env::var("MERIDIAN_POSTGRES_URL").ok(),
             log_level: LogLevel::Info,
         }
     }

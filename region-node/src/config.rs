@@ -80,8 +80,10 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// One embedded file.
+    /// One embedded file, which belongs to one node.
     Sqlite,
+    /// A database that several nodes share.
+    Postgres,
 }
 
 /// `[store]`.
@@ -90,13 +92,21 @@ pub enum Engine {
 pub struct StoreSettings {
     /// Which engine.
     pub engine: Engine,
-    /// The file; `{region}` stands for the region.
+    /// SQLite: the file; `{region}` stands for the region.
     pub path: PathBuf,
-    /// Most connections that read at the same time.
+    /// PostgreSQL: where the database is; `{region}` stands for the region.
+    pub url: Option<Secret>,
+    /// PostgreSQL: a file that holds the URL.
+    pub url_file: Option<PathBuf>,
+    /// PostgreSQL: most connections for reads.
+    pub connections: usize,
+    /// PostgreSQL: lanes in which writes share commits, each with a connection.
+    pub writers: usize,
+    /// SQLite: most connections that read at the same time.
     pub readers: usize,
-    /// Page cache of the writing connection, in MiB.
+    /// SQLite: page cache of the writing connection, in MiB.
     pub writer_cache_mib: u32,
-    /// Page cache of each reading connection, in MiB.
+    /// SQLite: page cache of each reading connection, in MiB.
     pub reader_cache_mib: u32,
     /// Most writes that wait.
     pub write_queue: usize,
@@ -220,6 +230,44 @@ impl Settings {
         }
     }
 
+    /// Where PostgreSQL is, with the region in its place.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the setting and never shows the URL.
+    pub fn store_url(&self) -> Result<Secret, ConfigError> {
+        const SETTING: &str = "store.url";
+        let url = match (&self.store.url, &self.store.url_file) {
+            (Some(url), None) => url.clone(),
+            (None, Some(path)) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| ConfigError::KeyFile {
+                        setting: "store.url_file",
+                        path: path.clone(),
+                        source,
+                    })?;
+                Secret::new(&text)
+            }
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::Invalid {
+                    setting: SETTING,
+                    problem: "is given, and `store.url_file` as well; one of them is enough"
+                        .to_owned(),
+                });
+            }
+            (None, None) => {
+                return Err(ConfigError::Invalid {
+                    setting: SETTING,
+                    problem: "PostgreSQL needs one, such as \
+                              postgres://user:password@host:5432/meridian_{region}; or name a \
+                              file that holds it in `store.url_file`"
+                        .to_owned(),
+                });
+            }
+        };
+        let region = self.region.as_str();
+        Ok(Secret::new(&url.reveal().replace("{region}", region)))
+    }
+
     /// Checks what types cannot.
     ///
     /// # Errors
@@ -227,6 +275,8 @@ impl Settings {
     pub fn check(&self) -> Result<(), ConfigError> {
         let positive = [
             ("store.readers", self.store.readers as u64),
+            ("store.connections", self.store.connections as u64),
+            ("store.writers", self.store.writers as u64),
             ("store.write_queue", self.store.write_queue as u64),
             ("limits.connections", self.limits.connections as u64),
             ("limits.keep_alive_ms", self.limits.keep_alive_ms),
@@ -371,6 +421,24 @@ mod tests {
         settings.check().unwrap();
         settings.live_keys().unwrap();
         assert_eq!(settings.store_path(), Path::new("data/us/meridian.db"));
+    }
+
+    #[test]
+    fn the_url_of_postgres_is_named_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        std::fs::write(&file, "postgres://m@db/m_{region}\n").unwrap();
+        let mut settings = settings();
+        let missing = settings.store_url().unwrap_err().to_string();
+        assert!(missing.contains("store.url"), "{missing}");
+        settings.store.url_file = Some(file);
+        assert_eq!(
+            settings.store_url().unwrap().reveal(),
+            "postgres://m@db/m_us"
+        );
+        settings.store.url = Some(Secret::new("postgres://secret@db/x"));
+        let twice = settings.store_url().unwrap_err().to_string();
+        assert!(twice.contains("store.url_file") && !twice.contains("secret"));
     }
 
     #[test]

@@ -24,7 +24,8 @@ use crate::provider::settings::Profiles;
 use crate::provider::tenants::Tenants;
 use crate::provider::tokens::Tokens;
 use crate::store::Store;
-use crate::store::sqlite::{OpenError, SqliteOptions, SqliteStore};
+use crate::store::postgres::{self, PostgresOptions, PostgresStore};
+use crate::store::sqlite::{self, SqliteOptions, SqliteStore};
 use crate::{request, routes};
 
 /// A gateway that begins a request finishes its header within this time.
@@ -52,9 +53,12 @@ pub enum StartupError {
         #[source]
         source: io::Error,
     },
-    /// The store cannot be opened.
-    #[error("the store cannot be opened")]
-    Store(#[from] OpenError),
+    /// The file of the store cannot be opened.
+    #[error("the store cannot be opened (setting `store.path`)")]
+    Sqlite(#[from] sqlite::OpenError),
+    /// The database of the store cannot be used.
+    #[error("the store cannot be opened (setting `store.url`)")]
+    Postgres(#[from] postgres::OpenError),
     /// The operating system's random generator failed.
     #[error("no key could be made")]
     Randomness(#[from] RandomnessError),
@@ -242,6 +246,16 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartupError>
                 .await
                 .map_err(StartupError::Interrupted)??;
             Ok(Arc::new(store))
+        }
+        Engine::Postgres => {
+            let options = PostgresOptions {
+                url: settings.store_url()?,
+                connections: settings.store.connections,
+                writers: settings.store.writers,
+                write_queue: settings.store.write_queue,
+                statement: Duration::from_millis(settings.limits.request_ms),
+            };
+            Ok(Arc::new(PostgresStore::open(options).await?))
         }
     }
 }

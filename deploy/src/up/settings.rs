@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gateway::config as edge;
 use region_node::config as node;
-use shared::{LogFormat, LogLevel, RegionId};
+use shared::{LogFormat, LogLevel, RegionId, Secret};
 
 use super::Link;
 use crate::arguments::UpArguments;
@@ -30,11 +30,17 @@ pub(super) fn init_log(level: LogLevel) -> Result<(), edge::ConfigError> {
     Ok(())
 }
 
-/// A region-node on its own file in the data directory.
+/// Connections to PostgreSQL, in each region-node.
+const NODE_CONNECTIONS: usize = 8;
+/// Lanes of writes to PostgreSQL, in each region-node.
+const NODE_WRITERS: usize = 2;
+
+/// A region-node on its own file in the data directory, or on its own database.
 pub(super) fn node(
     region: &RegionId,
     data_dir: &Path,
     keys: &KeyFiles,
+    postgres: Option<&str>,
 ) -> Result<node::Settings, node::ConfigError> {
     let mut settings = node::Settings::defaults()?;
     settings.region = region.clone();
@@ -42,11 +48,36 @@ pub(super) fn node(
     settings.management_listen = ANY;
     settings.store.path = data_dir.join(region.as_str()).join("meridian.db");
     settings.store.readers = NODE_READERS;
+    if let Some(server) = postgres {
+        settings.store.engine = node::Engine::Postgres;
+        settings.store.url = Some(Secret::new(&database_url(server, region)));
+        settings.store.connections = NODE_CONNECTIONS;
+        settings.store.writers = NODE_WRITERS;
+    }
     settings.keys.link_files = vec![keys.link.clone()];
     settings.keys.operator_files = vec![keys.operator.clone()];
     settings.keys.grant_files = vec![keys.grant.clone()];
     settings.limits.workers = Some(NODE_WORKERS);
     Ok(settings)
+}
+
+/// The URL of a region's database on a server. The server's URL may name a database: then that
+/// name is the beginning of the databases' names, else it is `meridian`.
+fn database_url(server: &str, region: &RegionId) -> String {
+    let (address, query) = match server.split_once('?') {
+        Some((address, query)) => (address, format!("?{query}")),
+        None => (server, String::new()),
+    };
+    let scheme_end = address.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = address
+        .split_at_checked(scheme_end)
+        .unwrap_or(("", address));
+    let (host, name) = rest.split_once('/').unwrap_or((rest, ""));
+    let name = match name.trim_matches('/') {
+        "" => "meridian",
+        name => name,
+    };
+    format!("{scheme}{host}/{name}_{region}{query}")
 }
 
 /// A gateway that serves all the regions, and names its own port in their base URLs.
@@ -69,4 +100,28 @@ pub(super) fn gateway(
     });
     settings.regions = regions.collect();
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_region_has_a_database_of_its_own() {
+        let us = RegionId::parse("us").unwrap();
+        for (server, database) in [
+            ("postgres://db", "postgres://db/meridian_us"),
+            (
+                "postgres://a:b@db:5433/",
+                "postgres://a:b@db:5433/meridian_us",
+            ),
+            ("postgres://db/acme", "postgres://db/acme_us"),
+            (
+                "postgresql://db/acme?connect_timeout=3",
+                "postgresql://db/acme_us?connect_timeout=3",
+            ),
+        ] {
+            assert_eq!(database_url(server, &us), database, "{server}");
+        }
+    }
 }

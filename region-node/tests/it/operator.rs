@@ -296,6 +296,6 @@ async fn a_node_is_alive_and_ready_and_has_its_store_alone() {
     }
     let clock = std::sync::Arc::new(node.clock.clone());
     let second = Application::build(settings(&folder), clock).await;
-    assert!(matches!(second, Err(StartupError::Store(_))));
+    assert!(matches!(second, Err(StartupError::Sqlite(_))));
     node.stop().await;
 }

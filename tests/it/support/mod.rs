@@ -37,6 +37,7 @@ pub struct World {
     listen: String,
     regions: Vec<&'static str>,
     log_level: &'static str,
+    store: Option<String>,
     /// What `meridian up --json` said when it was ready.
     pub ready: Value,
 }
@@ -65,13 +66,21 @@ impl World {
     fn listening(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let regions = regions.to_vec();
-        let (process, ready) = up(folder.path(), &listen, &regions, log_level);
+        let store = postgres_of_this_run().map(|server| databases_of_its_own(&server));
+        let (process, ready) = up(
+            folder.path(),
+            &listen,
+            &regions,
+            log_level,
+            store.as_deref(),
+        );
         Self {
             process,
             folder,
             listen,
             regions,
             log_level,
+            store,
             ready,
         }
     }
@@ -89,6 +98,7 @@ impl World {
             &self.listen,
             &self.regions,
             self.log_level,
+            self.store.as_deref(),
         );
     }
 
@@ -267,6 +277,7 @@ pub fn meridian_command() -> Command {
         "MERIDIAN_DATA_DIR",
         "MERIDIAN_ENDPOINT",
         "MERIDIAN_OPERATOR_KEY_FILE",
+        "MERIDIAN_POSTGRES_URL",
     ] {
         command.env_remove(name);
     }
@@ -289,6 +300,27 @@ fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("stderr.log")
 }
 
+/// The PostgreSQL server of this run, if the tests are to run on that engine: all tests run once
+/// on each engine, and `MERIDIAN_TEST_ENGINE` says which it is (`sqlite`, if it is not set).
+pub fn postgres_of_this_run() -> Option<String> {
+    match std::env::var("MERIDIAN_TEST_ENGINE").as_deref() {
+        Err(_) | Ok("sqlite") => None,
+        Ok("postgres") => Some(
+            std::env::var("MERIDIAN_TEST_POSTGRES")
+                .expect("MERIDIAN_TEST_POSTGRES names no server: use tests/run"),
+        ),
+        Ok(other) => panic!("MERIDIAN_TEST_ENGINE={other}: sqlite or postgres"),
+    }
+}
+
+/// A URL under which no other world has databases.
+fn databases_of_its_own(server: &str) -> String {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let (server, _) = server.rsplit_once('/').unwrap();
+    format!("{server}/w{}_{number}", std::process::id())
+}
+
 /// A free port below those that the system gives to connections, so that none of them can take it
 /// while nobody listens there. The process's id keeps tests that run side by side apart.
 fn address_to_come_back_to() -> String {
@@ -303,13 +335,23 @@ fn address_to_come_back_to() -> String {
 }
 
 /// Starts `meridian up` and waits for the line that says that it is ready.
-fn up(data_dir: &Path, listen: &str, regions: &[&str], log_level: &str) -> (Child, Value) {
+fn up(
+    data_dir: &Path,
+    listen: &str,
+    regions: &[&str],
+    log_level: &str,
+    postgres: Option<&str>,
+) -> (Child, Value) {
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(data_dir))
         .unwrap();
-    let mut process = meridian_command()
+    let mut command = meridian_command();
+    if let Some(url) = postgres {
+        command.env("MERIDIAN_POSTGRES_URL", url);
+    }
+    let mut process = command
         .args(["up", "--json", "--listen", listen, "--log-level", log_level])
         .args(["--regions", &regions.join(",")])
         .arg("--data-dir")

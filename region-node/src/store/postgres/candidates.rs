@@ -12,7 +12,7 @@ use super::resources::{Holder, resource_columns, stored};
 use super::tenants::held;
 use super::writer::uuid;
 use crate::scim::ResourceKind;
-use crate::store::narrowing::prefix_end;
+use crate::store::narrowing::{MOST_INDEX_ROWS, prefix_end};
 use crate::store::position::of_kind;
 use crate::store::{Candidates, Narrowing, Position, StoreError, TextIndex, TextTest};
 
@@ -39,7 +39,15 @@ pub(super) async fn find(
     }
     // One look-up has one of a few forms; several can be combined in very many ways.
     let mut is_usual = true;
-    let positions = match look_ups(kind, narrowing) {
+    let look_ups = look_ups(kind, narrowing);
+    let is_bounded = !look_ups.iter().flatten().any(|one| reads_an_index(one));
+    // A tenant with more is refused, before its index is read.
+    statement.bind(if is_bounded {
+        i64::MAX
+    } else {
+        i64::from(MOST_INDEX_ROWS)
+    });
+    let positions = match look_ups {
         None => "SELECT r.position FROM resource r
               WHERE r.tenant = $1 AND r.position > $4 AND r.position <= $5
               ORDER BY r.position LIMIT $6"
@@ -68,12 +76,13 @@ pub(super) async fn find(
     };
     let sql = format!(
         concat!(
-            "SELECT ",
+            "SELECT t.users + t.groups <= $7 AS within_budget, ",
             resource_columns!(),
             " FROM tenant t LEFT JOIN LATERAL (
                   SELECT ",
             resource_columns!(),
-            " FROM ({}) p JOIN resource r ON r.position = p.position AND r.tenant = $1) r ON true
+            " FROM ({}) p JOIN resource r ON r.position = p.position AND r.tenant = $1
+                   WHERE t.users + t.groups <= $7) r ON true
               WHERE ",
             held!(),
             " ORDER BY r.position"
@@ -95,8 +104,9 @@ pub(super) async fn find(
             .query_scoped_once(tenant, &sql, &parameters)
             .await?
     };
-    if rows.is_empty() {
-        return Err(StoreError::Refused);
+    let first = rows.first().ok_or(StoreError::Refused)?;
+    if !first.try_get::<_, bool>("within_budget")? {
+        return Err(StoreError::OverBudget);
     }
     let mut resources = stored(&rows)?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -129,7 +139,7 @@ fn look_ups(kind: ResourceKind, narrowing: &Narrowing) -> Option<Vec<&Narrowing>
 }
 
 /// A statement in the making: its parameters from the fourth on. The first three are the access,
-/// the next three where to begin, where to end, and how many.
+/// the next ones where to begin, where to end, how many, and the most rows a tenant may have.
 struct Statement {
     parameters: Vec<Box<dyn ToSql + Sync + Send>>,
 }
@@ -279,4 +289,12 @@ impl Statement {
         }
         condition
     }
+}
+
+/// Whether a look-up reads a tenant's whole index.
+fn reads_an_index(narrowing: &Narrowing) -> bool {
+    matches!(
+        narrowing,
+        Narrowing::Text(_, TextTest::Contains(_) | TextTest::EndsWith(_))
+    )
 }

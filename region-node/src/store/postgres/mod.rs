@@ -36,7 +36,7 @@ use self::writer::{Call, Writer, Written};
 use super::{
     Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
     PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
-    Tenant, TenantSettings, TenantState, WriteContext,
+    Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -672,6 +672,10 @@ impl Store for PostgresStore {
             Some(tenant) => changes::prune(self.connections()?, tenant, keep).await,
             None => Ok(true),
         }
+    }
+
+    fn write_counts(&self) -> Option<WriteCounts> {
+        Some(self.ready().ok()?.writer.counts())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

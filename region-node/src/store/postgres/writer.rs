@@ -7,7 +7,7 @@
 //! Nobody is answered before the commit is; if it fails, nothing of the batch is acknowledged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
@@ -21,7 +21,7 @@ use super::connection::Connections;
 use super::error::{PostgresError, of_state};
 use crate::scim::{ResourceId, ResourceKind, Version};
 use crate::store::position::kind_of;
-use crate::store::{ChangeKind, Outcome, Position, StoreError};
+use crate::store::{ChangeKind, Outcome, Position, StoreError, WriteCounts};
 use shared::Timestamp;
 
 /// Most writes that share one commit: PostgreSQL keeps the savepoints of a transaction at hand up
@@ -86,8 +86,39 @@ struct Job {
 /// The handle by which writes reach their lanes.
 pub(super) struct Writer {
     lanes: Vec<mpsc::Sender<Job>>,
+    commits: Commits,
+}
+
+/// What lanes and large writes have in common.
+#[derive(Clone)]
+struct Commits {
     connections: Connections,
     longest: Duration,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Counters {
+    commits: AtomicU64,
+    writes: AtomicU64,
+    failing: AtomicBool,
+}
+
+impl Commits {
+    /// Does the calls in one transaction, within the time; one row for each. An error is the loss
+    /// of them all, or of the knowledge whether they were kept.
+    async fn commit(&self, calls: &[Call]) -> Result<Vec<Row>, StoreError> {
+        let committed = tokio::time::timeout(self.longest, commit(&self.connections, calls)).await;
+        let rows = committed.unwrap_or_else(|_| Err(PostgresError::Slow.into()))?;
+        let counters = &self.counters;
+        let kept = rows.iter().filter(|row| is_done(row)).count();
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        counters.writes.fetch_add(kept as u64, Ordering::Relaxed);
+        if counters.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store takes writes again");
+        }
+        Ok(rows)
+    }
 }
 
 impl Writer {
@@ -100,21 +131,28 @@ impl Writer {
         runtime: &Handle,
     ) -> Self {
         let lanes = lanes.max(1);
-        let failing = Arc::new(AtomicBool::new(false));
+        let commits = Commits {
+            connections: connections.clone(),
+            longest,
+            counters: Arc::default(),
+        };
         let start = |_| {
             let (lane, jobs) = mpsc::channel((queue / lanes).max(1));
-            let lane_state = Lane {
-                connections: connections.clone(),
-                longest,
-                failing: Arc::clone(&failing),
-            };
-            runtime.spawn(lane_state.run(jobs));
+            runtime.spawn(run_lane(commits.clone(), jobs));
             lane
         };
         Self {
             lanes: (0..lanes).map(start).collect(),
-            connections: connections.clone(),
-            longest,
+            commits,
+        }
+    }
+
+    /// How much was written since the start.
+    pub(super) fn counts(&self) -> WriteCounts {
+        let counters = &self.commits.counters;
+        WriteCounts {
+            commits: counters.commits.load(Ordering::Relaxed),
+            writes: counters.writes.load(Ordering::Relaxed),
         }
     }
 
@@ -139,16 +177,11 @@ impl Writer {
     }
 
     async fn write_alone(&self, call: Call) -> Result<Written, StoreError> {
-        let connections = self.connections.clone();
-        let longest = self.longest;
+        let commits = self.commits.clone();
         // In a task of its own: a caller that gives up must not break off a commit half-way, or
         // nobody would know what became of it.
         let writing = tokio::spawn(async move {
-            let calls = [call];
-            let committed = commit(&connections, &calls);
-            let rows = tokio::time::timeout(longest, committed)
-                .await
-                .map_err(|_| PostgresError::Slow)??;
+            let rows = commits.commit(&[call]).await?;
             rows.first().map_or_else(|| Err(NO_ROW), read)
         });
         writing
@@ -160,59 +193,46 @@ impl Writer {
 const NO_ROW: StoreError = StoreError::Corrupt("a write answered no row");
 
 /// One lane: takes what waits, commits it, and again.
-struct Lane {
-    connections: Connections,
-    longest: Duration,
-    failing: Arc<AtomicBool>,
-}
-
-impl Lane {
-    async fn run(self, mut jobs: mpsc::Receiver<Job>) {
-        let mut batch = Vec::with_capacity(LARGEST_BATCH);
-        while jobs.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-            batch.retain(|job: &Job| !job.answer.is_closed());
-            if !batch.is_empty() {
-                self.commit(std::mem::take(&mut batch)).await;
-            }
+async fn run_lane(commits: Commits, mut jobs: mpsc::Receiver<Job>) {
+    let mut batch = Vec::with_capacity(LARGEST_BATCH);
+    while jobs.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
+        batch.retain(|job: &Job| !job.answer.is_closed());
+        if !batch.is_empty() {
+            commit_batch(&commits, std::mem::take(&mut batch)).await;
         }
     }
+}
 
-    async fn commit(&self, mut batch: Vec<Job>) {
-        // Head rows are locked in one order by all nodes, so that two batches never wait for each
-        // other. Writes of one tenant keep theirs.
-        batch.sort_by_key(|job| job.call.tenant);
-        let (calls, answers): (Vec<Call>, Vec<_>) =
-            batch.into_iter().map(|job| (job.call, job.answer)).unzip();
-        let committed = tokio::time::timeout(self.longest, commit(&self.connections, &calls)).await;
-        match committed.unwrap_or_else(|_| Err(PostgresError::Slow.into())) {
-            Ok(rows) => {
-                if self.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the store takes writes again");
-                }
-                for (row, answer) in rows.iter().zip(answers) {
-                    // Whoever asked may have gone away; the write stands all the same.
-                    drop(answer.send(read(row)));
-                }
+async fn commit_batch(commits: &Commits, mut batch: Vec<Job>) {
+    // Head rows are locked in one order by all nodes, so that two batches never wait for each
+    // other. Writes of one tenant keep theirs.
+    batch.sort_by_key(|job| job.call.tenant);
+    let (calls, answers): (Vec<Call>, Vec<_>) =
+        batch.into_iter().map(|job| (job.call, job.answer)).unzip();
+    match commits.commit(&calls).await {
+        Ok(rows) => {
+            for (row, answer) in rows.iter().zip(answers) {
+                // Whoever asked may have gone away; the write stands all the same.
+                drop(answer.send(read(row)));
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        error = &*error as &(dyn std::error::Error + 'static),
-                        "the store takes no writes"
-                    );
-                }
-                for answer in answers {
-                    let lost = PostgresError::CommitFailed(Arc::clone(&error));
-                    drop(answer.send(Err(lost.into())));
-                }
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            if !commits.counters.failing.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    error = &*error as &(dyn std::error::Error + 'static),
+                    "the store takes no writes"
+                );
+            }
+            for answer in answers {
+                let lost = PostgresError::CommitFailed(Arc::clone(&error));
+                drop(answer.send(Err(lost.into())));
             }
         }
     }
 }
 
-/// Does the calls in one transaction; one row for each. An error is the loss of them all, or of
-/// the knowledge whether they were kept.
+/// Begins, calls and commits in one round trip.
 async fn commit(connections: &Connections, calls: &[Call]) -> Result<Vec<Row>, StoreError> {
     let mut lease = connections.take().await?;
     let client: &ClientWrapper = lease.client()?;
@@ -240,6 +260,11 @@ async fn commit(connections: &Connections, calls: &[Call]) -> Result<Vec<Row>, S
     committed?;
     lease.give_back();
     Ok(rows)
+}
+
+fn is_done(row: &Row) -> bool {
+    row.try_get("status")
+        .is_ok_and(|status: &str| status == "done")
 }
 
 /// What a write ended in.
