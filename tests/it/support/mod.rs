@@ -2,23 +2,28 @@
 //! hostnames; the operator's command.
 
 pub mod conversation;
+pub mod disk;
 pub mod expect;
+pub mod history;
 #[expect(dead_code, reason = "for the tests on PostgreSQL")]
 pub mod postgres;
 pub mod raw;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use self::disk::Disk;
 
 /// Ready takes well under two seconds in a release build; a debug build on a busy machine with
 /// many tests at once takes longer.
@@ -37,6 +42,7 @@ pub struct World {
     listen: String,
     regions: Vec<&'static str>,
     log_level: &'static str,
+    disk: Option<Arc<Disk>>,
     /// What `meridian up --json` said when it was ready.
     pub ready: Value,
 }
@@ -54,26 +60,80 @@ impl World {
 
     /// Several regions, and as much in the log as asked for.
     pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening("127.0.0.1:0".to_owned(), regions, log_level)
+        Self::listening(
+            new_folder(),
+            "127.0.0.1:0".to_owned(),
+            regions,
+            log_level,
+            None,
+        )
     }
 
     /// As [`World::with`], at an address that is the same after a restart.
     pub fn restartable(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening(address_to_come_back_to(), regions, log_level)
+        Self::listening(
+            new_folder(),
+            address_to_come_back_to(),
+            regions,
+            log_level,
+            None,
+        )
     }
 
-    fn listening(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// One region, `us`, in a folder that the test has prepared; at an address that is the same
+    /// after a restart.
+    pub fn in_folder(folder: TempDir) -> Self {
+        Self::listening(folder, address_to_come_back_to(), &["us"], "info", None)
+    }
+
+    /// One region, `us`, on a disk that the test has in its hand; at an address that is the same
+    /// after a restart.
+    pub fn on_disk(disk: &Arc<Disk>) -> Self {
+        let disk = Some(disk.clone());
+        Self::listening(
+            new_folder(),
+            address_to_come_back_to(),
+            &["us"],
+            "info",
+            disk,
+        )
+    }
+
+    fn listening(
+        folder: TempDir,
+        listen: String,
+        regions: &[&'static str],
+        log_level: &'static str,
+        disk: Option<Arc<Disk>>,
+    ) -> Self {
         let regions = regions.to_vec();
-        let (process, ready) = up(folder.path(), &listen, &regions, log_level);
+        let (process, ready) = up(folder.path(), &listen, &regions, log_level, disk.as_deref());
         Self {
             process,
             folder,
             listen,
             regions,
             log_level,
+            disk,
             ready,
         }
+    }
+
+    /// Another world with the same keys whose region `us` has these files.
+    pub fn with_files(&self, files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let region = folder.path().join("us");
+        let keys = region.join("keys");
+        fs::create_dir_all(&keys).unwrap();
+        for key in fs::read_dir(self.data_dir().join("us/keys")).unwrap() {
+            let key = key.unwrap();
+            fs::copy(key.path(), keys.join(key.file_name())).unwrap();
+        }
+        fs::write(region.join("demo-made"), b"").unwrap();
+        for (name, content) in files {
+            fs::write(region.join(name), content).unwrap();
+        }
+        Self::listening(folder, "127.0.0.1:0".to_owned(), &["us"], "info", None)
     }
 
     /// Ends the process as a power cut would, and starts another one on the same data.
@@ -89,7 +149,18 @@ impl World {
             &self.listen,
             &self.regions,
             self.log_level,
+            self.disk.as_deref(),
         );
+    }
+
+    /// The SQLite file of a region. To be opened when the process is gone, and not before.
+    pub fn database(&self, region: &str) -> PathBuf {
+        self.folder.path().join(region).join("meridian.db")
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Ends the process as `kill -9` does.
@@ -285,6 +356,10 @@ fn meridian_path() -> PathBuf {
     path
 }
 
+fn new_folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("stderr.log")
 }
@@ -303,13 +378,23 @@ fn address_to_come_back_to() -> String {
 }
 
 /// Starts `meridian up` and waits for the line that says that it is ready.
-fn up(data_dir: &Path, listen: &str, regions: &[&str], log_level: &str) -> (Child, Value) {
+fn up(
+    data_dir: &Path,
+    listen: &str,
+    regions: &[&str],
+    log_level: &str,
+    disk: Option<&Disk>,
+) -> (Child, Value) {
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(data_dir))
         .unwrap();
-    let mut process = meridian_command()
+    let mut command = meridian_command();
+    if let Some(disk) = disk {
+        command.envs(disk.environment(&data_dir.join("us")));
+    }
+    let mut process = command
         .args(["up", "--json", "--listen", listen, "--log-level", log_level])
         .args(["--regions", &regions.join(",")])
         .arg("--data-dir")
@@ -433,6 +518,15 @@ impl Tenant {
             &self.region.base_url,
             self.region.address,
         );
+        Self {
+            region,
+            ..self.clone()
+        }
+    }
+
+    /// The same tenant in another world.
+    pub fn in_world(&self, world: &World) -> Self {
+        let region = world.region(&self.region.name);
         Self {
             region,
             ..self.clone()
