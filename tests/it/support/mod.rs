@@ -2,23 +2,28 @@
 //! hostnames; the operator's command.
 
 pub mod conversation;
+pub mod disk;
 pub mod expect;
+pub mod history;
 #[expect(dead_code, reason = "for the tests on PostgreSQL")]
 pub mod postgres;
 pub mod raw;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use self::disk::Disk;
 
 /// Ready takes well under two seconds in a release build; a debug build on a busy machine with
 /// many tests at once takes longer.
@@ -34,12 +39,41 @@ pub const NO_LIMITS: &str =
 pub struct World {
     process: Child,
     folder: TempDir,
+    setup: Setup,
+    /// What `meridian up --json` said when it was ready.
+    pub ready: Value,
+}
+
+/// How `meridian up` is started, the first time and after a kill.
+struct Setup {
     listen: String,
     regions: Vec<&'static str>,
     log_level: &'static str,
-    store: Option<String>,
-    /// What `meridian up --json` said when it was ready.
-    pub ready: Value,
+    /// Where the databases are; none: files in the folder.
+    postgres: Option<String>,
+    disk: Option<Arc<Disk>>,
+}
+
+impl Setup {
+    /// On the engine of this run.
+    fn new(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
+        Self {
+            listen,
+            regions: regions.to_vec(),
+            log_level,
+            postgres: postgres_of_this_run().map(|server| databases_of_its_own(&server)),
+            disk: None,
+        }
+    }
+
+    /// One region, `us`, on SQLite whichever engine the run is on: these tests are about its files.
+    fn on_sqlite(disk: Option<Arc<Disk>>) -> Self {
+        Self {
+            postgres: None,
+            disk,
+            ..Self::new(address_to_come_back_to(), &["us"], "info")
+        }
+    }
 }
 
 impl World {
@@ -55,32 +89,39 @@ impl World {
 
     /// Several regions, and as much in the log as asked for.
     pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening("127.0.0.1:0".to_owned(), regions, log_level)
+        Self::listening(
+            new_folder(),
+            "127.0.0.1:0".to_owned(),
+            regions,
+            log_level,
+            None,
+        )
     }
 
     /// As [`World::with`], at an address that is the same after a restart.
     pub fn restartable(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening(address_to_come_back_to(), regions, log_level)
+        let setup = Setup::new(address_to_come_back_to(), regions, log_level);
+        Self::set_up(new_folder(), setup)
     }
 
-    fn listening(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let regions = regions.to_vec();
-        let store = postgres_of_this_run().map(|server| databases_of_its_own(&server));
-        let (process, ready) = up(
-            folder.path(),
-            &listen,
-            &regions,
-            log_level,
-            store.as_deref(),
-        );
+    /// One region, `us`, in a folder that the test has prepared; at an address that is the same
+    /// after a restart.
+    pub fn in_folder(folder: TempDir) -> Self {
+        Self::set_up(folder, Setup::on_sqlite(None))
+    }
+
+    /// One region, `us`, on a disk that the test has in its hand; at an address that is the same
+    /// after a restart.
+    pub fn on_disk(disk: &Arc<Disk>) -> Self {
+        Self::set_up(new_folder(), Setup::on_sqlite(Some(disk.clone())))
+    }
+
+    fn set_up(folder: TempDir, setup: Setup) -> Self {
+        let (process, ready) = up(folder.path(), &setup);
         Self {
             process,
             folder,
-            listen,
-            regions,
-            log_level,
-            store,
+            setup,
             ready,
         }
     }
@@ -93,13 +134,17 @@ impl World {
 
     /// Starts another process on the same data.
     pub fn restart(&mut self) {
-        (self.process, self.ready) = up(
-            self.folder.path(),
-            &self.listen,
-            &self.regions,
-            self.log_level,
-            self.store.as_deref(),
-        );
+        (self.process, self.ready) = up(self.folder.path(), &self.setup);
+    }
+
+    /// The SQLite file of a region. To be opened when the process is gone, and not before.
+    pub fn database(&self, region: &str) -> PathBuf {
+        self.folder.path().join(region).join("meridian.db")
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Ends the process as `kill -9` does.
@@ -296,6 +341,10 @@ fn meridian_path() -> PathBuf {
     path
 }
 
+fn new_folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("stderr.log")
 }
@@ -335,25 +384,23 @@ fn address_to_come_back_to() -> String {
 }
 
 /// Starts `meridian up` and waits for the line that says that it is ready.
-fn up(
-    data_dir: &Path,
-    listen: &str,
-    regions: &[&str],
-    log_level: &str,
-    postgres: Option<&str>,
-) -> (Child, Value) {
+fn up(data_dir: &Path, setup: &Setup) -> (Child, Value) {
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(data_dir))
         .unwrap();
     let mut command = meridian_command();
-    if let Some(url) = postgres {
+    if let Some(url) = &setup.postgres {
         command.env("MERIDIAN_POSTGRES_URL", url);
     }
+    if let Some(disk) = &setup.disk {
+        command.envs(disk.environment(&data_dir.join("us")));
+    }
     let mut process = command
-        .args(["up", "--json", "--listen", listen, "--log-level", log_level])
-        .args(["--regions", &regions.join(",")])
+        .args(["up", "--json", "--listen", &setup.listen])
+        .args(["--log-level", setup.log_level])
+        .args(["--regions", &setup.regions.join(",")])
         .arg("--data-dir")
         .arg(data_dir)
         .stdin(Stdio::null())
@@ -475,6 +522,15 @@ impl Tenant {
             &self.region.base_url,
             self.region.address,
         );
+        Self {
+            region,
+            ..self.clone()
+        }
+    }
+
+    /// The same tenant in another world.
+    pub fn in_world(&self, world: &World) -> Self {
+        let region = world.region(&self.region.name);
         Self {
             region,
             ..self.clone()
