@@ -711,6 +711,14 @@ impl<'s, 't> Parser<'s, 't> {
             }));
             return Ok(());
         };
+        // Like every other attribute, it is other than a value where it has none, and is null
+        // where it has none.
+        let (operator, operand, negated) = match (operator, operand) {
+            (Operator::Eq, Operand::Null) => (Operator::Pr, Operand::Null, true),
+            (Operator::Ne, Operand::Null) => (Operator::Pr, Operand::Null, false),
+            (Operator::Ne, operand) => (Operator::Eq, operand, true),
+            (operator, operand) => (operator, operand, false),
+        };
         let part = |name: &str| Target {
             extension: None,
             attribute: name.to_owned(),
@@ -740,6 +748,9 @@ impl<'s, 't> Parser<'s, 't> {
         };
         self.steps
             .push(Step::AnyElement(elements, Filter { steps }));
+        if negated {
+            self.steps.push(Step::Not);
+        }
         Ok(())
     }
 
@@ -1037,6 +1048,10 @@ mod tests {
             ("email eq babs@example.org", true),
             ("workEmail Eq \"bjensen@example.com\"", true),
             ("workEmail Eq \"babs@example.org\"", false),
+            ("workEmail ne \"babs@example.org\"", true),
+            ("workEmail ne \"bjensen@example.com\"", false),
+            ("workEmail eq null", false),
+            ("workEmail ne null", true),
             ("emails eq BABS@example.org", true),
             ("emails.value Eq \"babs@example.org\"", true),
             (
