@@ -40,8 +40,16 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
     told.wait_for(BEFORE_STOP).await;
     told.enough(clients).await;
     world.kill();
-    told.history()
-        .check_file(&world.database("us"), &load.tenant.id);
+    if world.is_on_postgres() {
+        world.restart();
+        load = load.reconnected();
+        told.history()
+            .check_service(&load.tenant, &load.group)
+            .await;
+    } else {
+        told.history()
+            .check_file(&world.database("us"), &load.tenant.id);
+    }
     assert!(told.acknowledged() >= kills);
 }
 

@@ -74,13 +74,7 @@ async fn regions_share_no_data() {
         .create_user(json!({ "userName": "only-us-canary-91b2" }))
         .await;
     assert!(only_american["id"].is_string());
-    let found = |region: &str| {
-        let files = world.data_dir().join(region).read_dir().unwrap();
-        files
-            .map(|file| file.unwrap().path())
-            .filter(|path| path.is_file())
-            .any(|path| contains(&std::fs::read(path).unwrap(), b"only-us-canary-91b2"))
-    };
+    let found = |region: &str| contains(&world.stored(region), b"only-us-canary-91b2");
     assert!(found("us"), "the search itself must work");
     assert!(!found("de"));
 }

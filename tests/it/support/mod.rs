@@ -89,13 +89,8 @@ impl World {
 
     /// Several regions, and as much in the log as asked for.
     pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening(
-            new_folder(),
-            "127.0.0.1:0".to_owned(),
-            regions,
-            log_level,
-            None,
-        )
+        let setup = Setup::new("127.0.0.1:0".to_owned(), regions, log_level);
+        Self::set_up(new_folder(), setup)
     }
 
     /// As [`World::with`], at an address that is the same after a restart.
@@ -124,6 +119,45 @@ impl World {
             setup,
             ready,
         }
+    }
+
+    /// Another world with the same keys whose region `us` has these files.
+    pub fn with_files(&self, files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let folder = new_folder();
+        let region = folder.path().join("us");
+        let keys = region.join("keys");
+        fs::create_dir_all(&keys).unwrap();
+        for key in fs::read_dir(self.data_dir().join("us/keys")).unwrap() {
+            let key = key.unwrap();
+            fs::copy(key.path(), keys.join(key.file_name())).unwrap();
+        }
+        fs::write(region.join("demo-made"), b"").unwrap();
+        for (name, content) in files {
+            fs::write(region.join(name), content).unwrap();
+        }
+        let setup = Setup {
+            listen: "127.0.0.1:0".to_owned(),
+            ..Setup::on_sqlite(None)
+        };
+        Self::set_up(folder, setup)
+    }
+
+    /// Whether this world's regions are databases of PostgreSQL.
+    pub fn is_on_postgres(&self) -> bool {
+        self.setup.postgres.is_some()
+    }
+
+    /// All that a region has stored, as it lies in its files or its database.
+    pub fn stored(&self, region: &str) -> Vec<u8> {
+        if let Some(url) = &self.setup.postgres {
+            return postgres::dump(&format!("{url}_{region}"));
+        }
+        let files = fs::read_dir(self.folder.path().join(region)).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        files
+            .filter(|path| path.is_file())
+            .flat_map(|path| fs::read(path).unwrap())
+            .collect()
     }
 
     /// Ends the process as a power cut would, and starts another one on the same data.

@@ -194,6 +194,14 @@ impl Drop for Postgres {
     }
 }
 
+/// Everything that a database holds, as text.
+pub(crate) fn dump(url: &str) -> Vec<u8> {
+    let dumped = Command::new(programs().join("pg_dump")).arg(url).output();
+    let dumped = dumped.unwrap();
+    assert!(dumped.status.success(), "pg_dump: {dumped:?}");
+    dumped.stdout
+}
+
 /// Copies the log to its file, and says when the server is ready. Ends with the server, and so
 /// does the channel.
 fn keep_log(from: impl Read, mut to: File, ready: &Sender<()>) {
