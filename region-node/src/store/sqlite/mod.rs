@@ -9,6 +9,7 @@ mod changes;
 mod checkpointer;
 mod connection;
 mod error;
+mod leftover;
 mod members;
 mod migrations;
 mod readers;
@@ -220,11 +221,7 @@ fn prepare_files(path: &Path) -> Result<File, OpenError> {
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    let lock_path = {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        PathBuf::from(name)
-    };
+    let lock_path = beside(path, ".lock");
     let lock = open_private(&lock_path).map_err(failed(&lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -235,12 +232,21 @@ fn prepare_files(path: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed(&lock_path)(source)),
     }
+    let log_path = beside(path, "-wal");
+    leftover::make_durable(&log_path).map_err(failed(&log_path))?;
     open_private(path).map_err(failed(path))?;
     // The new names must be as durable as what will be written under them.
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(failed(folder))?;
     Ok(lock)
+}
+
+/// A file whose name is that of the database and something more.
+fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(more);
+    PathBuf::from(name)
 }
 
 fn open_private(path: &Path) -> std::io::Result<File> {
