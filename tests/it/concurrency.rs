@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Tenant, World, patch, path, scale};
+use crate::support::{Answer, Tenant, World, patch, path, scale};
 
 const CLIENTS: usize = 50;
 
@@ -106,34 +108,102 @@ async fn members_come_and_go_at_once_and_none_is_lost() {
     assert_eq!(found, stay.iter().map(String::as_str).collect());
 }
 
+/// Each client adds a role, an address and a number of its own to one user.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parallel_patches_of_one_user_all_take_effect() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;
     let user = acme.create_user(json!({ "userName": "anna" })).await;
     let url = Arc::new(path(&user));
+    let attributes = ["roles", "emails", "phoneNumbers"];
     at_once((0..CLIENTS).map(|n| {
         let (acme, url) = (acme.clone(), url.clone());
         async move {
-            let role = json!([{ "op": "add", "path": "roles", "value": [{ "value": format!("role{n}") }] }]);
-            loop {
-                let answer = acme.patch(&url, &patch(&role)).await;
-                if answer.status != 409 && answer.status != 503 {
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    return;
+            for attribute in attributes {
+                let value = json!([{ "value": format!("{attribute}{n}@example.com") }]);
+                let add = json!([{ "op": "add", "path": attribute, "value": value }]);
+                loop {
+                    let answer = acme.patch(&url, &patch(&add)).await;
+                    if answer.status != 503 {
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                        break;
+                    }
                 }
             }
         }
     }))
     .await;
     let user = acme.get(&url).await.json();
-    let roles: BTreeSet<&str> = user["roles"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|r| r["value"].as_str().unwrap())
-        .collect();
-    assert_eq!(roles.len(), CLIENTS, "{user}");
+    for attribute in attributes {
+        let values = user[attribute].as_array().unwrap().iter();
+        let values: BTreeSet<&str> = values.map(|v| v["value"].as_str().unwrap()).collect();
+        assert_eq!(values.len(), CLIENTS, "{user}");
+    }
+}
+
+/// Clients that count on one user: read, add one, write on condition that nobody else did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_update_is_lost_between_reading_and_writing() {
+    const COUNTERS: usize = 10;
+    const EACH: usize = 10;
+    let world = World::start();
+    let acme = world.tenant("acme", "us").await;
+    let user = acme
+        .create_user(json!({ "userName": "anna", "title": "0" }))
+        .await;
+    let url = Arc::new(path(&user));
+    at_once((0..COUNTERS).map(|_| {
+        let (acme, url) = (acme.clone(), url.clone());
+        async move {
+            let mut done = 0;
+            while done < EACH {
+                let read = acme.get(&url).await;
+                let count: usize = read.json()["title"].as_str().unwrap().parse().unwrap();
+                let next =
+                    json!([{ "op": "replace", "path": "title", "value": (count + 1).to_string() }]);
+                let request = acme
+                    .request(Method::PATCH, &url)
+                    .header("if-match", read.header("etag").unwrap())
+                    .body(patch(&next).to_string());
+                let answer = Answer::of(request).await;
+                assert!([200, 412, 503].contains(&answer.status), "{answer:?}");
+                done += usize::from(answer.status == 200);
+            }
+        }
+    }))
+    .await;
+    let user = acme.get(&url).await.json();
+    assert_eq!(user["title"], (COUNTERS * EACH).to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_users_with_one_name_one_is_made() {
+    let rounds = scale("MERIDIAN_TEST_RACES", 10);
+    let world = World::start();
+    let acme = world.tenant("acme", "us").await;
+    for round in 0..rounds {
+        let made = Arc::new(AtomicUsize::new(0));
+        at_once((0..CLIENTS).map(|n| {
+            let (acme, made) = (acme.clone(), made.clone());
+            async move {
+                let name = format!("{}{round}", if n % 2 == 0 { "anna" } else { "ANNA" });
+                let answer = acme.post("/Users", &json!({ "userName": name })).await;
+                if answer.status == 201 {
+                    made.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    answer.scim_error(409, Some("uniqueness"));
+                }
+            }
+        }))
+        .await;
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        let found = acme.find(&format!("userName eq \"anna{round}\"")).await;
+        assert_eq!(found.len(), 1);
+    }
+    assert_eq!(
+        acme.get("/Users?count=0").await.json()["totalResults"],
+        rounds
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

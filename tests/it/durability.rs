@@ -5,49 +5,43 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use crate::support::{Answer, Tenant, World};
+use crate::support::history::Load;
+use crate::support::{Answer, Tenant, World, scale};
 
-const WRITERS: usize = 8;
-const KILLS: usize = 5;
-/// Writes that a round waits for before it kills: the commits are in full flow.
-const BEFORE_KILL: usize = 60;
+const CLIENTS: usize = 8;
+/// After how many kills what is there is compared with what was promised.
+const CHECK_EVERY: usize = 10;
+/// Writes that a stop waits for: the commits are in full flow.
+const BEFORE_STOP: usize = 60;
 
+/// Users come, change and go and are members in between, and every few dozen answers the process
+/// is killed, at a different moment each time: hardly started, or in full flow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_user_is_there_after_kill_9() {
+async fn what_was_acknowledged_is_there_after_kill_9() {
+    let kills = scale("MERIDIAN_TEST_KILLS", 8);
     let mut world = World::restartable(&["us"], "info");
-    let mut acme = world.tenant("acme", "us").await;
-    let acknowledged: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-
-    for round in 0..KILLS {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|n| {
-                tokio::spawn(write(
-                    acme.clone(),
-                    format!("r{round}w{n}"),
-                    acknowledged.clone(),
-                ))
-            })
-            .collect();
-        while acknowledged.lock().unwrap().len() < (round + 1) * BEFORE_KILL {
-            tokio::task::yield_now().await;
-        }
+    let mut load = Load::on(world.tenant("acme", "us").await, None).await;
+    let told = load.told.clone();
+    for round in 0..kills {
+        let clients = load.start(round, CLIENTS);
+        told.wait_for(1 + 37 * round % 80).await;
         world.kill();
-        for writer in writers {
-            writer.await.unwrap();
+        told.ended(clients).await;
+        world.restart();
+        load = load.reconnected();
+        if round % CHECK_EVERY == 0 || round + 1 == kills {
+            told.history()
+                .check_service(&load.tenant, &load.group)
+                .await;
         }
-        world.kill_and_restart();
-        acme = acme.reconnected();
-
-        let names = acknowledged.lock().unwrap().clone();
-        let present = everybody(&acme).await;
-        let lost: Vec<_> = names.difference(&present).collect();
-        assert!(lost.is_empty(), "lost after kill {round}: {lost:?}");
-        // What was not acknowledged may be there or not, but never twice or in halves.
-        let total = acme.get("/Users?count=0").await.json()["totalResults"].clone();
-        assert_eq!(total, json!(present.len()));
     }
     // The data is still good to write on.
-    acme.create_user(json!({ "userName": "afterwards" })).await;
+    let clients = load.start(kills, CLIENTS);
+    told.wait_for(BEFORE_STOP).await;
+    told.enough(clients).await;
+    world.kill();
+    told.history().check_file(&world, &load.tenant.id);
+    assert!(told.acknowledged() >= kills);
 }
 
 /// Creates users until the other side is gone.
@@ -118,10 +112,10 @@ async fn a_polite_stop_finishes_what_is_under_way() {
     let mut world = World::restartable(&["us"], "info");
     let acme = world.tenant("acme", "us").await;
     let acknowledged: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-    let writers: Vec<_> = (0..WRITERS)
+    let writers: Vec<_> = (0..CLIENTS)
         .map(|n| tokio::spawn(write(acme.clone(), format!("w{n}"), acknowledged.clone())))
         .collect();
-    while acknowledged.lock().unwrap().len() < BEFORE_KILL {
+    while acknowledged.lock().unwrap().len() < BEFORE_STOP {
         tokio::task::yield_now().await;
     }
     let address = world.address();

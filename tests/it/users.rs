@@ -175,55 +175,6 @@ async fn versions_guard_against_lost_updates() {
 }
 
 #[tokio::test]
-async fn of_many_creates_with_one_name_one_wins() {
-    let world = World::start();
-    let acme = world.tenant("acme", "us").await;
-    for round in 0..10 {
-        let user = json!({ "userName": format!("Race{round}@Example.com") });
-        let attempts = (0..20).map(|_| acme.post("/Users", &user));
-        let answers = futures_util::future::join_all(attempts).await;
-        let created = answers.iter().filter(|answer| answer.status == 201).count();
-        assert_eq!(created, 1, "{answers:?}");
-        for answer in answers.iter().filter(|answer| answer.status != 201) {
-            answer.scim_error(409, Some("uniqueness"));
-        }
-    }
-    assert_eq!(
-        acme.get("/Users?count=0").await.json()["totalResults"],
-        json!(10)
-    );
-}
-
-#[tokio::test]
-async fn parallel_patches_all_take_effect() {
-    let world = World::start();
-    let acme = world.tenant("acme", "us").await;
-    let user = acme.create_user(json!({ "userName": "a" })).await;
-    let url = path(&user);
-    let emails: Vec<String> = (0..20).map(|n| format!("{n}@example.com")).collect();
-    let bodies: Vec<Value> = emails
-        .iter()
-        .map(|email| {
-            let value = json!([{ "value": email, "type": "other" }]);
-            patch(&json!([{ "op": "add", "path": "emails", "value": value }]))
-        })
-        .collect();
-    let answers =
-        futures_util::future::join_all(bodies.iter().map(|body| acme.patch(&url, body))).await;
-    for answer in &answers {
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-    let user = acme.get(&url).await.json();
-    let found: BTreeSet<&str> = user["emails"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|email| email["value"].as_str().unwrap())
-        .collect();
-    assert_eq!(found, emails.iter().map(String::as_str).collect());
-}
-
-#[tokio::test]
 async fn odd_requests_that_real_clients_send_are_understood() {
     let world = World::start();
     let acme = world.tenant("acme", "us").await;

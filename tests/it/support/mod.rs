@@ -2,23 +2,28 @@
 //! hostnames; the operator's command.
 
 pub mod conversation;
+pub mod disk;
 pub mod expect;
-#[expect(dead_code, reason = "for the tests on PostgreSQL")]
+pub mod history;
+#[expect(dead_code, reason = "not all of it is needed yet")]
 pub mod postgres;
 pub mod raw;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use self::disk::Disk;
 
 /// Ready takes well under two seconds in a release build; a debug build on a busy machine with
 /// many tests at once takes longer.
@@ -30,6 +35,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 pub const NO_LIMITS: &str =
     r#"{"limits":{"requests_per_s":1000000,"burst":1000000,"in_flight":10000}}"#;
 
+/// Where the regions keep their data.
+#[derive(Clone)]
+pub enum Store {
+    /// SQLite files in the data directory.
+    File,
+    /// The same, and for region `us` on a disk that the test has in its hand.
+    Disk(Arc<Disk>),
+    /// Databases on a server, whose names begin as the URL says.
+    Postgres(String),
+}
+
+impl Store {
+    /// What the tests are to run on, in databases that no other world has.
+    fn of_this_run() -> Self {
+        let server = postgres_of_this_run();
+        server.map_or(Self::File, |url| Self::Postgres(databases_of_its_own(&url)))
+    }
+}
+
 /// A running Meridian.
 pub struct World {
     process: Child,
@@ -37,7 +61,7 @@ pub struct World {
     listen: String,
     regions: Vec<&'static str>,
     log_level: &'static str,
-    store: Option<String>,
+    store: Store,
     /// What `meridian up --json` said when it was ready.
     pub ready: Value,
 }
@@ -55,25 +79,46 @@ impl World {
 
     /// Several regions, and as much in the log as asked for.
     pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening("127.0.0.1:0".to_owned(), regions, log_level)
+        Self::listening(
+            new_folder(),
+            "127.0.0.1:0".to_owned(),
+            regions,
+            log_level,
+            Store::of_this_run(),
+        )
     }
 
     /// As [`World::with`], at an address that is the same after a restart.
     pub fn restartable(regions: &[&'static str], log_level: &'static str) -> Self {
-        Self::listening(address_to_come_back_to(), regions, log_level)
+        Self::listening(
+            new_folder(),
+            address_to_come_back_to(),
+            regions,
+            log_level,
+            Store::of_this_run(),
+        )
     }
 
-    fn listening(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// One region, `us`, on a store that the test has in its hand; at an address that is the same
+    /// after a restart.
+    pub fn on(store: Store) -> Self {
+        Self::in_folder(new_folder(), store)
+    }
+
+    /// As [`World::on`], in a folder that the test has prepared.
+    pub fn in_folder(folder: TempDir, store: Store) -> Self {
+        Self::listening(folder, address_to_come_back_to(), &["us"], "info", store)
+    }
+
+    fn listening(
+        folder: TempDir,
+        listen: String,
+        regions: &[&'static str],
+        log_level: &'static str,
+        store: Store,
+    ) -> Self {
         let regions = regions.to_vec();
-        let store = postgres_of_this_run().map(|server| databases_of_its_own(&server));
-        let (process, ready) = up(
-            folder.path(),
-            &listen,
-            &regions,
-            log_level,
-            store.as_deref(),
-        );
+        let (process, ready) = up(folder.path(), &listen, &regions, log_level, &store);
         Self {
             process,
             folder,
@@ -83,6 +128,23 @@ impl World {
             store,
             ready,
         }
+    }
+
+    /// Another world with the same keys whose region `us` has these files.
+    pub fn with_files(&self, files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let region = folder.path().join("us");
+        let keys = region.join("keys");
+        fs::create_dir_all(&keys).unwrap();
+        for key in fs::read_dir(self.data_dir().join("us/keys")).unwrap() {
+            let key = key.unwrap();
+            fs::copy(key.path(), keys.join(key.file_name())).unwrap();
+        }
+        fs::write(region.join("demo-made"), b"").unwrap();
+        for (name, content) in files {
+            fs::write(region.join(name), content).unwrap();
+        }
+        Self::in_folder(folder, Store::File)
     }
 
     /// Ends the process as a power cut would, and starts another one on the same data.
@@ -98,8 +160,20 @@ impl World {
             &self.listen,
             &self.regions,
             self.log_level,
-            self.store.as_deref(),
+            &self.store,
         );
+    }
+
+    /// The SQLite file of a region, if that is where its data is. To be opened when the process is
+    /// gone, and not before.
+    pub fn database(&self, region: &str) -> Option<PathBuf> {
+        let file = self.folder.path().join(region).join("meridian.db");
+        (!matches!(self.store, Store::Postgres(_))).then_some(file)
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Ends the process as `kill -9` does.
@@ -296,6 +370,10 @@ fn meridian_path() -> PathBuf {
     path
 }
 
+fn new_folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("stderr.log")
 }
@@ -340,7 +418,7 @@ fn up(
     listen: &str,
     regions: &[&str],
     log_level: &str,
-    postgres: Option<&str>,
+    store: &Store,
 ) -> (Child, Value) {
     let log = File::options()
         .create(true)
@@ -348,8 +426,10 @@ fn up(
         .open(log_path(data_dir))
         .unwrap();
     let mut command = meridian_command();
-    if let Some(url) = postgres {
-        command.env("MERIDIAN_POSTGRES_URL", url);
+    match store {
+        Store::File => {}
+        Store::Disk(disk) => drop(command.envs(disk.environment(&data_dir.join("us")))),
+        Store::Postgres(url) => drop(command.env("MERIDIAN_POSTGRES_URL", url)),
     }
     let mut process = command
         .args(["up", "--json", "--listen", listen, "--log-level", log_level])
@@ -475,6 +555,15 @@ impl Tenant {
             &self.region.base_url,
             self.region.address,
         );
+        Self {
+            region,
+            ..self.clone()
+        }
+    }
+
+    /// The same tenant in another world.
+    pub fn in_world(&self, world: &World) -> Self {
+        let region = world.region(&self.region.name);
         Self {
             region,
             ..self.clone()
