@@ -98,6 +98,8 @@ pub struct StoreSettings {
     pub url: Option<Secret>,
     /// PostgreSQL: a file that holds the URL.
     pub url_file: Option<PathBuf>,
+    /// PostgreSQL: a PEM file with the authorities that sign its certificate.
+    pub ca_file: Option<PathBuf>,
     /// PostgreSQL: most connections for reads.
     pub connections: usize,
     /// PostgreSQL: lanes in which writes share commits, each with a connection.

@@ -250,6 +250,7 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartupError>
         Engine::Postgres => {
             let options = PostgresOptions {
                 url: settings.store_url()?,
+                ca_file: settings.store.ca_file.clone(),
                 connections: settings.store.connections,
                 writers: settings.store.writers,
                 write_queue: settings.store.write_queue,

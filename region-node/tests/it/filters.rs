@@ -127,6 +127,7 @@ async fn engines(
     let path = folder.path().join("us").join("meridian.db");
     let sqlite = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
     let options = PostgresOptions {
+        ca_file: None,
         url: postgres,
         connections: 4,
         writers: 2,

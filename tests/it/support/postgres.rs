@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +26,7 @@ const USER: &str = "meridian";
 pub(crate) struct Postgres {
     folder: TempDir,
     programs: PathBuf,
+    settings: Vec<String>,
     port: u16,
     server: Option<Child>,
 }
@@ -37,9 +38,15 @@ impl Postgres {
     /// If PostgreSQL is not installed (`MERIDIAN_TEST_POSTGRES_BIN` names the folder of its
     /// programs, if that is an unusual one) or does not start.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[], &[])
+    }
+
+    /// The same with settings of its own (`ssl=on`), and files that only the server may read.
+    pub(crate) fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let mut this = Self {
             folder: tempfile::tempdir().unwrap(),
             programs: programs(),
+            settings: settings.iter().map(|one| (*one).to_owned()).collect(),
             port: 0,
             server: None,
         };
@@ -57,6 +64,14 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {made:?}");
+        for (name, content) in files {
+            let path = this.data().join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = owner() {
+                chown(&path, Some(user), Some(group)).unwrap();
+            }
+        }
         this.start_again();
         this
     }
@@ -139,6 +154,7 @@ impl Postgres {
             .arg("-k")
             .arg(self.folder.path())
             .args(["-c", "max_connections=200"])
+            .args(self.settings.iter().flat_map(|one| ["-c", one]))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -16,9 +16,10 @@ use futures_util::future::try_join;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, Row, Statement};
 
 use super::error::PostgresError;
+use super::tls::Tls;
 use crate::store::StoreError;
 
 /// The schema that holds everything of ours.
@@ -38,6 +39,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Connections {
     pub(super) pool: Pool,
+    pub(super) tls: Tls,
     /// Leaves the tenant out of the statements, to see that row-level security stands alone.
     #[cfg(test)]
     pub(super) blind: bool,
@@ -48,11 +50,12 @@ impl Connections {
     /// `session`.
     pub(super) fn new(
         config: &Config,
+        tls: &Tls,
         session: String,
         runtime: &Handle,
         size: usize,
     ) -> Result<Self, StoreError> {
-        let connect = OnRuntime(runtime.clone());
+        let connect = OnRuntime(runtime.clone(), tls.clone());
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -77,6 +80,7 @@ impl Connections {
             .map_err(|_| StoreError::Corrupt("a pool without a runtime"))?;
         Ok(Self {
             pool,
+            tls: tls.clone(),
             #[cfg(test)]
             blind: false,
         })
@@ -86,6 +90,7 @@ impl Connections {
     pub(super) async fn take(&self) -> Result<Lease, StoreError> {
         Ok(Lease {
             client: Some(self.pool.get().await?),
+            tls: self.tls.clone(),
             is_idle: false,
         })
     }
@@ -159,6 +164,7 @@ impl Connections {
 /// waited for is closed, and PostgreSQL notices.
 pub(super) struct Lease {
     client: Option<Object>,
+    tls: Tls,
     is_idle: bool,
 }
 
@@ -207,8 +213,9 @@ impl Drop for Lease {
             let cancel = client.cancel_token();
             drop(Object::take(client));
             if let Ok(runtime) = Handle::try_current() {
+                let tls = self.tls.clone();
                 // A scan that nobody waits for any more need not run to its end.
-                runtime.spawn(async move { drop(cancel.cancel_query(NoTls).await) });
+                runtime.spawn(async move { drop(tls.cancel(&cancel).await) });
             }
         }
     }
@@ -218,15 +225,16 @@ type Connected = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
 type Connecting<'c> = Pin<Box<dyn Future<Output = Connected> + Send + 'c>>;
 
 /// Opens connections on one runtime, whichever thread asks for them.
-struct OnRuntime(Handle);
+struct OnRuntime(Handle, Tls);
 
 impl Connect for OnRuntime {
     fn connect(&self, config: &Config) -> Connecting<'_> {
-        let (runtime, config) = (self.0.clone(), config.clone());
+        let Self(runtime, tls) = self;
+        let (runtime, tls, config) = (runtime.clone(), tls.clone(), config.clone());
         Box::pin(async move {
             let inner = runtime.clone();
             let connecting = runtime.spawn(async move {
-                let (client, connection) = config.connect(NoTls).await?;
+                let (client, connection) = tls.connect(&config).await?;
                 let serving = inner.spawn(async move {
                     if let Err(error) = connection.await {
                         // Its text could quote a statement's values.

@@ -15,9 +15,11 @@ mod members;
 mod migrations;
 mod resources;
 mod tenants;
+mod tls;
 mod tokens;
 mod writer;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ use self::error::PostgresError;
 pub use self::migrations::MigrationError;
 use self::migrations::{MIGRATIONS, Migration};
 use self::resources::Holder;
+use self::tls::Tls;
+pub use self::tls::TlsError;
 use self::writer::{Call, Writer, Written};
 use super::{
     Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
@@ -54,6 +58,9 @@ const MAINTENANCE: &str = "postgres";
 pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database`, as libpq takes it.
     pub url: Secret,
+    /// With `sslmode=require` in the URL: a PEM file with the authorities that sign PostgreSQL's
+    /// certificate, in place of the system's.
+    pub ca_file: Option<PathBuf>,
     /// Most connections for reads and for what the operator does.
     pub connections: usize,
     /// Lanes in which writes share commits, each with a connection of its own.
@@ -72,11 +79,9 @@ pub enum OpenError {
         "the URL of PostgreSQL cannot be read; it looks like postgres://user:password@host:5432/database"
     )]
     Url,
-    /// The URL asks for what this program does not do.
-    #[error(
-        "the URL of PostgreSQL asks for TLS (sslmode), which this release does not speak; leave it out, and reach PostgreSQL on a network of its own or through a local proxy"
-    )]
-    Tls,
+    /// TLS cannot be spoken.
+    #[error("TLS to PostgreSQL cannot be spoken")]
+    Tls(#[from] TlsError),
     /// The URL names no database.
     #[error("the URL of PostgreSQL names no database")]
     Database,
@@ -154,7 +159,9 @@ impl PostgresStore {
     }
 
     async fn open_with(options: PostgresOptions, attempt: Attempt) -> Result<Self, OpenError> {
-        let config = read_url(&options.url)?;
+        let mut config = read_url(&options.url)?;
+        let tls = Tls::of(&mut config, options.ca_file.as_deref())?;
+        let server = Server { config, tls };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("postgres")
@@ -168,7 +175,7 @@ impl PostgresStore {
         };
         let handle = store.handle()?;
         let attempt = Arc::new(attempt);
-        let first = get_ready(&config, &options, &attempt, &handle);
+        let first = get_ready(&server, &options, &attempt, &handle);
         match first.await {
             Ok(ready) => drop(store.ready.set(ready)),
             Err(NotReady::Unusable(error)) => return Err(error),
@@ -180,7 +187,7 @@ impl PostgresStore {
                 let ready = Arc::clone(&store.ready);
                 let inner = handle.clone();
                 handle.spawn(async move {
-                    get_ready_at_last(&ready, &config, &options, &attempt, &inner).await;
+                    get_ready_at_last(&ready, &server, &options, &attempt, &inner).await;
                 });
             }
         }
@@ -263,9 +270,6 @@ impl Attempt {
 
 fn read_url(url: &Secret) -> Result<Config, OpenError> {
     let mut config: Config = url.reveal().parse().map_err(|_| OpenError::Url)?;
-    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-        return Err(OpenError::Tls);
-    }
     if config.get_hosts().is_empty() {
         return Err(OpenError::Url);
     }
@@ -282,17 +286,23 @@ fn read_url(url: &Secret) -> Result<Config, OpenError> {
     Ok(config)
 }
 
+/// Where PostgreSQL is, and how it is spoken to.
+struct Server {
+    config: Config,
+    tls: Tls,
+}
+
 /// Keeps trying while PostgreSQL is away.
 async fn get_ready_at_last(
     ready: &OnceLock<Ready>,
-    config: &Config,
+    server: &Server,
     options: &PostgresOptions,
     attempt: &Attempt,
     runtime: &tokio::runtime::Handle,
 ) {
     loop {
         tokio::time::sleep(TRY_AGAIN_AFTER).await;
-        match get_ready(config, options, attempt, runtime).await {
+        match get_ready(server, options, attempt, runtime).await {
             Ok(got) => {
                 drop(ready.set(got));
                 tracing::info!("PostgreSQL is there");
@@ -311,16 +321,17 @@ async fn get_ready_at_last(
 }
 
 async fn get_ready(
-    config: &Config,
+    server: &Server,
     options: &PostgresOptions,
     attempt: &Attempt,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Ready, NotReady> {
     let unusable = |_| NotReady::Unusable(OpenError::Url);
-    ensure_database(config, runtime).await?;
+    let Server { config, tls } = server;
+    ensure_database(server, runtime).await?;
     let above = {
         // Not bound by the statement's time limit: a migration may take longer.
-        let single = Connections::new(config, String::new(), runtime, 1).map_err(unusable)?;
+        let single = Connections::new(config, tls, String::new(), runtime, 1).map_err(unusable)?;
         let mut lease = single.take().await.map_err(away)?;
         let client = lease.client().map_err(away)?;
         let above = migrations::is_above_security(client).await?;
@@ -328,7 +339,7 @@ async fn get_ready(
         above
     };
     let session = connection::session(options.statement, above);
-    let pool = |size| Connections::new(config, session.clone(), runtime, size);
+    let pool = |size| Connections::new(config, tls, session.clone(), runtime, size);
     let connections = pool(options.connections.max(1)).map_err(unusable)?;
     #[cfg(test)]
     let connections = Connections {
@@ -361,10 +372,11 @@ fn away(error: StoreError) -> NotReady {
 
 /// Creates the database, if the server says that it is not there.
 async fn ensure_database(
-    config: &Config,
+    server: &Server,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), NotReady> {
-    let missing = match connect_once(config, runtime).await {
+    let Server { config, tls } = server;
+    let missing = match connect_once(config, tls, runtime).await {
         Ok(_) => return Ok(()),
         Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => config.get_dbname(),
         Err(error) => return Err(error.into()),
@@ -372,7 +384,7 @@ async fn ensure_database(
     let name = missing.unwrap_or_default().replace('"', "\"\"");
     let mut maintenance = config.clone();
     maintenance.dbname(MAINTENANCE);
-    let client = connect_once(&maintenance, runtime).await?;
+    let client = connect_once(&maintenance, tls, runtime).await?;
     let made = client
         .batch_execute(&format!(
             "CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0"
@@ -396,9 +408,10 @@ async fn ensure_database(
 /// A connection that is not one of a pool.
 async fn connect_once(
     config: &Config,
+    tls: &Tls,
     runtime: &tokio::runtime::Handle,
 ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+    let (client, connection) = tls.connect(config).await?;
     runtime.spawn(async move { drop(connection.await) });
     Ok(client)
 }

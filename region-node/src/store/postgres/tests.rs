@@ -2,7 +2,6 @@
 //! on one database, a PostgreSQL that is away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::future::join_all;
 
@@ -41,16 +40,17 @@ impl Server {
 
     /// A database that nobody else uses; it is made by the first store that opens it.
     fn database(&self) -> Secret {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).unwrap();
         let (server, _) = self.url.rsplit_once('/').unwrap();
-        Secret::new(&format!("{server}/t{}_{number}", std::process::id()))
+        Secret::new(&format!("{server}/t{}", hex::encode(name)))
     }
 }
 
 fn options(url: Secret) -> PostgresOptions {
     PostgresOptions {
         url,
+        ca_file: None,
         connections: 4,
         writers: 2,
         write_queue: 1000,
@@ -397,7 +397,6 @@ async fn a_url_that_cannot_be_used_is_refused_in_a_sentence() {
         ("", "postgres://"),
         ("nonsense", "postgres://"),
         ("postgres://a@localhost", "database"),
-        ("postgres://a@localhost/x?sslmode=require", "TLS"),
     ] {
         let opened = PostgresStore::open(options(Secret::new(url))).await;
         let sentence = opened.err().unwrap().to_string();
@@ -407,4 +406,49 @@ async fn a_url_that_cannot_be_used_is_refused_in_a_sentence() {
     let stranger = server.url().replace("meridian@", "stranger@");
     let refused = PostgresStore::open(options(Secret::new(&stranger))).await;
     assert!(matches!(refused.err(), Some(OpenError::Refused(_))));
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_whom_the_certificate_names() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = Postgres::start_with(
+        &["ssl=on"],
+        &[("server.crt", &certificate), ("server.key", &key)],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, &certificate).unwrap();
+    let open = |host: &str, ca_file: Option<&PathBuf>| {
+        let url = server.url().replace("127.0.0.1", host);
+        PostgresStore::open(PostgresOptions {
+            ca_file: ca_file.cloned(),
+            ..options(Secret::new(&format!("{url}?sslmode=require")))
+        })
+    };
+    let store = open("localhost", Some(&ca_file)).await.unwrap();
+    store.check().await.unwrap();
+    let mut lease = store.connections().unwrap().take().await.unwrap();
+    let client = lease.client().unwrap();
+    // The serving role may not see how anybody is connected.
+    client.batch_execute("RESET ROLE").await.unwrap();
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let is_encrypted: bool = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(is_encrypted);
+
+    // A certificate for another name, and one that nobody known has signed, are no PostgreSQL of
+    // ours: the node waits for the right one.
+    for (host, ca_file) in [("127.0.0.1", Some(&ca_file)), ("localhost", None)] {
+        match open(host, ca_file).await {
+            Ok(store) => assert!(matches!(
+                store.check().await,
+                Err(StoreError::Unavailable(_))
+            )),
+            Err(error) => assert!(matches!(error, OpenError::Tls(TlsError::NoAuthorities))),
+        }
+    }
+    let nonsense = folder.path().join("nonsense.pem");
+    std::fs::write(&nonsense, "no certificate").unwrap();
+    let refused = open("localhost", Some(&nonsense)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Tls(TlsError::Authorities(_))));
 }
