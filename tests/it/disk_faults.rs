@@ -134,21 +134,19 @@ async fn eight_mebibytes_can_fill_up_and_be_freed() {
     // Large users fill it, small ones tell what becomes of them.
     let clients = load.start(0, CLIENTS);
     let large = "A".repeat(60_000);
-    for n in 0.. {
+    let mut n = 0;
+    while told.refused() < ENOUGH {
         let name = format!("large{n}");
         let user = json!({ "userName": name, "x509Certificates": [{ "value": large }] });
         let answer = load.tenant.post("/Users", &user).await;
         if answer.status != 201 {
             answer.scim_error(503, None);
-            break;
         }
-        // What is deleted leaves its place in the file, and its trace in the log.
-        let gone = load.tenant.delete(&path(&answer.json())).await;
-        assert!([204, 503].contains(&gone.status), "{gone:?}");
+        told.nothing_wrong();
+        n += 1;
+        assert!(n < 10_000, "it never fills up");
     }
-    told.wait_until(|| told.refused() > ENOUGH).await;
     assert_eq!(load.tenant.get(&load.group).await.status, 200);
-    assert_eq!(health(&world).await, [503, 200]);
 
     fs::remove_file(filler).unwrap();
     told.wait_for(60).await;
