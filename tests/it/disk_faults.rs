@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::disk::{Disk, Failure};
 use crate::support::history::Load;
-use crate::support::{Answer, World, path, plain_client};
+use crate::support::{Answer, Store, World, path, plain_client};
 
 const CLIENTS: usize = 8;
 /// Refused writes that are enough to believe that all are.
@@ -26,7 +26,7 @@ async fn health(world: &World) -> [u16; 2] {
 
 async fn a_disk_fails(fault: impl Fn(&Disk)) {
     let disk = Arc::new(Disk::new());
-    let mut world = World::on_disk(&disk);
+    let mut world = World::on(Store::Disk(disk.clone()));
     let load = Load::on(world.tenant("acme", "us").await, None).await;
     let told = load.told.clone();
     assert_eq!(health(&world).await, [200, 200]);
@@ -62,8 +62,7 @@ async fn a_disk_fails(fault: impl Fn(&Disk)) {
         told.history().check_service(acme, &load.group).await;
     }
     world.kill();
-    told.history()
-        .check_file(&world.database("us"), &load.tenant.id);
+    told.history().check_file(&world, &load.tenant.id);
     world.restart();
     let acme = load.tenant.reconnected();
     told.history().check_service(&acme, &load.group).await;
@@ -128,7 +127,7 @@ async fn eight_mebibytes_can_fill_up_and_be_freed() {
     };
     let filler = region.join("filler");
     fs::write(&filler, vec![1; 3 << 20]).unwrap();
-    let mut world = World::in_folder(folder);
+    let mut world = World::in_folder(folder, Store::File);
     let load = Load::on(world.tenant("acme", "us").await, None).await;
     let told = load.told.clone();
     // Large users fill it, small ones tell what becomes of them.
@@ -157,6 +156,5 @@ async fn eight_mebibytes_can_fill_up_and_be_freed() {
         .check_service(&load.tenant, &load.group)
         .await;
     world.kill();
-    told.history()
-        .check_file(&world.database("us"), &load.tenant.id);
+    told.history().check_file(&world, &load.tenant.id);
 }

@@ -40,16 +40,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
     told.wait_for(BEFORE_STOP).await;
     told.enough(clients).await;
     world.kill();
-    if world.is_on_postgres() {
-        world.restart();
-        load = load.reconnected();
-        told.history()
-            .check_service(&load.tenant, &load.group)
-            .await;
-    } else {
-        told.history()
-            .check_file(&world.database("us"), &load.tenant.id);
-    }
+    told.history().check_file(&world, &load.tenant.id);
     assert!(told.acknowledged() >= kills);
 }
 

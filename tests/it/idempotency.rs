@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::disk::Disk;
-use crate::support::{Answer, Tenant, World, id, patch, path, scale};
+use crate::support::{Answer, Store, Tenant, World, id, patch, path, scale};
 
 const KEY: &str = "idempotency-key";
 
@@ -153,7 +153,7 @@ async fn twice_over_a_crash(
 async fn a_crash_between_commit_and_answer_leaves_one_row() {
     let rounds = scale("MERIDIAN_TEST_CRASHES", 3);
     let disk = Arc::new(Disk::new());
-    let mut world = World::on_disk(&disk);
+    let mut world = World::on(Store::Disk(disk.clone()));
     let mut acme = world.tenant("acme", "us").await;
     // Another commit may come before ours, of the time when a token was used; seldom.
     let mut hits = 0;
@@ -211,7 +211,7 @@ async fn a_crash_between_commit_and_answer_leaves_one_row() {
 #[tokio::test]
 async fn a_bulk_request_that_a_crash_cut_off_is_finished_by_the_next() {
     let disk = Arc::new(Disk::new());
-    let mut world = World::on_disk(&disk);
+    let mut world = World::on(Store::Disk(disk.clone()));
     let mut acme = world.tenant("acme", "us").await;
     let operations: Vec<Value> = (0..5)
         .map(|n| {

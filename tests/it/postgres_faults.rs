@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::support::history::Load;
 use crate::support::link::Link;
 use crate::support::postgres::Postgres;
-use crate::support::{Answer, Tenant, World, id, scale};
+use crate::support::{Answer, Store, Tenant, World, id, scale};
 
 const CLIENTS: usize = 8;
 /// Refused writes that are enough to believe that all are.
@@ -24,6 +24,10 @@ fn server() -> (Postgres, String) {
     let server = Postgres::start();
     let url = server.url().replace("/postgres", "/meridian");
     (server, url)
+}
+
+fn on(url: &str) -> World {
+    World::on(Store::Postgres(url.to_owned()))
 }
 
 /// What a tenant is told while the store is away: to come again, and nothing else.
@@ -40,7 +44,7 @@ async fn all_is_503(acme: &Tenant) {
 async fn nothing_is_lost_when_postgresql_stops_and_starts_again() {
     let stops = scale("MERIDIAN_TEST_STOPS", 2);
     let (mut server, url) = server();
-    let world = World::on_postgres(&url);
+    let world = on(&url);
     let load = Load::on(world.tenant("acme", "us").await, None).await;
     let told = load.told.clone();
     for round in 0..stops {
@@ -69,7 +73,7 @@ async fn nothing_is_lost_when_postgresql_stops_and_starts_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_starts_without_postgresql_and_is_ready_when_it_is_there() {
     let (mut server, url) = server();
-    let mut world = World::on_postgres(&url);
+    let mut world = on(&url);
     let load = Load::on(world.tenant("acme", "us").await, None).await;
     let told = load.told.clone();
     world.kill();
@@ -89,7 +93,7 @@ async fn a_node_starts_without_postgresql_and_is_ready_when_it_is_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_hangs_is_503_at_the_deadline() {
     let (server, url) = server();
-    let world = World::on_postgres(&url);
+    let world = on(&url);
     let load = Load::on(world.tenant("acme", "us").await, None).await;
     let told = load.told.clone();
     let clients = load.start(0, CLIENTS);
@@ -110,7 +114,7 @@ async fn of_two_nodes_that_share_a_database_one_makes_a_name() {
     const EACH: usize = 25;
     let rounds = scale("MERIDIAN_TEST_RACES", 10);
     let (_server, url) = server();
-    let (one, other) = (World::on_postgres(&url), World::on_postgres(&url));
+    let (one, other) = (on(&url), on(&url));
     let acme = one.tenant("acme", "us").await;
     let faces = [acme.clone(), acme.in_world(&other)];
     for round in 0..rounds {
@@ -143,7 +147,7 @@ async fn of_two_nodes_that_share_a_database_one_makes_a_name() {
 async fn one_of_two_nodes_is_killed_and_the_other_goes_on() {
     let kills = scale("MERIDIAN_TEST_KILLS", 4) / 2;
     let (_server, url) = server();
-    let (one, mut other) = (World::on_postgres(&url), World::on_postgres(&url));
+    let (one, mut other) = (on(&url), on(&url));
     let load = Load::on(one.tenant("acme", "us").await, None).await;
     let told = load.told.clone();
     let clients = load.start(0, CLIENTS);
@@ -171,7 +175,7 @@ async fn one_of_two_nodes_is_killed_and_the_other_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_revoked_at_one_node_is_revoked_at_the_other() {
     let (_server, url) = server();
-    let (one, other) = (World::on_postgres(&url), World::on_postgres(&url));
+    let (one, other) = (on(&url), on(&url));
     let acme = one.tenant("acme", "us").await;
     let beside = acme.in_world(&other);
     for _ in 0..20 {
@@ -198,9 +202,8 @@ async fn a_commit_in_doubt_is_503_and_is_found_when_asked_again() {
         .parse()
         .unwrap();
     let link = Link::to(server).await;
-    let witness = World::on_postgres(&url);
-    let mut world =
-        World::on_postgres(&url.replace(&server.to_string(), &link.address.to_string()));
+    let witness = on(&url);
+    let mut world = on(&url.replace(&server.to_string(), &link.address.to_string()));
     let mut acme = world.tenant("acme", "us").await;
     let beside = acme.in_world(&witness);
     for (round, kill) in [false, true].into_iter().enumerate() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::support::disk::{Dice, Disk, Record, Replay};
 use crate::support::history::{History, Load, Present};
-use crate::support::{World, scale};
+use crate::support::{Store, World, scale};
 
 const CLIENTS: usize = 8;
 /// So many of the cuts are not only looked at as a file: the program is started on it.
@@ -28,7 +28,7 @@ struct Recorded {
 impl Recorded {
     async fn begin() -> Self {
         let disk = Arc::new(Disk::new());
-        let world = World::on_disk(&disk);
+        let world = World::on(Store::Disk(disk.clone()));
         let load = Load::on(world.tenant("acme", "us").await, Some(disk.clone())).await;
         let before = disk.records().len();
         Self {
@@ -194,7 +194,7 @@ async fn a_disk_that_pretends_to_sync_is_found_out() {
         .load
         .told
         .history()
-        .check_file(&recorded.world.database("us"), &recorded.load.tenant.id);
+        .check_file(&recorded.world, &recorded.load.tenant.id);
     let mut lost = 0;
     cut_at(&recorded, 20, |history, files, _story| {
         lost += usize::from(!wrong_with(&recorded, &history, &files).is_empty());

@@ -36,45 +36,35 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 pub const NO_LIMITS: &str =
     r#"{"limits":{"requests_per_s":1000000,"burst":1000000,"in_flight":10000}}"#;
 
+/// Where the regions keep their data.
+#[derive(Clone)]
+pub enum Store {
+    /// SQLite files in the data directory.
+    File,
+    /// The same, and for region `us` on a disk that the test has in its hand.
+    Disk(Arc<Disk>),
+    /// Databases on a server, whose names begin as the URL says.
+    Postgres(String),
+}
+
+impl Store {
+    /// What the tests are to run on, in databases that no other world has.
+    fn of_this_run() -> Self {
+        let server = postgres_of_this_run();
+        server.map_or(Self::File, |url| Self::Postgres(databases_of_its_own(&url)))
+    }
+}
+
 /// A running Meridian.
 pub struct World {
     process: Child,
     folder: TempDir,
-    setup: Setup,
-    /// What `meridian up --json` said when it was ready.
-    pub ready: Value,
-}
-
-/// How `meridian up` is started, the first time and after a kill.
-struct Setup {
     listen: String,
     regions: Vec<&'static str>,
     log_level: &'static str,
-    /// Where the databases are; none: files in the folder.
-    postgres: Option<String>,
-    disk: Option<Arc<Disk>>,
-}
-
-impl Setup {
-    /// On the engine of this run.
-    fn new(listen: String, regions: &[&'static str], log_level: &'static str) -> Self {
-        Self {
-            listen,
-            regions: regions.to_vec(),
-            log_level,
-            postgres: postgres_of_this_run().map(|server| databases_of_its_own(&server)),
-            disk: None,
-        }
-    }
-
-    /// One region, `us`, on SQLite whichever engine the run is on: these tests are about its files.
-    fn on_sqlite(disk: Option<Arc<Disk>>) -> Self {
-        Self {
-            postgres: None,
-            disk,
-            ..Self::new(address_to_come_back_to(), &["us"], "info")
-        }
-    }
+    store: Store,
+    /// What `meridian up --json` said when it was ready.
+    pub ready: Value,
 }
 
 impl World {
@@ -90,51 +80,60 @@ impl World {
 
     /// Several regions, and as much in the log as asked for.
     pub fn with(regions: &[&'static str], log_level: &'static str) -> Self {
-        let setup = Setup::new("127.0.0.1:0".to_owned(), regions, log_level);
-        Self::set_up(new_folder(), setup)
+        Self::listening(
+            new_folder(),
+            "127.0.0.1:0".to_owned(),
+            regions,
+            log_level,
+            Store::of_this_run(),
+        )
     }
 
     /// As [`World::with`], at an address that is the same after a restart.
     pub fn restartable(regions: &[&'static str], log_level: &'static str) -> Self {
-        let setup = Setup::new(address_to_come_back_to(), regions, log_level);
-        Self::set_up(new_folder(), setup)
+        Self::listening(
+            new_folder(),
+            address_to_come_back_to(),
+            regions,
+            log_level,
+            Store::of_this_run(),
+        )
     }
 
-    /// One region, `us`, in a folder that the test has prepared; at an address that is the same
+    /// One region, `us`, on a store that the test has in its hand; at an address that is the same
     /// after a restart.
-    pub fn in_folder(folder: TempDir) -> Self {
-        Self::set_up(folder, Setup::on_sqlite(None))
+    pub fn on(store: Store) -> Self {
+        Self::in_folder(new_folder(), store)
     }
 
-    /// One region, `us`, on a disk that the test has in its hand; at an address that is the same
-    /// after a restart.
-    pub fn on_disk(disk: &Arc<Disk>) -> Self {
-        Self::set_up(new_folder(), Setup::on_sqlite(Some(disk.clone())))
+    /// As [`World::on`], in a folder that the test has prepared.
+    pub fn in_folder(folder: TempDir, store: Store) -> Self {
+        Self::listening(folder, address_to_come_back_to(), &["us"], "info", store)
     }
 
-    /// One region, `us`, in a database on a server that the test has in its hand; at an address
-    /// that is the same after a restart.
-    pub fn on_postgres(url: &str) -> Self {
-        let setup = Setup {
-            postgres: Some(url.to_owned()),
-            ..Setup::on_sqlite(None)
-        };
-        Self::set_up(new_folder(), setup)
-    }
-
-    fn set_up(folder: TempDir, setup: Setup) -> Self {
-        let (process, ready) = up(folder.path(), &setup);
+    fn listening(
+        folder: TempDir,
+        listen: String,
+        regions: &[&'static str],
+        log_level: &'static str,
+        store: Store,
+    ) -> Self {
+        let regions = regions.to_vec();
+        let (process, ready) = up(folder.path(), &listen, &regions, log_level, &store);
         Self {
             process,
             folder,
-            setup,
+            listen,
+            regions,
+            log_level,
+            store,
             ready,
         }
     }
 
     /// Another world with the same keys whose region `us` has these files.
     pub fn with_files(&self, files: &BTreeMap<String, Vec<u8>>) -> Self {
-        let folder = new_folder();
+        let folder = tempfile::tempdir().unwrap();
         let region = folder.path().join("us");
         let keys = region.join("keys");
         fs::create_dir_all(&keys).unwrap();
@@ -146,21 +145,12 @@ impl World {
         for (name, content) in files {
             fs::write(region.join(name), content).unwrap();
         }
-        let setup = Setup {
-            listen: "127.0.0.1:0".to_owned(),
-            ..Setup::on_sqlite(None)
-        };
-        Self::set_up(folder, setup)
-    }
-
-    /// Whether this world's regions are databases of PostgreSQL.
-    pub fn is_on_postgres(&self) -> bool {
-        self.setup.postgres.is_some()
+        Self::in_folder(folder, Store::File)
     }
 
     /// All that a region has stored, as it lies in its files or its database.
     pub fn stored(&self, region: &str) -> Vec<u8> {
-        if let Some(url) = &self.setup.postgres {
+        if let Store::Postgres(url) = &self.store {
             return postgres::dump(&format!("{url}_{region}"));
         }
         let files = fs::read_dir(self.folder.path().join(region)).unwrap();
@@ -179,12 +169,20 @@ impl World {
 
     /// Starts another process on the same data.
     pub fn restart(&mut self) {
-        (self.process, self.ready) = up(self.folder.path(), &self.setup);
+        (self.process, self.ready) = up(
+            self.folder.path(),
+            &self.listen,
+            &self.regions,
+            self.log_level,
+            &self.store,
+        );
     }
 
-    /// The SQLite file of a region. To be opened when the process is gone, and not before.
-    pub fn database(&self, region: &str) -> PathBuf {
-        self.folder.path().join(region).join("meridian.db")
+    /// The SQLite file of a region, if that is where its data is. To be opened when the process is
+    /// gone, and not before.
+    pub fn database(&self, region: &str) -> Option<PathBuf> {
+        let file = self.folder.path().join(region).join("meridian.db");
+        (!matches!(self.store, Store::Postgres(_))).then_some(file)
     }
 
     /// Waits until the process ends by itself.
@@ -430,23 +428,27 @@ fn address_to_come_back_to() -> String {
 }
 
 /// Starts `meridian up` and waits for the line that says that it is ready.
-fn up(data_dir: &Path, setup: &Setup) -> (Child, Value) {
+fn up(
+    data_dir: &Path,
+    listen: &str,
+    regions: &[&str],
+    log_level: &str,
+    store: &Store,
+) -> (Child, Value) {
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(data_dir))
         .unwrap();
     let mut command = meridian_command();
-    if let Some(url) = &setup.postgres {
-        command.env("MERIDIAN_POSTGRES_URL", url);
-    }
-    if let Some(disk) = &setup.disk {
-        command.envs(disk.environment(&data_dir.join("us")));
+    match store {
+        Store::File => {}
+        Store::Disk(disk) => drop(command.envs(disk.environment(&data_dir.join("us")))),
+        Store::Postgres(url) => drop(command.env("MERIDIAN_POSTGRES_URL", url)),
     }
     let mut process = command
-        .args(["up", "--json", "--listen", &setup.listen])
-        .args(["--log-level", setup.log_level])
-        .args(["--regions", &setup.regions.join(",")])
+        .args(["up", "--json", "--listen", listen, "--log-level", log_level])
+        .args(["--regions", &regions.join(",")])
         .arg("--data-dir")
         .arg(data_dir)
         .stdin(Stdio::null())
