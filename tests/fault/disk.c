@@ -52,6 +52,7 @@ enum { FOLDER = 1, MAX_FILES = 1024, MAX_NAME = 64, MAX_FDS = 65536 };
 struct file {
     char name[MAX_NAME]; /* empty once it is unlinked */
     int recorded, is_wal;
+    uint32_t failed_syncs;
 };
 
 static const char *folder;
@@ -62,6 +63,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct file files[MAX_FILES]; /* [FOLDER] is the folder itself */
 static uint32_t file_count = FOLDER + 1;
 static volatile uint16_t file_of[MAX_FDS]; /* 0: not on the disk */
+static uint32_t failed_syncs_told[MAX_FDS];
 static uint64_t syncs;
 
 static void give_up(const char *why) {
@@ -157,6 +159,7 @@ static int opened(const char *path, int flags, mode_t mode, int at) {
         }
         if (flags & O_TRUNC)
             record(TRUNCATED, file, 0, NULL, 0);
+        failed_syncs_told[fd] = files[file].failed_syncs;
         file_of[fd] = (uint16_t)file;
     }
     int error = errno;
@@ -256,7 +259,8 @@ int ftruncate(int fd, off_t length) { return truncated(fd, length); }
 int ftruncate64(int fd, off64_t length) { return truncated(fd, length); }
 
 /* What was written before the sync began is on the disk when it is done. The lock is not held
- * meanwhile: others write while a sync goes on. */
+ * meanwhile: others write while a sync goes on. As Linux does it, a failure is told once to
+ * everybody who has the file open, also to those whose own sync went well. */
 static int synced(int fd, long call) {
     uint32_t file = on_disk(fd);
     if (!file)
@@ -272,6 +276,13 @@ static int synced(int fd, long call) {
     int error = errno;
     pthread_mutex_lock(&lock);
     record(done == 0 ? SYNC_DONE : SYNC_FAILED, file, this, NULL, 0);
+    if (done != 0)
+        files[file].failed_syncs++;
+    if (failed_syncs_told[fd] != files[file].failed_syncs) {
+        failed_syncs_told[fd] = files[file].failed_syncs;
+        done = -1;
+        error = EIO;
+    }
     pthread_mutex_unlock(&lock);
     if (done == 0 && control->kill_at_commit && files[file].is_wal) {
         control->kill_at_commit = 0;

@@ -15,6 +15,7 @@ mod groups;
 mod honesty;
 mod idempotency;
 mod malformed;
+mod postgres_faults;
 mod power_cut;
 mod privacy;
 mod regions;

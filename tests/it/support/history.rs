@@ -363,6 +363,8 @@ pub struct Told {
     wrong: Mutex<Vec<String>>,
     /// Answers that something cannot be done at the moment.
     refused: AtomicUsize,
+    /// Even: the store works; odd: it takes no writes.
+    phase: AtomicUsize,
     enough: AtomicBool,
 }
 
@@ -482,6 +484,7 @@ impl Load {
         path: &str,
         body: Option<Value>,
     ) -> Result<Option<Answer>, Gone> {
+        let phase = self.told.phase();
         self.told.begin(name, change);
         let request = self
             .tenant
@@ -497,6 +500,10 @@ impl Load {
         match answer.status {
             200 | 201 | 204 => {
                 self.told.acknowledge(name);
+                if phase % 2 == 1 && phase == self.told.phase() {
+                    self.told
+                        .complain(format!("{name} {change} cannot have been done: {answer:?}"));
+                }
                 return Ok(Some(answer));
             }
             503 | 429 => {
@@ -530,6 +537,22 @@ impl Told {
             disk.note(&History::note(name, None));
         }
         self.history.lock().unwrap().acknowledge(name);
+    }
+
+    /// From now on the store takes no writes: nothing that is asked for can be done.
+    pub fn store_fails(&self) {
+        let before = self.phase.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(before % 2, 0);
+    }
+
+    /// From now on the store may work again.
+    pub fn store_works(&self) {
+        let before = self.phase.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(before % 2, 1);
+    }
+
+    fn phase(&self) -> usize {
+        self.phase.load(Ordering::Relaxed)
     }
 
     fn complain(&self, what: String) {

@@ -5,7 +5,7 @@ pub mod conversation;
 pub mod disk;
 pub mod expect;
 pub mod history;
-#[expect(dead_code, reason = "not all of it is needed yet")]
+pub mod link;
 pub mod postgres;
 pub mod raw;
 
@@ -15,6 +15,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -406,8 +407,8 @@ pub fn postgres_of_this_run() -> Option<String> {
 
 /// A URL under which no other world has databases.
 fn databases_of_its_own(server: &str) -> String {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let (server, _) = server.rsplit_once('/').unwrap();
     format!("{server}/w{}_{number}", std::process::id())
 }
@@ -417,7 +418,8 @@ fn databases_of_its_own(server: &str) -> String {
 fn address_to_come_back_to() -> String {
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 20_000;
-    let start = std::process::id() % COUNT;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let start = (std::process::id() + 7 * ASKED.fetch_add(1, Ordering::Relaxed)) % COUNT;
     let candidates = (0..COUNT).map(|n| FIRST + (start + 31 * n) % COUNT);
     let mut addresses = candidates.map(|port| format!("127.0.0.1:{port}"));
     addresses

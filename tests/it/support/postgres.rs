@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -306,7 +307,8 @@ fn programs() -> PathBuf {
 fn free_ports() -> impl Iterator<Item = u16> {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 2_000;
-    let start = std::process::id();
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() + 7 * ASKED.fetch_add(1, Ordering::Relaxed);
     (0..COUNT)
         .map(move |n| FIRST + (start + 31 * n) % COUNT)
         .filter_map(|port| u16::try_from(port).ok())
