@@ -557,3 +557,102 @@ fn too_many(ask: &Ask) -> ScimError {
     };
     ScimError::typed(400, ScimType::TooMany, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use shared::{TestClock, Timestamp};
+
+    use super::*;
+    use crate::provider::cursor::CursorSealer;
+    use crate::provider::settings::Profiles;
+    use crate::store::sqlite::{SqliteOptions, SqliteStore};
+    use crate::store::{Access, Store, TenantSettings};
+
+    #[tokio::test]
+    async fn a_third_scan_of_a_tenant_waits_and_those_of_others_do_not() {
+        let turns = ScanTurns::new();
+        let (acme, other) = (TenantId::generate().unwrap(), TenantId::generate().unwrap());
+        let first = turns.wait(&acme).now_or_never();
+        let second = turns.wait(&acme).now_or_never();
+        assert!(first.is_some() && second.is_some());
+        let mut third = Box::pin(turns.wait(&acme));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(turns.wait(&other).now_or_never().is_some());
+        drop(first);
+        assert!((&mut third).now_or_never().is_some());
+    }
+
+    /// What would look at too many is refused at once, and told what to ask instead.
+    #[tokio::test]
+    async fn too_many_names_the_attribute_that_no_index_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meridian.db");
+        let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let tenant = TenantId::generate().unwrap();
+        let created = store
+            .create_tenant(&tenant, "Acme", &TenantSettings::default(), Timestamp(0))
+            .await
+            .unwrap();
+        let access = Access {
+            tenant,
+            credential_version: created.credential_version,
+        };
+        // As large as the head row says, which is all that is looked at.
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let grown = "UPDATE tenant SET users = 100001, groups = 100001";
+        connection.execute(grown, []).unwrap();
+        let resources = Resources::new(
+            Arc::new(store),
+            Arc::new(Profiles::new()),
+            Arc::new(TestClock::at(Timestamp(0))),
+            CursorSealer::new([b"cursor".as_slice()]),
+        );
+        let token = TokenId::generate().unwrap();
+        let caller = Caller {
+            access: &access,
+            token: &token,
+            request: None,
+        };
+        let ask = async |kind: ResourceKind, filter: &str| {
+            let request = ListRequest {
+                filter: Some(filter.to_owned()),
+                ..ListRequest::default()
+            };
+            resources.query(caller, &[kind], "", &request).await
+        };
+        let (users, groups) = (ResourceKind::User, ResourceKind::Group);
+        for (kind, filter, named, instead) in [
+            (users, "title co x", "'title'", "'userName'"),
+            (
+                users,
+                "userName eq a or name.familyName pr",
+                "'name.familyName'",
+                "'userName'",
+            ),
+            (
+                users,
+                "emails[type eq work]",
+                "'emails.type'",
+                "'emails.value'",
+            ),
+            (users, "not (userName eq a)", "'not'", "'userName'"),
+            (groups, "members pr", "'members'", "'displayName'"),
+        ] {
+            let Err(ProviderError::Scim(error)) = ask(kind, filter).await else {
+                panic!("{filter}");
+            };
+            assert_eq!(error.status, 400, "{filter}");
+            assert_eq!(error.scim_type, Some(ScimType::TooMany), "{filter}");
+            assert!(error.detail.contains(named), "{filter}: {}", error.detail);
+            assert!(error.detail.contains(instead), "{filter}: {}", error.detail);
+        }
+        for filter in [
+            "userName co x",
+            "title co x and emails.value ew x",
+            "userName gt x",
+        ] {
+            assert!(ask(users, filter).await.is_ok(), "{filter}");
+        }
+    }
+}

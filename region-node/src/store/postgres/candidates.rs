@@ -193,26 +193,25 @@ impl Statement {
     }
 
     fn text(&mut self, index: &TextIndex, test: &TextTest) -> String {
-        // `distinct`: an attribute can have several values that pass.
-        let (select, column) = match index {
-            TextIndex::UserName => (
-                "SELECT r.position FROM resource r WHERE true",
-                "r.user_name",
-            ),
-            TextIndex::ExternalId => (
-                "SELECT r.position FROM resource r WHERE true",
-                "r.external_id",
-            ),
-            TextIndex::DisplayName => (
-                "SELECT r.position FROM resource r WHERE r.kind = 1",
-                "r.display_name",
-            ),
-            TextIndex::Attribute(_) => (
-                "SELECT DISTINCT r.position FROM attribute_index r WHERE true",
-                "r.value",
-            ),
+        let (table, column) = match index {
+            TextIndex::UserName => ("resource r WHERE true", "r.user_name"),
+            TextIndex::ExternalId => ("resource r WHERE true", "r.external_id"),
+            TextIndex::DisplayName => ("resource r WHERE r.kind = 1", "r.display_name"),
+            TextIndex::Attribute(_) => ("attribute_index r WHERE true", "r.value"),
         };
-        let mut sql = select.to_owned();
+        // An attribute can have several values that pass.
+        let distinct = match index {
+            TextIndex::Attribute(_) => "DISTINCT ",
+            TextIndex::UserName | TextIndex::ExternalId | TextIndex::DisplayName => "",
+        };
+        // Where many keys are looked at, the list must not seem to be a way to them: without
+        // knowing the values the planner takes a part of the list to be short, and reads all of
+        // it (27 ms instead of 0.2 ms for a beginning that two of 100,000 users have).
+        let position = match test {
+            TextTest::Is(_) => "r.position",
+            _ => "r.position + 0",
+        };
+        let mut sql = format!("SELECT {distinct}{position} AS position FROM {table}");
         if let TextIndex::Attribute(name) = index {
             let name = self.bind(name.clone());
             // Writing to a text does not fail.
@@ -221,8 +220,8 @@ impl Statement {
         let condition = self.condition(column, test);
         let _ = write!(
             sql,
-            " AND r.tenant = $1 AND {condition} AND r.position > $4 AND r.position <= $5
-              ORDER BY r.position LIMIT $6"
+            " AND r.tenant = $1 AND {condition} AND {position} > $4 AND {position} <= $5
+              ORDER BY 1 LIMIT $6"
         );
         sql
     }
@@ -249,11 +248,13 @@ impl Statement {
             TextTest::Present => format!("{column} IS NOT NULL"),
             TextTest::Contains(text) => {
                 let text = self.bind(text.clone());
-                format!("(position({text} IN {column}) > 0 OR {cut})")
+                format!("{column} IS NOT NULL AND (position({text} IN {column}) > 0 OR {cut})")
             }
             TextTest::EndsWith(text) => {
                 let text = self.bind(text.clone());
-                format!("(right({column}, length({text})) = {text} OR {cut})")
+                format!(
+                    "{column} IS NOT NULL AND (right({column}, length({text})) = {text} OR {cut})"
+                )
             }
         }
     }

@@ -264,12 +264,14 @@ pub(super) fn session(statement: Duration, serving_role: bool) -> String {
         String::new()
     };
     // Generic plans: every statement here is a look-up by an index whatever its values are, and
-    // planning costs more than running it.
+    // planning costs more than running it. One process for each: a scan must not take the
+    // processors from the look-ups of others.
     format!(
         "SET search_path = {SCHEMA};
          SET synchronous_commit = on;
          SET plan_cache_mode = force_generic_plan;
          SET jit = off;
+         SET max_parallel_workers_per_gather = 0;
          SET default_transaction_isolation = 'read committed';
          SET statement_timeout = {statement};
          SET idle_in_transaction_session_timeout = {statement};

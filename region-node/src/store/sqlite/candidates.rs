@@ -18,7 +18,7 @@ use super::readers::given_up;
 use super::resources;
 use super::tenants::HeldHead;
 use crate::scim::ResourceKind;
-use crate::store::narrowing::{MOST_INDEX_ROWS, prefix_end};
+use crate::store::narrowing::prefix_end;
 use crate::store::position::of_kind;
 use crate::store::{Candidates, Narrowing, Position, StoreError, TextIndex, TextTest};
 
@@ -68,7 +68,12 @@ impl Plan {
         }
     }
 
-    /// Up to `limit` candidates behind `after`.
+    /// Up to `limit` candidates behind `after`, for which at most `most_rows` rows of indexes are
+    /// read one by one.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is the store's call and what bounds it"
+    )]
     pub(super) fn run(
         &self,
         connection: &Connection,
@@ -76,6 +81,7 @@ impl Plan {
         kind: ResourceKind,
         after: Option<Position>,
         limit: u32,
+        most_rows: u32,
         asker: &Asker,
     ) -> Result<Candidates, StoreError> {
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -94,7 +100,7 @@ impl Plan {
                     begin: after.map_or(begin, |after| after.0.max(begin)),
                     end,
                     limit,
-                    rows_left: MOST_INDEX_ROWS,
+                    rows_left: most_rows,
                     asker,
                 };
                 let mut positions = Vec::new();

@@ -31,6 +31,7 @@ use self::connection::{Role, execute, first};
 pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
 use self::writer::{Counters, Writer};
+use super::narrowing::MOST_INDEX_ROWS;
 use super::{
     Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
     PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
@@ -540,7 +541,8 @@ impl Store for SqliteStore {
         let read = move |connection: &rusqlite::Connection| {
             snapshot(connection, || {
                 let head = tenants::held(connection, &access)?;
-                plan.run(connection, &head, kind, after, limit, &asker)
+                let most = MOST_INDEX_ROWS;
+                plan.run(connection, &head, kind, after, limit, most, &asker)
             })
         };
         if quick {

@@ -378,3 +378,44 @@ fn look_ups_are_planned_on_their_index() {
         assert!(!plan.contains("TEMP B-TREE"), "{plan}");
     }
 }
+
+#[tokio::test]
+async fn a_look_up_reads_no_more_of_an_index_than_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let access = tenant(&store).await;
+    for number in 0..20 {
+        let content = user(&format!("u{number}"));
+        store
+            .create(&access, USER, resource_id(number), content, written(1))
+            .await
+            .unwrap();
+    }
+    let connection = Connection::open(file(&folder)).unwrap();
+    let head = tenants::held(&connection, &access).unwrap();
+    let contains = |part: &str| {
+        let test = crate::store::TextTest::Contains(part.to_owned());
+        Narrowing::Text(crate::store::TextIndex::UserName, test)
+    };
+    let asks = Arc::new(());
+    let asker = Arc::downgrade(&asks);
+    let found = |narrowing: &Narrowing, most_rows: u32| {
+        let plan = candidates::plan(USER, narrowing);
+        let found = plan.run(&connection, &head, USER, None, 100, most_rows, &asker);
+        found.map(|found| found.resources.len())
+    };
+    let one = contains("u1");
+    assert_eq!(found(&one, 20).unwrap(), 11);
+    assert!(matches!(found(&one, 19), Err(StoreError::OverBudget)));
+    // Several look-ups share what one call may read.
+    let two = Narrowing::AnyOf(vec![contains("u1"), contains("u2")]);
+    assert_eq!(found(&two, 40).unwrap(), 12);
+    assert!(matches!(found(&two, 39), Err(StoreError::OverBudget)));
+    // Nobody waits any longer.
+    assert_eq!(found(&one, 10_001).unwrap(), 11);
+    drop(asks);
+    assert!(matches!(
+        found(&one, 10_001),
+        Err(StoreError::Unavailable(_))
+    ));
+}

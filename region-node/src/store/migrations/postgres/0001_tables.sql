@@ -51,9 +51,13 @@ CREATE TABLE resource (
 ) WITH (fillfactor = 85);
 
 CREATE UNIQUE INDEX resource_id ON resource (tenant, id);
-CREATE UNIQUE INDEX resource_user_name ON resource (tenant, user_name) WHERE user_name IS NOT NULL;
-CREATE UNIQUE INDEX resource_display_name ON resource (tenant, display_name) WHERE kind = 1;
-CREATE INDEX resource_external_id ON resource (tenant, external_id) WHERE external_id IS NOT NULL;
+-- With the position in them, so that looking through keys reads no resource.
+CREATE UNIQUE INDEX resource_user_name ON resource (tenant, user_name) INCLUDE (position)
+    WHERE user_name IS NOT NULL;
+CREATE UNIQUE INDEX resource_display_name ON resource (tenant, display_name) INCLUDE (position)
+    WHERE kind = 1;
+CREATE INDEX resource_external_id ON resource (tenant, external_id, position)
+    WHERE external_id IS NOT NULL;
 
 -- Values of multi-valued attributes that filters ask for: `emails.value`.
 CREATE TABLE attribute_index (
