@@ -46,6 +46,10 @@ pub enum Command {
     Tenant(TenantArguments),
     /// Create, list, rotate and revoke API tokens.
     Token(TokenArguments),
+    /// Write everything that a region holds to a file, while it serves.
+    Backup(BackupArguments),
+    /// Put a backup into a region, all of it or nothing.
+    Restore(RestoreArguments),
     /// Say in sentences what is wrong, and what is well.
     Doctor(RemoteArguments),
 }
@@ -173,6 +177,55 @@ pub enum TenantCommand {
         /// The tenant's id.
         id: TenantId,
     },
+    /// Write a tenant's users and groups to a file, as a client reads them.
+    Export {
+        /// The tenant's id.
+        id: TenantId,
+        /// The file (JSON Lines), for its owner's eyes only.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+/// `meridian backup`
+#[derive(Debug, Args)]
+pub struct BackupArguments {
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// The region, where several run here.
+    #[arg(long)]
+    pub region: Option<RegionId>,
+
+    /// The file, for its owner's eyes only. It takes its name when it is whole and on the disk.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+/// `meridian restore`
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// The region, where several run here. It must be the one that the backup is of.
+    #[arg(long)]
+    pub region: Option<RegionId>,
+
+    /// The file that `meridian backup` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+
+    /// Put the backup in the place of everything that the region holds. Tokens that the region
+    /// knows keep their state: what was revoked stays revoked.
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Revoke every token of the restored tenants.
+    #[arg(long)]
+    pub revoke_tokens: bool,
 }
 
 /// `meridian token …`

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use region_node::provider::backup::BackupFileError;
 use shared::RegionId;
 
 use crate::local_state::LocalStateError;
@@ -48,6 +49,25 @@ pub enum CommandError {
         what: &'static str,
         /// The regions that were asked.
         searched: Vec<RegionId>,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// `read` or `write`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A backup is not right, and was not used.
+    #[error("{}: {source}", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BackupFileError,
     },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]

@@ -14,6 +14,7 @@ pub mod arguments;
 pub mod commands;
 pub mod duration;
 pub mod error;
+pub mod files;
 pub mod keys;
 pub mod local_state;
 pub mod operator_api;
@@ -54,6 +55,8 @@ async fn dispatch(arguments: Arguments, output: Output) -> Result<(), CommandErr
         Command::Up(up) => Ok(up::run(&up, data_dir, output).await?),
         Command::Tenant(tenant) => commands::tenant::run(tenant, data_dir, output).await,
         Command::Token(token) => commands::token::run(token, data_dir, output).await,
+        Command::Backup(backup) => commands::backup::backup(backup, data_dir, output).await,
+        Command::Restore(restore) => commands::backup::restore(restore, data_dir, output).await,
         Command::Doctor(remote) => commands::doctor::run(&remote, data_dir, output).await,
     }
 }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use shared::link::{OPERATOR_KEY, OPERATOR_PATH};
+use shared::link::{BASE_URL, OPERATOR_KEY, OPERATOR_PATH};
 use shared::{Dialect, RegionId, Scope, TenantId, TokenId};
 
 /// How long an operator waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long for a connection, where the answer itself takes as long as there is data.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long of silence the other side is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A client of one region's operator API. `Debug` hides the key.
 #[derive(Clone)]
@@ -17,6 +21,9 @@ pub struct OperatorApi {
     node: String,
     key: String,
     http: reqwest::Client,
+    /// For calls that work on all there is: they take as long as it takes.
+    unhurried: reqwest::Client,
+    base_url: Option<String>,
 }
 
 impl std::fmt::Debug for OperatorApi {
@@ -87,16 +94,33 @@ impl OperatorApi {
     /// When the HTTP client cannot be built.
     pub fn new(region: Option<RegionId>, node: &str, key: &str) -> Result<Self, OperatorApiError> {
         let node = node.trim_end_matches('/').to_owned();
-        let http = http_client().map_err(|source| OperatorApiError::Unreachable {
+        let failed = |source| OperatorApiError::Unreachable {
             node: node.clone(),
             source,
-        })?;
+        };
+        let http = http_client().map_err(failed)?;
+        let unhurried = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(KEEPALIVE)
+            .build()
+            .map_err(failed)?;
         Ok(Self {
             region,
             node,
             key: key.trim().to_owned(),
             http,
+            unhurried,
+            base_url: None,
         })
+    }
+
+    /// The same, with the base URL that the region's clients use: links in exports begin with it.
+    #[must_use]
+    pub fn with_base_url(mut self, base_url: &str) -> Self {
+        self.base_url = Some(base_url.to_owned());
+        self
     }
 
     /// The region's name, where it is known.
@@ -150,12 +174,47 @@ impl OperatorApi {
             .await
     }
 
-    /// Erases a tenant.
+    /// Erases a tenant; answers what was erased, and how many rows are left (none).
     ///
     /// # Errors
     /// [`OperatorApiError`]
     pub async fn delete_tenant(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
-        self.call(Method::DELETE, &format!("/tenants/{id}"), None)
+        self.answer(self.unhurried(Method::DELETE, &format!("/tenants/{id}")))
+            .await
+    }
+
+    /// A backup of the region, as it comes.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn backup(&self) -> Result<Download<'_>, OperatorApiError> {
+        self.download(self.unhurried(Method::GET, "/backup")).await
+    }
+
+    /// An export of a tenant, as it comes.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn export_tenant(&self, id: &TenantId) -> Result<Download<'_>, OperatorApiError> {
+        let mut request = self.unhurried(Method::GET, &format!("/tenants/{id}/export"));
+        if let Some(base_url) = &self.base_url {
+            request = request.header(BASE_URL, base_url);
+        }
+        self.download(request).await
+    }
+
+    /// Restores the region from the bytes of a backup.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn restore(
+        &self,
+        backup: Body,
+        replace: bool,
+        revoke_tokens: bool,
+    ) -> Result<Value, OperatorApiError> {
+        let path = format!("/restore?replace={replace}&revoke_tokens={revoke_tokens}");
+        self.answer(self.unhurried(Method::POST, &path).body(backup))
             .await
     }
 
@@ -240,22 +299,62 @@ impl OperatorApi {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, OperatorApiError> {
-        // The URL holds no more than ids of tenants and tokens; errors lose it all the same.
-        let unreachable = |error: reqwest::Error| OperatorApiError::Unreachable {
-            node: self.node.clone(),
-            source: error.without_url(),
-        };
-        let request = self
-            .http
-            .request(method, format!("{}{OPERATOR_PATH}{path}", self.node))
-            .header(OPERATOR_KEY, &self.key);
-        let request = match body {
+        let request = self.request(&self.http, method, path);
+        self.answer(match body {
             Some(body) => request.json(&body),
             None => request,
-        };
-        let response = request.send().await.map_err(unreachable)?;
+        })
+        .await
+    }
+
+    fn unhurried(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(&self.unhurried, method, path)
+    }
+
+    fn request(&self, http: &reqwest::Client, method: Method, path: &str) -> RequestBuilder {
+        http.request(method, format!("{}{OPERATOR_PATH}{path}", self.node))
+            .header(OPERATOR_KEY, &self.key)
+    }
+
+    // The URL holds no more than ids of tenants and tokens; errors lose it all the same.
+    fn unreachable(&self, error: reqwest::Error) -> OperatorApiError {
+        OperatorApiError::Unreachable {
+            node: self.node.clone(),
+            source: error.without_url(),
+        }
+    }
+
+    async fn download(&self, request: RequestBuilder) -> Result<Download<'_>, OperatorApiError> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        if response.status() == StatusCode::OK {
+            return Ok(Download {
+                api: self,
+                response,
+            });
+        }
+        Err(match self.read(response).await {
+            Ok(_odd) => self.foreign(),
+            Err(error) => error,
+        })
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Value, OperatorApiError> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        self.read(response).await
+    }
+
+    async fn read(&self, response: Response) -> Result<Value, OperatorApiError> {
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         if status == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
         }
@@ -282,6 +381,25 @@ impl OperatorApi {
     fn members(&self, answer: &Value, name: &str) -> Result<Vec<Value>, OperatorApiError> {
         let members = answer.get(name).and_then(Value::as_array);
         members.cloned().ok_or_else(|| self.foreign())
+    }
+}
+
+/// The bytes of a file that a region-node makes while it sends them.
+#[derive(Debug)]
+pub struct Download<'a> {
+    api: &'a OperatorApi,
+    response: Response,
+}
+
+impl Download<'_> {
+    /// The next bytes; `None` behind the last ones.
+    ///
+    /// # Errors
+    /// [`OperatorApiError::Unreachable`] when the node could not go on.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, OperatorApiError> {
+        let bytes = self.response.chunk().await;
+        let bytes = bytes.map_err(|error| self.api.unreachable(error))?;
+        Ok(bytes.map(|bytes| bytes.to_vec()))
     }
 }
 

@@ -16,9 +16,10 @@ use shared::{Dialect, Fault, ScimError, ScimType};
 
 use crate::grant::GrantError;
 use crate::provider::ProviderError;
+use crate::provider::backup::RestoreFailure;
 use crate::provider::tenants::TenantError;
 use crate::provider::tokens::TokenError;
-use crate::store::StoreError;
+use crate::store::{RestoreError, StoreError};
 
 /// What went wrong with a call. `Display` is for the log and holds no value of the request.
 #[derive(Debug, thiserror::Error)]
@@ -325,6 +326,16 @@ impl From<ProviderError> for Error {
             ProviderError::Store(error) => Self::Store(error),
             ProviderError::Document(error) => Self::Internal(Box::new(error)),
             ProviderError::Randomness(error) => Self::Randomness(error),
+        }
+    }
+}
+
+impl From<RestoreFailure> for Error {
+    fn from(error: RestoreFailure) -> Self {
+        match error {
+            RestoreFailure::Restore(RestoreError::Store(error)) => Self::Store(error),
+            RestoreFailure::Interrupted => Self::Body,
+            other => Self::OperatorRequest(format!("Nothing was restored: {other}.").into()),
         }
     }
 }

@@ -12,7 +12,7 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::FutureExt as _;
-use shared::link::{DEADLINE_MS, REQUEST_ID, SCIM11_PATH};
+use shared::link::{DEADLINE_MS, OPERATOR_PATH, REQUEST_ID, SCIM11_PATH};
 use shared::{Dialect, Fault};
 
 use crate::error::Error;
@@ -76,7 +76,11 @@ pub async fn accompany(
     };
     let id = RequestId::of(request.headers());
     let dialect = dialect_of(request.path());
-    let time_left = time_left(request.headers(), parts.longest_request);
+    let time_left = if takes_its_time(request.method(), request.path()) {
+        None
+    } else {
+        Some(time_left(request.headers(), parts.longest_request))
+    };
     let record = RequestRecord::begin(
         parts.region.clone(),
         id.as_str(),
@@ -87,7 +91,13 @@ pub async fn accompany(
 
     // The request itself must not be held here: the router needs to be its only owner.
     let served = AssertUnwindSafe(next.call(request)).catch_unwind();
-    let error = match tokio::time::timeout(time_left, served).await {
+    let served = async {
+        match time_left {
+            Some(time_left) => tokio::time::timeout(time_left, served).await,
+            None => Ok(served.await),
+        }
+    };
+    let error = match served.await {
         Ok(Ok(Ok(response))) => {
             let response = in_dialect(response.map_into_boxed_body(), dialect, &id);
             return Ok(finish(response, &record, &id));
@@ -102,6 +112,16 @@ pub async fn accompany(
     };
     log(&error, &id);
     Err(answer_alone(error.response(dialect), &record, &id))
+}
+
+/// Whether an operator's call works on as much as there is, and so has no deadline: it ends when
+/// it is done, or when the operator goes away.
+fn takes_its_time(method: &Method, path: &str) -> bool {
+    let Some(call) = path.strip_prefix(OPERATOR_PATH) else {
+        return false;
+    };
+    let is_erasure = *method == Method::DELETE && call.starts_with("/tenants/");
+    is_erasure || call == "/backup" || call == "/restore" || call.ends_with("/export")
 }
 
 fn time_left(headers: &HeaderMap, longest: Duration) -> Duration {
@@ -332,6 +352,29 @@ mod tests {
         for path in ["/scim/v2/Users", "/scim/v10", "/scim/v1x/Users", "/", ""] {
             assert_eq!(dialect_of(path), Dialect::Scim20, "{path}");
         }
+    }
+
+    #[test]
+    fn only_work_on_all_there_is_has_no_deadline() {
+        let takes = |method: Method, path: &str| takes_its_time(&method, path);
+        for path in ["/backup", "/restore", "/tenants/ten_x/export"] {
+            assert!(
+                takes(Method::GET, &format!("{OPERATOR_PATH}{path}")),
+                "{path}"
+            );
+        }
+        assert!(takes(
+            Method::DELETE,
+            &format!("{OPERATOR_PATH}/tenants/ten_x")
+        ));
+        for path in ["/tenants", "/tenants/ten_x", "/tokens/tok_x/revoke"] {
+            assert!(
+                !takes(Method::GET, &format!("{OPERATOR_PATH}{path}")),
+                "{path}"
+            );
+        }
+        assert!(!takes(Method::GET, "/scim/v2/Users/backup"));
+        assert!(!takes(Method::DELETE, "/scim/v2/Users/x"));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use shared::link::{
 
 use crate::error::Error;
 use crate::handlers::scim_http::Kind;
-use crate::handlers::{admin, discovery, fallback, health, operator, resolve, resources, search};
+use crate::handlers::{
+    admin, backup, discovery, fallback, health, operator, resolve, resources, search,
+};
 use crate::scim::ResourceKind;
 use crate::tenant_scope::{AdminScope, FromOperator, TenantScope};
 
@@ -165,6 +167,9 @@ fn operator_calls(config: &mut ServiceConfig) {
                 .route(get().to(operator::get_tenant))
                 .route(delete().to(operator::delete_tenant)),
         )
+        .service(operator_resource("/backup", "GET").route(get().to(backup::backup)))
+        .service(operator_resource("/restore", "POST").route(post().to(backup::restore)))
+        .service(operator_resource("/tenants/{id}/export", "GET").route(get().to(backup::export)))
         .service(
             operator_resource("/tenants/{id}/suspend", "POST")
                 .route(post().to(operator::suspend_tenant)),

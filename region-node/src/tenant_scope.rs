@@ -170,6 +170,23 @@ impl BaseUrl {
     }
 }
 
+/// The public base URL, where the caller knows it; empty where it does not, and links are
+/// relative to it.
+#[derive(Clone, Debug)]
+pub struct MaybeBaseUrl(pub String);
+
+impl FromRequest for MaybeBaseUrl {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        if !request.headers().contains_key(BASE_URL) {
+            return ready(Ok(Self(String::new())));
+        }
+        ready(base_url(request.headers()).map(|url| Self(url.0)))
+    }
+}
+
 /// Proof that the caller is a gateway of this region: it has the link key.
 #[derive(Clone, Copy, Debug)]
 pub struct FromGateway(());

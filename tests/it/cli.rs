@@ -142,10 +142,10 @@ async fn tenants_are_made_shown_suspended_resumed_and_deleted() {
         "twice is fine"
     );
     assert_eq!(world.meridian(&["tenant", "resume", id])["state"], "active");
-    assert_eq!(
-        world.meridian(&["tenant", "delete", id]),
-        json!({ "id": id, "deleted": true })
-    );
+    let gone = world.meridian(&["tenant", "delete", id]);
+    assert_eq!(gone["id"], json!(id));
+    assert_eq!((&gone["deleted"], &gone["left"]), (&json!(true), &json!(0)));
+    assert_eq!(gone["erased"]["users"], json!(0));
     let why = refused(&world, &["tenant", "show", id]);
     assert!(why.contains("no tenant"), "{why}");
 }

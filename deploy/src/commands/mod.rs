@@ -10,6 +10,7 @@ use crate::error::CommandError;
 use crate::local_state;
 use crate::operator_api::{OperatorApi, OperatorApiError};
 
+pub mod backup;
 pub mod doctor;
 pub mod tenant;
 pub mod token;
@@ -52,7 +53,8 @@ impl Regions {
             .filter(|(name, _)| region.is_none_or(|r| r == name));
         let regions = wanted.map(|(name, local)| {
             let key = read_key(&local.operator_key_file)?;
-            Ok(OperatorApi::new(Some(name), &local.node, &key)?)
+            let api = OperatorApi::new(Some(name), &local.node, &key)?;
+            Ok(api.with_base_url(&local.base_url))
         });
         Ok(Self(regions.collect::<Result<_, CommandError>>()?))
     }

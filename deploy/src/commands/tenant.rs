@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use shared::TenantId;
 
 use crate::arguments::{TenantArguments, TenantCommand};
 use crate::commands::Regions;
 use crate::error::CommandError;
+use crate::files::{Outgoing, Progress};
 use crate::output::{Output, cell, table};
 
 const COLUMNS: [(&str, &str); 6] = [
@@ -66,16 +68,58 @@ pub async fn run(
             output.result(&tenant, &show(&tenant))
         }
         TenantCommand::Delete { id } => {
-            regions
+            let gone = regions
                 .that_knows("tenant", |region| region.delete_tenant(id))
                 .await?;
-            let gone = json!({ "id": id, "deleted": true });
-            output.result(
-                &gone,
-                &format!("Tenant {id} is erased, with its users and tokens."),
-            )
+            output.result(&gone, &erased(id, &gone))
         }
+        TenantCommand::Export { id, to } => export(&regions, id, to, output).await,
     }
+}
+
+/// What an erasure says.
+fn erased(id: &TenantId, gone: &Value) -> String {
+    let rows = gone.get("erased").and_then(Value::as_object);
+    let kinds: Vec<String> = rows
+        .into_iter()
+        .flatten()
+        .map(|(kind, rows)| format!("{rows} {}", kind.replace('_', " ")))
+        .collect();
+    format!(
+        "Tenant {id} is erased: {}. A count afterwards found {} rows.",
+        kinds.join(", "),
+        cell(gone, "left")
+    )
+}
+
+/// Writes a tenant's users and groups to a file.
+async fn export(
+    regions: &Regions,
+    id: &TenantId,
+    to: &Path,
+    output: Output,
+) -> Result<(), CommandError> {
+    let mut download = regions
+        .that_knows("tenant", |region| region.export_tenant(id))
+        .await?;
+    let mut file = Outgoing::create(to)?;
+    let mut progress = Progress::begin("exported");
+    let mut lines = 0;
+    while let Some(bytes) = download.next().await? {
+        file.write(&bytes)?;
+        lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+        progress.tell(file.bytes(), &format!("{lines} lines"));
+    }
+    let bytes = file.complete()?;
+    // The first line is the tenant itself.
+    let resources = lines.saturating_sub(1);
+    output.result(
+        &json!({ "id": id, "file": to, "resources": resources, "bytes": bytes }),
+        &format!(
+            "{resources} users and groups of {id} are in {}. They are personal data: keep the file in the region.",
+            to.display()
+        ),
+    )
 }
 
 fn list(tenants: &[Value]) -> String {

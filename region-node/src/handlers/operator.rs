@@ -131,7 +131,7 @@ pub async fn get_tenant(
     Ok(answer(StatusCode::OK, &tenant_json(&parts, &tenant)))
 }
 
-/// `DELETE …/tenants/{id}`
+/// `DELETE …/tenants/{id}`: answers what was erased, and that nothing is left.
 ///
 /// # Errors
 /// 404 if there is none, and as the store.
@@ -140,8 +140,23 @@ pub async fn delete_tenant(
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    parts.tenants.delete(&tenant_id(&id)?).await?;
-    Ok(HttpResponse::NoContent().finish())
+    let id = tenant_id(&id)?;
+    let erased = parts.tenants.delete(&id).await?;
+    let body = json!({
+        "id": id,
+        "deleted": true,
+        "erased": {
+            "tokens": erased.tokens,
+            "users": erased.users,
+            "groups": erased.groups,
+            "members": erased.members,
+            "index_rows": erased.index_rows,
+            "changes": erased.changes,
+            "outcomes": erased.outcomes,
+        },
+        "left": erased.left,
+    });
+    Ok(answer(StatusCode::OK, &body))
 }
 
 /// `POST …/tenants/{id}/suspend`
@@ -298,7 +313,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 }
 
 /// What is no id names no tenant.
-fn tenant_id(text: &str) -> Result<TenantId, Error> {
+pub(super) fn tenant_id(text: &str) -> Result<TenantId, Error> {
     TenantId::parse(text).map_err(|_| crate::store::StoreError::NotFound.into())
 }
 
@@ -306,7 +321,7 @@ fn token_id(text: &str) -> Result<TokenId, Error> {
     TokenId::parse(text).map_err(|_| crate::store::StoreError::NotFound.into())
 }
 
-fn answer(status: StatusCode, body: &Value) -> HttpResponse {
+pub(super) fn answer(status: StatusCode, body: &Value) -> HttpResponse {
     HttpResponse::build(status).json(body)
 }
 

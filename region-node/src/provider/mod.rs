@@ -1,8 +1,10 @@
 //! What a service provider does, free of HTTP: the same operations serve a request of their own
 //! and a part of a Bulk request. What never lives here: headers, status codes, SQL.
 
+pub mod backup;
 pub mod bulk;
 pub mod cursor;
+pub mod export;
 mod extensions;
 mod groups;
 pub mod last_used;

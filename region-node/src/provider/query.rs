@@ -19,7 +19,7 @@ use crate::scim::list::{ListRequest, Standing, list_response};
 use crate::scim::sort::{Sort, SortKey};
 use crate::scim::{Filter, ResourceId, ResourceKind};
 use crate::store::narrowing::{self, MOST_INDEX_ROWS};
-use crate::store::{Narrowing, PageStart, Position, StoreError, Stored};
+use crate::store::{Narrowing, PageStart, Position, StoreError, Stored, backup};
 
 /// How many candidates are read at first: most filters find fewer, by one quick look-up.
 const FIRST_BATCH: u32 = 100;
@@ -529,7 +529,13 @@ fn digest(caller: Caller<'_>, kind: ResourceKind, request: &ListRequest) -> [u8;
         request.sort_order.as_deref(),
     ];
     let parts = Value::from_iter(parts.map(Value::from));
-    Sha256::digest(parts.to_string()).into()
+    // After a restore the places of before mean nothing any more.
+    let generation = backup::generation(caller.access.credential_version);
+    Sha256::new()
+        .chain_update(generation.to_be_bytes())
+        .chain_update(parts.to_string())
+        .finalize()
+        .into()
 }
 
 fn too_many(ask: &Ask) -> ScimError {

@@ -744,7 +744,11 @@ pub(super) fn derived_attribute(kind: ResourceKind) -> &'static str {
     }
 }
 
-fn membership(group: &Stored, kind: &str, base_url: &str) -> Result<Value, ProviderError> {
+pub(super) fn membership(
+    group: &Stored,
+    kind: &str,
+    base_url: &str,
+) -> Result<Value, ProviderError> {
     let tree = document::from_document(&group.document)?;
     Ok(groups::membership(
         group.id,
@@ -787,7 +791,8 @@ pub(super) fn meta(kind: ResourceKind, stored: &Stored) -> Meta {
     }
 }
 
-fn show(
+/// A resource as a client sees it, as text.
+pub(super) fn show(
     kind: ResourceKind,
     stored: &Stored,
     derived: Option<&Derived>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::api_token::RandomnessError;
 use shared::{Clock, TenantId};
 
-use crate::store::{Store, StoreError, Tenant, TenantSettings, TenantState};
+use crate::store::{Erased, Store, StoreError, Tenant, TenantSettings, TenantState};
 
 /// Longest name of a tenant or a token, in characters.
 pub(super) const LONGEST_NAME: usize = 200;
@@ -122,14 +122,23 @@ impl Tenants {
         Ok(tenant)
     }
 
-    /// Erases a tenant with everything that it owns.
+    /// Erases a tenant with everything that it owns, and counts that nothing is left.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if there is none, and as the store.
-    pub async fn delete(&self, id: &TenantId) -> Result<(), TenantError> {
-        self.store.delete_tenant(id).await?;
-        tracing::info!(tenant_id = id.as_str(), "tenant deleted");
-        Ok(())
+    /// [`StoreError::NotFound`] if there is none, [`StoreError::Corrupt`] if something is left,
+    /// and as the store.
+    pub async fn delete(&self, id: &TenantId) -> Result<Erased, TenantError> {
+        let erased = self.store.delete_tenant(id).await?;
+        tracing::info!(
+            tenant_id = id.as_str(),
+            rows = erased.rows(),
+            left = erased.left,
+            "tenant deleted"
+        );
+        if erased.left > 0 {
+            return Err(StoreError::Corrupt("rows of an erased tenant are left").into());
+        }
+        Ok(erased)
     }
 }
 

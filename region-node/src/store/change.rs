@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
 use crate::scim::{ResourceId, ResourceKind};
 
 /// What a write did to a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It was created.
     Created,

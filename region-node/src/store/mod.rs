@@ -9,10 +9,12 @@
 //! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
 //! meaning of an attribute, a filter's evaluation.
 
+pub mod backup;
 pub mod change;
 pub mod narrowing;
 mod position;
 pub mod request_key;
+mod staging;
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -21,14 +23,20 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shared::link::TenantLimits;
 use shared::{Dialect, Scope, TenantId, Timestamp, TokenDigest, TokenId};
+use tokio::sync::mpsc;
 
 use crate::scim::{ResourceId, ResourceKind, Version};
 
+#[cfg(test)]
+mod backup_story;
 pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 mod story;
 
+pub use backup::{
+    BackupRow, Counts, Erased, ExportRow, RestoreError, RestoreHow, RestoreStep, Restored,
+};
 pub use change::{Change, ChangeKind, Retention};
 pub use request_key::{KeyOrigin, Outcome, RequestKey};
 
@@ -162,7 +170,7 @@ pub enum GroupsRule {
 }
 
 /// A tenant and its head row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
     /// Its public id.
     pub id: TenantId,
@@ -185,7 +193,7 @@ pub struct Tenant {
 }
 
 /// An API token as the store keeps it: everything but the secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredToken {
     /// Its id.
     pub id: TokenId,
@@ -229,7 +237,8 @@ pub struct NewToken {
 }
 
 /// What a resource is found by, besides its id: normalised in Rust, compared as bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Keys {
     /// Key of `userName`: unique among the tenant's users.
     pub user_name: Option<String>,
@@ -439,8 +448,9 @@ pub trait Store: Send + Sync {
         expected: Option<i64>,
     ) -> Result<Tenant, StoreError>;
 
-    /// Erases a tenant with everything that it owns. `NotFound` if there is none.
-    async fn delete_tenant(&self, id: &TenantId) -> Result<(), StoreError>;
+    /// Erases a tenant with everything that it owns, and counts afterwards what is left of it.
+    /// `NotFound` if there is none.
+    async fn delete_tenant(&self, id: &TenantId) -> Result<Erased, StoreError>;
 
     // ---- API tokens ----------------------------------------------------------------------
 
@@ -603,6 +613,30 @@ pub trait Store: Send + Sync {
     /// Forgets some of a tenant's oldest changes and outcomes that need not be kept any longer;
     /// answers whether these were the last. No error if there is no such tenant.
     async fn prune(&self, tenant: &TenantId, keep: Retention) -> Result<bool, StoreError>;
+
+    // ---- backup, restore, export ---------------------------------------------------------
+
+    /// Sends every row of the region, all of them from one snapshot, and holds up no write while
+    /// it does. Ends as `Unavailable` when nobody takes the rows.
+    async fn backup(&self, rows: mpsc::Sender<BackupRow>) -> Result<(), StoreError>;
+
+    /// Takes the rows of a backup in. Nobody sees any of them before the step that ends them, and
+    /// everybody sees all of them afterwards: a restore that fails, or whose process ends, leaves
+    /// the region as it was. Where `how` lets the region's tenants give way, those that the backup
+    /// has keep their tokens and their suspension, because credentials never go back in time.
+    async fn restore(
+        &self,
+        steps: mpsc::Receiver<RestoreStep>,
+        how: RestoreHow,
+    ) -> Result<Restored, RestoreError>;
+
+    /// Sends a tenant and its users and groups, all of them from one snapshot, with what is
+    /// derived from others. `NotFound` if there is no such tenant; otherwise as [`Self::backup`].
+    async fn export(
+        &self,
+        tenant: &TenantId,
+        rows: mpsc::Sender<ExportRow>,
+    ) -> Result<(), StoreError>;
 
     // ---- the store itself ----------------------------------------------------------------
 

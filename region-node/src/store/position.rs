@@ -28,6 +28,11 @@ pub(in crate::store) fn kind_of(position: i64) -> ResourceKind {
     }
 }
 
+/// The number of the write that created what stands at a position.
+pub(in crate::store) fn place(position: i64) -> i64 {
+    position & ((1 << SEQ_BITS) - 1)
+}
+
 /// Whether a position is a tenant's.
 pub(in crate::store) fn is_of(position: i64, tenant: i64) -> bool {
     position >> (KIND_BITS + SEQ_BITS) == tenant
@@ -73,6 +78,7 @@ mod tests {
                 let (begin, end) = of_kind(tenant, kind);
                 assert!(begin > previous_end && end > begin);
                 assert_eq!(of_create(tenant, kind, 1).unwrap(), begin + 1);
+                assert_eq!((place(begin + 1), place(end)), (1, (1 << SEQ_BITS) - 1));
                 assert!(of_create(tenant, kind, 1 << SEQ_BITS).is_err());
                 assert!(of_create(tenant, kind, 0).is_err());
                 assert_eq!(kind_of(end), kind);

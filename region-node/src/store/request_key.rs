@@ -1,6 +1,7 @@
 //! [`RequestKey`]: the name under which the outcome of a request is kept, so that a request that
 //! is sent again is not carried out again.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shared::Timestamp;
 
@@ -14,7 +15,8 @@ pub const KEY_BYTES: usize = 16;
 const TIME_BYTES: usize = 6;
 
 /// Who made a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KeyOrigin {
     /// A gateway, for one call; it uses it again only when it sends the call again.
     Gateway,

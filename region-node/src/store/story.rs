@@ -9,9 +9,9 @@ use shared::link::TenantLimits;
 use shared::{ApiToken, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use super::{
-    Access, ChangeKind, Content, GroupsRule, KeyOrigin, Keys, MemberChange, Narrowing, NewToken,
-    PageStart, RequestKey, Retention, Store, StoreError, Stored, TenantExtension, TenantSettings,
-    TenantState, TextIndex, TextTest, UserNameRule, WriteContext,
+    Access, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys, MemberChange, Narrowing,
+    NewToken, PageStart, RequestKey, Retention, Store, StoreError, Stored, TenantExtension,
+    TenantSettings, TenantState, TextIndex, TextTest, UserNameRule, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -41,6 +41,15 @@ macro_rules! on_every_story {
             every_change_is_told_in_order,
             a_request_is_carried_out_once,
             old_changes_and_outcomes_are_forgotten,
+            a_backup_is_one_snapshot_and_holds_up_no_write,
+            what_is_restored_reads_as_before,
+            a_restore_without_its_end_changes_nothing,
+            contradictions_are_found_and_nothing_stays,
+            credentials_do_not_go_back_in_time,
+            a_restore_says_what_is_back_and_what_is_gone,
+            restored_tokens_can_be_revoked_at_once,
+            a_tenant_that_was_erased_can_come_back,
+            an_export_is_one_tenant,
             the_store_says_that_it_works,
         );
     };
@@ -56,12 +65,14 @@ macro_rules! on_every_story {
 }
 pub(crate) use on_every_story;
 
+pub(crate) use super::backup_story::*;
+
 type Subject = Arc<dyn Store>;
 
 const USER: ResourceKind = ResourceKind::User;
 const GROUP: ResourceKind = ResourceKind::Group;
 
-pub(crate) fn at(seconds: i64) -> Timestamp {
+pub(crate) const fn at(seconds: i64) -> Timestamp {
     Timestamp(1_700_000_000_000 + seconds * 1000)
 }
 
@@ -92,7 +103,7 @@ pub(crate) fn user(name: &str) -> Content {
     }
 }
 
-fn group(name: &str) -> Content {
+pub(crate) fn group(name: &str) -> Content {
     Content {
         keys: Keys {
             display_name: Some(name.to_owned()),
@@ -117,7 +128,7 @@ pub(crate) async fn tenant(store: &dyn Store) -> Access {
     }
 }
 
-fn new_token(expires: Option<Timestamp>) -> (NewToken, TokenDigest) {
+pub(crate) fn new_token(expires: Option<Timestamp>) -> (NewToken, TokenDigest) {
     let secret = ApiToken::generate(&RegionId::parse("us").unwrap()).unwrap();
     let token = NewToken {
         id: TokenId::generate().unwrap(),
@@ -241,7 +252,15 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
                 .unwrap();
         }
     }
-    store.delete_tenant(&gone.tenant).await.unwrap();
+    let erased = store.delete_tenant(&gone.tenant).await.unwrap();
+    let expected = Erased {
+        tokens: 1,
+        users: 20,
+        index_rows: 20,
+        changes: 20,
+        ..Erased::default()
+    };
+    assert_eq!(erased, expected);
     assert!(matches!(store.head(&gone).await, Err(StoreError::Refused)));
     assert!(store.find_token(&digest).await.unwrap().is_none());
     assert!(store.get_token(&token.id).await.unwrap().is_none());
@@ -757,7 +776,7 @@ pub(crate) async fn one_tenant_never_sees_another(store: Subject) {
     );
 }
 
-fn is(index: TextIndex, key: &str) -> Narrowing {
+pub(crate) fn is(index: TextIndex, key: &str) -> Narrowing {
     Narrowing::Text(index, TextTest::Is(key.to_owned()))
 }
 
@@ -1393,7 +1412,7 @@ fn gateways_key(seconds: i64, number: u8) -> RequestKey {
     }
 }
 
-fn clients_key(number: u8, fingerprint: u8) -> RequestKey {
+pub(crate) fn clients_key(number: u8, fingerprint: u8) -> RequestKey {
     RequestKey {
         origin: KeyOrigin::Client,
         key: [number; 16],
@@ -1402,7 +1421,7 @@ fn clients_key(number: u8, fingerprint: u8) -> RequestKey {
     }
 }
 
-fn named(seconds: i64, key: RequestKey) -> WriteContext {
+pub(crate) fn named(seconds: i64, key: RequestKey) -> WriteContext {
     WriteContext {
         request: Some(key),
         ..written(seconds)

@@ -21,6 +21,9 @@ async fn only_the_operator_gets_in() {
         (Method::PUT, TENANTS),
         (Method::DELETE, "/internal/v1/operator/tenants/x"),
         (Method::GET, "/internal/v1/operator/nothing"),
+        (Method::GET, "/internal/v1/operator/backup"),
+        (Method::POST, "/internal/v1/operator/restore"),
+        (Method::GET, "/internal/v1/operator/tenants/x/export"),
     ];
     for (method, path) in calls {
         let request = || node.request(method.clone(), path);
@@ -95,13 +98,21 @@ async fn a_tenant_is_created_changed_suspended_and_erased() {
     assert_eq!(changed["settings"], expected);
 
     let (status, body) = node.operator(Method::DELETE, &path, Value::Null).await;
-    assert_eq!((status, body), (204, Value::Null));
+    let nothing = json!({
+        "tokens": 0, "users": 0, "groups": 0, "members": 0, "index_rows": 0, "changes": 0,
+        "outcomes": 0,
+    });
+    let expected = json!({
+        "id": tenant["id"], "deleted": true, "erased": nothing, "left": 0,
+    });
+    assert_eq!((status, body), (200, expected));
     for (method, path) in [
         (Method::GET, path.clone()),
         (Method::DELETE, path.clone()),
         (Method::POST, action("suspend")),
         (Method::POST, action("tokens")),
         (Method::GET, action("tokens")),
+        (Method::GET, action("export")),
         (Method::GET, "/tenants/undefined".to_owned()),
         (Method::GET, "/tokens/undefined".to_owned()),
     ] {

@@ -64,7 +64,7 @@ pub(super) async fn list(
                           (SELECT c.seq FROM change c WHERE c.tenant = $1 AND c.seq > $2
                             ORDER BY c.seq, c.position LIMIT 1 OFFSET $3),
                           9223372036854775807)) x ON true
-                WHERE t.tenant = $1 AND t.state <> 'erasing' ORDER BY x.seq, x.position";
+                WHERE t.tenant = $1 AND t.state IN ('active', 'suspended') ORDER BY x.seq, x.position";
     let offset = i64::from(limit.max(1)) - 1;
     let rows = connections
         .query_scoped(tenant, sql, &[&tenant, &after, &offset])

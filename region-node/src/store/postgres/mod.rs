@@ -6,6 +6,7 @@
 //! Row-level security stands behind the tenant in the statements as a second wall. PostgreSQL
 //! need not be there when the node starts: calls are answered as unavailable until it is.
 
+mod backup;
 mod candidates;
 mod changes;
 mod connection;
@@ -14,6 +15,7 @@ mod key;
 mod members;
 mod migrations;
 mod resources;
+mod restore;
 mod tenants;
 mod tls;
 mod tokens;
@@ -26,21 +28,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use shared::{Secret, TenantId, Timestamp, TokenDigest, TokenId};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
+use self::backup::Aside;
 use self::connection::Connections;
 use self::error::PostgresError;
 pub use self::migrations::MigrationError;
 use self::migrations::{MIGRATIONS, Migration};
 use self::resources::Holder;
+use self::restore::Turn;
 use self::tls::Tls;
 pub use self::tls::TlsError;
 use self::writer::{Call, Writer, Written};
 use super::{
-    Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
-    PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
-    Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
+    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, MemberChange, Narrowing,
+    NewToken, Outcome, Page, PageStart, Position, Related, RequestKey, RestoreError, RestoreHow,
+    RestoreStep, Restored, Retention, Store, StoreError, Stored, StoredToken, Tenant,
+    TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -136,7 +142,8 @@ impl From<MigrationError> for NotReady {
 /// The region's tenants, tokens and resources in one PostgreSQL database.
 pub struct PostgresStore {
     ready: Arc<OnceLock<Ready>>,
-    numbers: moka::sync::Cache<TenantId, i64>,
+    /// By tenant and generation: a restore gives a tenant another number.
+    numbers: moka::sync::Cache<(TenantId, i64), i64>,
     /// Given up without waiting when the store is dropped.
     runtime: Option<Runtime>,
 }
@@ -145,6 +152,7 @@ pub struct PostgresStore {
 struct Ready {
     connections: Connections,
     writer: Writer,
+    aside: Aside,
 }
 
 impl PostgresStore {
@@ -211,23 +219,23 @@ impl PostgresStore {
         Ok(&self.ready()?.connections)
     }
 
-    /// A tenant's number. It never changes, and every statement on an access checks number and id
-    /// together.
-    async fn number(&self, tenant: &TenantId) -> Result<Option<i64>, StoreError> {
-        if let Some(number) = self.numbers.get(tenant) {
-            return Ok(Some(number));
+    /// A tenant's number. It changes with a restore only, and every statement on an access checks
+    /// number and id together.
+    async fn held_number(&self, access: &Access) -> Result<i64, StoreError> {
+        let generation = super::backup::generation(access.credential_version);
+        let key = (access.tenant.clone(), generation);
+        if let Some(number) = self.numbers.get(&key) {
+            return Ok(number);
         }
-        let number = tenants::number(self.connections()?, tenant).await?;
-        if let Some(number) = number {
-            self.numbers.insert(tenant.clone(), number);
-        }
+        let number = self.number(&access.tenant).await?;
+        let number = number.ok_or(StoreError::Refused)?;
+        self.numbers.insert(key, number);
         Ok(number)
     }
 
-    async fn held_number(&self, access: &Access) -> Result<i64, StoreError> {
-        self.number(&access.tenant)
-            .await?
-            .ok_or(StoreError::Refused)
+    /// The same as it is now.
+    async fn number(&self, tenant: &TenantId) -> Result<Option<i64>, StoreError> {
+        tenants::number(self.connections()?, tenant).await
     }
 
     async fn holder<'a>(&self, access: &'a Access) -> Result<Holder<'a>, StoreError> {
@@ -355,10 +363,13 @@ async fn get_ready(
         options.statement,
         runtime,
     );
+    let aside = Aside::new(config, above, runtime);
+    abandon_restores(&aside).await.map_err(away)?;
     resume_erasures(&connections, runtime).await.map_err(away)?;
     Ok(Ready {
         connections,
         writer,
+        aside,
     })
 }
 
@@ -416,6 +427,15 @@ async fn connect_once(
     Ok(client)
 }
 
+/// What a restore left whose node is gone is erased. One that is under way on another node stays.
+async fn abandon_restores(aside: &Aside) -> Result<(), StoreError> {
+    if let Some(mut turn) = Turn::take(aside).await? {
+        turn.abandon().await?;
+        turn.end().await;
+    }
+    Ok(())
+}
+
 /// Erasures that a crash cut short go on in the background.
 async fn resume_erasures(
     connections: &Connections,
@@ -436,11 +456,46 @@ async fn resume_erasures(
 }
 
 /// Removes what is left of a tenant, in steps between which others get their turn.
-async fn erase(connections: &Connections, tenant: i64) -> Result<(), StoreError> {
-    while !tenants::erase_some(connections, tenant).await? {
+async fn erase(connections: &Connections, tenant: i64) -> Result<Erased, StoreError> {
+    let mut erased = Erased::default();
+    loop {
+        let step = tenants::erase_some(connections, tenant).await?;
+        if step.rows() == 0 {
+            return Ok(erased);
+        }
+        erased.add(&step);
         tokio::task::yield_now().await;
     }
-    Ok(())
+}
+
+/// Erases what is left of tenants, and counts that nothing is. In a task of its own: a caller that
+/// goes away does not leave half a tenant behind.
+async fn erase_and_count(
+    connections: &Connections,
+    tenants: Vec<i64>,
+) -> Result<Erased, StoreError> {
+    let connections = connections.clone();
+    let erasure = tokio::spawn(async move {
+        let mut erased = Erased::default();
+        for tenant in tenants {
+            erased.add(&erase(&connections, tenant).await?);
+            erased.left += tenants::count_rows(&connections, tenant).await?;
+        }
+        Ok(erased)
+    });
+    erasure
+        .await
+        .unwrap_or(Err(StoreError::Corrupt("an erasure ended early")))
+}
+
+/// What is not erased now goes on after the next start, and is said.
+fn note_unfinished(erased: Result<Erased, StoreError>) {
+    if let Err(error) = erased {
+        tracing::warn!(
+            error = &error as &(dyn std::error::Error + 'static),
+            "the erasure of what a restore left goes on after the next start"
+        );
+    }
 }
 
 #[async_trait]
@@ -480,14 +535,11 @@ impl Store for PostgresStore {
         tenants::set_settings(self.connections()?, id, settings, expected).await
     }
 
-    async fn delete_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
-        let connections = self.connections()?.clone();
-        let tenant = tenants::begin_erasure(&connections, id).await?;
-        self.numbers.invalidate(id);
-        // In a task of its own: a caller that goes away does not leave half a tenant behind.
-        tokio::spawn(async move { erase(&connections, tenant).await })
-            .await
-            .unwrap_or(Err(StoreError::Corrupt("an erasure ended early")))
+    async fn delete_tenant(&self, id: &TenantId) -> Result<Erased, StoreError> {
+        let connections = self.connections()?;
+        let (tenant, tokens) = tenants::begin_erasure(connections, id).await?;
+        let erased = erase_and_count(connections, vec![tenant]).await?;
+        Ok(Erased { tokens, ..erased })
     }
 
     async fn create_token(
@@ -689,6 +741,41 @@ impl Store for PostgresStore {
 
     fn write_counts(&self) -> Option<WriteCounts> {
         Some(self.ready().ok()?.writer.counts())
+    }
+
+    async fn backup(&self, rows: mpsc::Sender<BackupRow>) -> Result<(), StoreError> {
+        backup::send_region(&self.ready()?.aside, &rows).await
+    }
+
+    async fn restore(
+        &self,
+        steps: mpsc::Receiver<RestoreStep>,
+        how: RestoreHow,
+    ) -> Result<Restored, RestoreError> {
+        let Ready {
+            connections, aside, ..
+        } = self.ready()?;
+        let mut turn = Turn::take(aside).await?.ok_or(RestoreError::Busy)?;
+        // What a restore left whose node went away.
+        turn.abandon().await?;
+        let (left, answer) = match turn.run(steps, how).await {
+            Ok(done) => (Ok(done.retired), Ok(done.restored)),
+            Err(error) => (turn.abandon().await, Err(error)),
+        };
+        note_unfinished(match left {
+            Ok(tenants) => erase_and_count(connections, tenants).await,
+            Err(error) => Err(error),
+        });
+        turn.end().await;
+        answer
+    }
+
+    async fn export(
+        &self,
+        tenant: &TenantId,
+        rows: mpsc::Sender<ExportRow>,
+    ) -> Result<(), StoreError> {
+        backup::send_tenant(&self.ready()?.aside, tenant, &rows).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

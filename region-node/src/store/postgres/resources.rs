@@ -269,6 +269,17 @@ fn push_keys(parameters: &mut Vec<Owned>, keys: &Keys) -> Result<(), StoreError>
     parameters.push(text(&keys.user_name_look_alike));
     parameters.push(text(&keys.external_id));
     parameters.push(text(&keys.display_name));
+    let rows = index_rows(keys);
+    let attributes = index_json(&rows)?;
+    let (names, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
+    parameters.push(Box::new(names));
+    parameters.push(Box::new(values));
+    parameters.push(Box::new(attributes));
+    Ok(())
+}
+
+/// The rows of the index over multi-valued attributes, as they are stored.
+pub(super) fn index_rows(keys: &Keys) -> Vec<(String, String)> {
     let look_alike = keys
         .user_name_look_alike
         .iter()
@@ -277,23 +288,50 @@ fn push_keys(parameters: &mut Vec<Owned>, keys: &Keys) -> Result<(), StoreError>
         .attributes
         .iter()
         .map(|(name, key)| (name.as_str(), key));
-    let rows: Vec<(String, String)> = attributes
+    attributes
         .chain(look_alike)
         .map(|(name, value)| (name.to_owned(), key::stored(value).into_owned()))
-        .collect();
-    let attributes = if rows.is_empty() {
-        None
-    } else {
-        Some(json(&rows)?)
-    };
-    let (names, values): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
-    parameters.push(Box::new(names));
-    parameters.push(Box::new(values));
-    parameters.push(Box::new(attributes));
-    Ok(())
+        .collect()
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+/// The same as JSON; none: nothing.
+pub(super) fn index_json(rows: &[(String, String)]) -> Result<Option<String>, StoreError> {
+    (!rows.is_empty()).then(|| json(&rows)).transpose()
+}
+
+/// Columns of what a resource is found by, as [`read_keys`] takes them.
+macro_rules! key_columns {
+    () => {
+        "r.active, r.user_name, r.external_id, r.display_name, r.attributes"
+    };
+}
+pub(super) use key_columns;
+
+/// Reads `key_columns`. Long keys come as they are stored.
+pub(super) fn read_keys(row: &Row) -> Result<Keys, StoreError> {
+    let mut keys = Keys {
+        active: row.try_get("active")?,
+        user_name: row.try_get("user_name")?,
+        user_name_look_alike: None,
+        external_id: row.try_get("external_id")?,
+        display_name: row.try_get("display_name")?,
+        attributes: Vec::new(),
+    };
+    if let Some(attributes) = row.try_get::<_, Option<&str>>("attributes")? {
+        let attributes: Vec<(String, String)> = serde_json::from_str(attributes)
+            .map_err(|_| StoreError::Corrupt("a resource with unreadable keys"))?;
+        for (name, key) in attributes {
+            if name == LOOK_ALIKE {
+                keys.user_name_look_alike = Some(key);
+            } else {
+                keys.attributes.push((name, key));
+            }
+        }
+    }
+    Ok(keys)
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value)
         .map_err(|_| StoreError::Corrupt("keys that cannot be written as JSON"))
 }

@@ -1,11 +1,12 @@
 //! Statements on tenants and their head rows.
 
 use shared::{TenantId, Timestamp};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 
-use super::connection::{Connections, Lease};
+use super::connection::{Connections, Lease, Parameters};
 use crate::store::position::{TENANT_KEYS, of_tenant};
-use crate::store::{Access, StoreError, Tenant, TenantSettings, TenantState};
+use crate::store::staging::RESTORING;
+use crate::store::{Access, Erased, StoreError, Tenant, TenantSettings, TenantState};
 
 /// Rows that one step of an erasure removes from each table: few enough that others hardly wait.
 const ERASED_AT_ONCE: i64 = 2000;
@@ -95,7 +96,7 @@ pub(super) async fn get(
     let sql = concat!(
         "SELECT ",
         tenant_columns!(),
-        " FROM tenant t WHERE t.id = $1 AND t.state <> 'erasing'"
+        " FROM tenant t WHERE t.id = $1 AND t.state IN ('active', 'suspended')"
     );
     only(&connections.query(sql, &[&id.as_str()]).await?)
 }
@@ -104,7 +105,7 @@ pub(super) async fn list(connections: &Connections) -> Result<Vec<Tenant>, Store
     let sql = concat!(
         "SELECT ",
         tenant_columns!(),
-        " FROM tenant t WHERE t.state <> 'erasing' ORDER BY t.tenant"
+        " FROM tenant t WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
     );
     connections
         .query(sql, &[])
@@ -121,7 +122,7 @@ pub(super) async fn set_state(
 ) -> Result<Tenant, StoreError> {
     let sql = concat!(
         "UPDATE tenant t SET state = $2, credential_version = t.credential_version + 1
-          WHERE t.id = $1 AND t.state <> 'erasing' RETURNING ",
+          WHERE t.id = $1 AND t.state IN ('active', 'suspended') RETURNING ",
         tenant_columns!()
     );
     let rows = connections
@@ -138,7 +139,7 @@ pub(super) async fn set_settings(
 ) -> Result<Tenant, StoreError> {
     let sql = concat!(
         "UPDATE tenant t SET settings = $2, credential_version = t.credential_version + 1
-          WHERE t.id = $1 AND t.state <> 'erasing'
+          WHERE t.id = $1 AND t.state IN ('active', 'suspended')
             AND ($3::bigint IS NULL OR (t.state = 'active' AND t.credential_version = $3))
          RETURNING ",
         tenant_columns!()
@@ -165,7 +166,8 @@ pub(super) async fn number(
     connections: &Connections,
     id: &TenantId,
 ) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT t.tenant FROM tenant t WHERE t.id = $1 AND t.state <> 'erasing'";
+    let sql =
+        "SELECT t.tenant FROM tenant t WHERE t.id = $1 AND t.state IN ('active', 'suspended')";
     let rows = connections.query(sql, &[&id.as_str()]).await?;
     Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
 }
@@ -183,21 +185,90 @@ pub(super) async fn head(connections: &Connections, access: &Access) -> Result<T
     }
 }
 
-/// Makes a tenant invisible and takes its tokens; its rows are left for [`erase_some`].
+/// What makes a tenant invisible and takes its tokens, in one statement; the condition says which.
+/// Its id is free again: a restore may bring it back.
+macro_rules! retire {
+    ($condition:literal) => {
+        concat!(
+            "WITH gone AS (
+                 UPDATE tenant t SET id = 'erasing ' || t.tenant, state = 'erasing', name = '',
+                        settings = '{}', credential_version = t.credential_version + 1
+                  WHERE ",
+            $condition,
+            " RETURNING t.tenant),
+             tokens AS (DELETE FROM api_token k USING gone WHERE k.tenant = gone.tenant RETURNING 1)
+             SELECT gone.tenant, (SELECT count(*) FROM tokens) FROM gone"
+        )
+    };
+}
+
+/// Makes a tenant invisible and takes its tokens; its rows are left for [`erase_some`]. Answers
+/// its number and how many tokens it had.
 pub(super) async fn begin_erasure(
     connections: &Connections,
     id: &TenantId,
-) -> Result<i64, StoreError> {
-    // One statement, and so one transaction.
-    let sql = "WITH gone AS (
-                   UPDATE tenant t SET state = 'erasing', name = '', settings = '{}',
-                          credential_version = t.credential_version + 1
-                    WHERE t.id = $1 AND t.state <> 'erasing' RETURNING t.tenant),
-               tokens AS (DELETE FROM api_token k USING gone WHERE k.tenant = gone.tenant)
-               SELECT tenant FROM gone";
+) -> Result<(i64, u64), StoreError> {
+    let sql = retire!("t.id = $1 AND t.state IN ('active', 'suspended')");
     let rows = connections.query(sql, &[&id.as_str()]).await?;
     let row = rows.first().ok_or(StoreError::NotFound)?;
-    Ok(row.try_get(0)?)
+    Ok((row.try_get(0)?, unsigned(row, 1)?))
+}
+
+/// The same for a tenant by its number, in a transaction.
+pub(super) async fn retire(transaction: &Transaction<'_>, tenant: i64) -> Result<(), StoreError> {
+    transaction
+        .query(retire!("t.tenant = $1"), &[&tenant])
+        .await?;
+    Ok(())
+}
+
+/// A count that a row holds.
+pub(super) fn unsigned(row: &Row, at: usize) -> Result<u64, StoreError> {
+    u64::try_from(row.try_get::<_, i64>(at)?).map_err(|_| StoreError::Corrupt("a count below zero"))
+}
+
+/// All tenants that there are for clients, each with its number.
+pub(super) async fn list_with_numbers(
+    transaction: &Transaction<'_>,
+) -> Result<Vec<(i64, Tenant)>, StoreError> {
+    let sql = concat!(
+        "SELECT t.tenant AS number, ",
+        tenant_columns!(),
+        " FROM tenant t WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
+    );
+    let rows = transaction.query(sql, &[]).await?;
+    let with_number = |row: &Row| Ok((row.try_get("number")?, read(row)?));
+    rows.iter().map(with_number).collect()
+}
+
+/// Stores a tenant that nobody sees yet, under an id that is none; answers its number.
+pub(super) async fn stage(
+    transaction: &Transaction<'_>,
+    tenant: &Tenant,
+) -> Result<i64, StoreError> {
+    let row = transaction
+        .query_one(
+            "INSERT INTO tenant
+                (id, name, state, credential_version, seq, users, groups, settings, created)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING tenant",
+            &[
+                &format!("{RESTORING} {}", tenant.id),
+                &tenant.name,
+                &RESTORING,
+                &tenant.credential_version,
+                &tenant.seq,
+                &tenant.users,
+                &tenant.groups,
+                &settings_json(&tenant.settings)?,
+                &tenant.created.as_millis(),
+            ],
+        )
+        .await?;
+    let number: i64 = row.try_get(0)?;
+    if number >= TENANT_KEYS {
+        return Err(StoreError::Unavailable(Box::new(TenantsExhausted)));
+    }
+    Ok(number)
 }
 
 /// Tenants whose erasure was cut short.
@@ -207,42 +278,73 @@ pub(super) async fn unfinished_erasures(connections: &Connections) -> Result<Vec
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Removes some rows of a tenant that is being erased; answers whether that was the last of it.
-pub(super) async fn erase_some(connections: &Connections, tenant: i64) -> Result<bool, StoreError> {
-    const TABLES: [&str; 4] = ["attribute_index", "resource", "change", "idempotency"];
+/// Removes some rows of a tenant that is being erased; none were left if it removes none, and
+/// then the tenant's own row is gone too.
+pub(super) async fn erase_some(
+    connections: &Connections,
+    tenant: i64,
+) -> Result<Erased, StoreError> {
     let mut lease = connections.take().await?;
-    let mut erased = 0;
-    for table in TABLES {
+    let mut erased = Erased::default();
+    for (table, removed) in [
+        ("attribute_index", &mut erased.index_rows),
+        ("change", &mut erased.changes),
+        ("idempotency", &mut erased.outcomes),
+    ] {
         let sql = format!(
             "WITH gone AS (DELETE FROM {table} x WHERE x.ctid = ANY (ARRAY(
                  SELECT y.ctid FROM {table} y WHERE y.tenant = $1 LIMIT $2)) RETURNING 1)
              SELECT count(*) FROM gone"
         );
-        erased += count(&mut lease, tenant, &sql, &[&tenant, &ERASED_AT_ONCE]).await?;
+        let parameters: Parameters<'_> = &[&tenant, &ERASED_AT_ONCE];
+        *removed = unsigned(&counted(&mut lease, tenant, &sql, parameters).await?, 0)?;
     }
+    let sql = "WITH gone AS (DELETE FROM resource x WHERE x.ctid = ANY (ARRAY(
+                   SELECT y.ctid FROM resource y WHERE y.tenant = $1 LIMIT $2))
+                   RETURNING x.kind)
+               SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind <> 0) FROM gone";
+    let row = counted(&mut lease, tenant, sql, &[&tenant, &ERASED_AT_ONCE]).await?;
+    (erased.users, erased.groups) = (unsigned(&row, 0)?, unsigned(&row, 1)?);
     let (begin, end) = of_tenant(tenant);
     let sql = "WITH gone AS (DELETE FROM member x WHERE x.ctid = ANY (ARRAY(
                    SELECT y.ctid FROM member y
                     WHERE y.group_position > $1 AND y.group_position <= $2 LIMIT $3)) RETURNING 1)
                SELECT count(*) FROM gone";
-    erased += count(&mut lease, tenant, sql, &[&begin, &end, &ERASED_AT_ONCE]).await?;
+    let parameters: Parameters<'_> = &[&begin, &end, &ERASED_AT_ONCE];
+    erased.members = unsigned(&counted(&mut lease, tenant, sql, parameters).await?, 0)?;
     lease.give_back();
-    if erased > 0 {
-        return Ok(false);
+    if erased.rows() == 0 {
+        connections
+            .query("DELETE FROM tenant WHERE tenant = $1", &[&tenant])
+            .await?;
     }
-    connections
-        .query("DELETE FROM tenant WHERE tenant = $1", &[&tenant])
-        .await?;
-    Ok(true)
+    Ok(erased)
 }
 
-async fn count(
+/// How many rows of any kind name a tenant.
+pub(super) async fn count_rows(connections: &Connections, tenant: i64) -> Result<u64, StoreError> {
+    let sql = "SELECT (SELECT count(*) FROM tenant t WHERE t.tenant = $1)
+                    + (SELECT count(*) FROM api_token k WHERE k.tenant = $1)
+                    + (SELECT count(*) FROM resource x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM attribute_index x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM member x
+                        WHERE x.group_position > $2 AND x.group_position <= $3)
+                    + (SELECT count(*) FROM change x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM idempotency x WHERE x.tenant = $1)";
+    let (begin, end) = of_tenant(tenant);
+    let parameters: Parameters<'_> = &[&tenant, &begin, &end];
+    let rows = connections.query_scoped(tenant, sql, parameters).await?;
+    unsigned(rows.first().ok_or(StoreError::Corrupt("no count"))?, 0)
+}
+
+async fn counted(
     lease: &mut Lease,
     tenant: i64,
     sql: &str,
-    parameters: super::connection::Parameters<'_>,
-) -> Result<i64, StoreError> {
+    parameters: Parameters<'_>,
+) -> Result<Row, StoreError> {
     let rows = lease.query_scoped(tenant, sql, parameters).await?;
-    let row = rows.first().ok_or(StoreError::Corrupt("no count"))?;
-    Ok(row.try_get(0)?)
+    rows.into_iter()
+        .next()
+        .ok_or(StoreError::Corrupt("no count"))
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use shared::{TenantId, Timestamp, TokenDigest, TokenId};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 
 use super::connection::Connections;
-use super::tenants::{self, tenant_columns};
+use super::tenants::{self, tenant_columns, unsigned};
+use crate::store::backup::TokenRow;
+use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{NewToken, StoreError, StoredToken, Tenant};
 
 /// Columns of a token, as [`read`] takes them; `t` is its tenant's row.
@@ -17,7 +19,10 @@ macro_rules! token_columns {
     };
 }
 
-fn read(row: &Row) -> Result<StoredToken, StoreError> {
+pub(super) use token_columns;
+
+/// Reads `token_columns`.
+pub(super) fn read(row: &Row) -> Result<StoredToken, StoreError> {
     const ODD: StoreError = StoreError::Corrupt("a token with an odd id, tenant or scope");
     let time = |name: &str| -> Result<Option<Timestamp>, StoreError> {
         Ok(row.try_get::<_, Option<i64>>(name)?.map(Timestamp))
@@ -54,7 +59,7 @@ pub(super) async fn create(
             INSERT INTO api_token
                 (id, digest, tenant, name, scope, dialect, created, created_by, expires)
             SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9 FROM tenant t
-             WHERE t.id = $1 AND t.state <> 'erasing' FOR SHARE
+             WHERE t.id = $1 AND t.state IN ('active', 'suspended') FOR SHARE
             RETURNING *)
          SELECT ",
         token_columns!(),
@@ -87,7 +92,7 @@ pub(super) async fn list(
         "SELECT ",
         token_columns!(),
         " FROM tenant t LEFT JOIN api_token k ON k.tenant = t.tenant
-          WHERE t.id = $1 AND t.state <> 'erasing' ORDER BY k.token"
+          WHERE t.id = $1 AND t.state IN ('active', 'suspended') ORDER BY k.token"
     );
     let rows = connections.query(sql, &[&tenant.as_str()]).await?;
     if rows.is_empty() {
@@ -114,6 +119,118 @@ pub(super) async fn get(
     );
     let rows = connections.query(sql, &[&id.as_str()]).await?;
     rows.first().map(read).transpose()
+}
+
+/// Stores a token that nobody sees yet.
+pub(super) async fn stage(
+    transaction: &Transaction<'_>,
+    tenant: i64,
+    row: &TokenRow,
+) -> Result<(), StoreError> {
+    let token = &row.token;
+    let mut digest = vec![STAGED_DIGEST];
+    digest.extend(row.digest.as_bytes());
+    transaction
+        .execute(
+            "INSERT INTO api_token
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires,
+                 last_used, revoked)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            &[
+                &format!("{STAGED_ID}{}", token.id),
+                &digest,
+                &tenant,
+                &token.name,
+                &token.scope.as_str(),
+                &token.dialect.as_str(),
+                &token.created.as_millis(),
+                &token.created_by,
+                &token.expires.map(Timestamp::as_millis),
+                &token.last_used.map(Timestamp::as_millis),
+                &token.revoked.map(Timestamp::as_millis),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The region's own tokens of a tenant outlive a restore: credentials never go back in time. They
+/// take the places of what the backup says of them. Answers how many have ended that the backup
+/// has live.
+pub(super) async fn outlive_restore(
+    transaction: &Transaction<'_>,
+    present: i64,
+    staged: i64,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let kept_ended = transaction
+        .query_one(
+            "SELECT count(*) FROM api_token s JOIN api_token p ON s.id = $3 || p.id
+              WHERE s.tenant = $2 AND p.tenant = $1
+                AND s.revoked IS NULL AND (s.expires IS NULL OR s.expires > $4)
+                AND (p.revoked IS NOT NULL OR p.expires <= $4)",
+            &[&present, &staged, &STAGED_ID, &now.as_millis()],
+        )
+        .await?;
+    transaction
+        .execute(
+            "DELETE FROM api_token s USING api_token p
+              WHERE s.tenant = $2 AND p.tenant = $1 AND s.id = $3 || p.id",
+            &[&present, &staged, &STAGED_ID],
+        )
+        .await?;
+    transaction
+        .execute(
+            "UPDATE api_token k SET tenant = $2 WHERE k.tenant = $1",
+            &[&present, &staged],
+        )
+        .await?;
+    unsigned(&kept_ended, 0)
+}
+
+/// Gives the tokens that a restore brought in their ids and digests.
+pub(super) async fn appear(transaction: &Transaction<'_>, tenant: i64) -> Result<(), StoreError> {
+    transaction
+        .execute(
+            "UPDATE api_token k
+                SET id = substr(k.id, length($2) + 1), digest = substr(k.digest, 2)
+              WHERE k.tenant = $1 AND starts_with(k.id, $2)",
+            &[&tenant, &STAGED_ID],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Revokes all of a tenant's tokens; answers how many were not revoked before.
+pub(super) async fn revoke_all(
+    transaction: &Transaction<'_>,
+    tenant: i64,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let revoked = transaction
+        .execute(
+            "UPDATE api_token k SET revoked = $2 WHERE k.tenant = $1 AND k.revoked IS NULL",
+            &[&tenant, &now.as_millis()],
+        )
+        .await?;
+    Ok(revoked)
+}
+
+/// How many of a tenant's tokens open something.
+pub(super) async fn count_live(
+    transaction: &Transaction<'_>,
+    tenant: i64,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let live = transaction
+        .query_one(
+            "SELECT count(*) FROM api_token k
+              WHERE k.tenant = $1 AND k.revoked IS NULL
+                AND (k.expires IS NULL OR k.expires > $2)",
+            &[&tenant, &now.as_millis()],
+        )
+        .await?;
+    unsigned(&live, 0)
 }
 
 pub(super) async fn rotate(

@@ -6,6 +6,7 @@ use shared::{TenantId, Timestamp};
 use super::connection::{all, execute, first};
 use super::tenants::{self, Head};
 use crate::scim::{ResourceId, Version};
+use crate::store::backup::{ChangeRow, OutcomeRow};
 use crate::store::position::kind_of;
 use crate::store::{
     Access, Change, ChangeKind, KeyOrigin, Outcome, Position, RequestKey, Retention, StoreError,
@@ -34,6 +35,16 @@ pub(super) fn record(
     if let Some(key) = write.request {
         keep_outcome(connection, head, write.now, key, deed)?;
     }
+    insert_change(connection, head.key, head.seq, write.now, deed)
+}
+
+fn insert_change(
+    connection: &Connection,
+    tenant: i64,
+    seq: i64,
+    at: Timestamp,
+    deed: &Deed<'_>,
+) -> Result<(), StoreError> {
     let attributes = serde_json::to_string(deed.attributes)
         .map_err(|_| StoreError::Corrupt("names that cannot be written as JSON"))?;
     execute(
@@ -41,12 +52,12 @@ pub(super) fn record(
         "INSERT INTO change (tenant, seq, position, id, what, at, attributes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         (
-            head.key,
-            head.seq,
+            tenant,
+            seq,
             deed.position,
             deed.id.as_bytes(),
             deed.what.as_str(),
-            write.now.as_millis(),
+            at.as_millis(),
             attributes,
         ),
     )?;
@@ -122,7 +133,59 @@ fn find_outcome(
     )
 }
 
-fn what(row: &Row<'_>, at: usize) -> Result<ChangeKind, StoreError> {
+/// Writes a change that a backup holds.
+pub(super) fn insert(
+    connection: &Connection,
+    tenant: i64,
+    position: i64,
+    row: &ChangeRow,
+) -> Result<(), StoreError> {
+    insert_change(
+        connection,
+        tenant,
+        row.seq,
+        row.at,
+        &Deed {
+            what: row.what,
+            position,
+            id: row.id,
+            attributes: &row
+                .attributes
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>(),
+        },
+    )
+}
+
+/// Writes an outcome that a backup holds.
+pub(super) fn insert_outcome(
+    connection: &Connection,
+    tenant: i64,
+    position: i64,
+    row: &OutcomeRow,
+) -> Result<(), StoreError> {
+    execute(
+        connection,
+        "INSERT INTO idempotency
+            (tenant, origin, key, fingerprint, what, position, id, version, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        (
+            tenant,
+            origin_number(row.origin),
+            row.key,
+            row.fingerprint,
+            row.what.as_str(),
+            position,
+            row.id.as_bytes(),
+            row.version,
+            row.at.as_millis(),
+        ),
+    )?;
+    Ok(())
+}
+
+pub(super) fn what(row: &Row<'_>, at: usize) -> Result<ChangeKind, StoreError> {
     let name = row.get_ref(at)?.as_str().unwrap_or_default();
     ChangeKind::from_stored(name).ok_or(StoreError::Corrupt("a change of an unknown kind"))
 }
@@ -173,18 +236,21 @@ pub(super) fn list(
         "SELECT seq, at, what, position, id, attributes FROM change
          WHERE tenant = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq, position",
         (tenant, after, last.unwrap_or(i64::MAX)),
-        |row| {
-            Ok(Change {
-                seq: row.get(0)?,
-                at: Timestamp(row.get(1)?),
-                what: what(row, 2)?,
-                kind: kind_of(row.get(3)?),
-                id: ResourceId::from_stored(row.get(4)?),
-                attributes: serde_json::from_str(&row.get::<_, String>(5)?)
-                    .map_err(|_| StoreError::Corrupt("a change with unreadable names"))?,
-            })
-        },
+        read,
     )
+}
+
+/// Reads `seq, at, what, position, id, attributes`.
+pub(super) fn read(row: &Row<'_>) -> Result<Change, StoreError> {
+    Ok(Change {
+        seq: row.get(0)?,
+        at: Timestamp(row.get(1)?),
+        what: what(row, 2)?,
+        kind: kind_of(row.get(3)?),
+        id: ResourceId::from_stored(row.get(4)?),
+        attributes: serde_json::from_str(&row.get::<_, String>(5)?)
+            .map_err(|_| StoreError::Corrupt("a change with unreadable names"))?,
+    })
 }
 
 /// Forgets some of what is too old; answers whether that was the last of it.

@@ -91,6 +91,11 @@ pub(super) fn all<T>(
     Ok(found)
 }
 
+/// A column that counts something.
+pub(super) fn count(row: &Row<'_>, at: usize) -> Result<u64, StoreError> {
+    u64::try_from(row.get::<_, i64>(at)?).map_err(|_| StoreError::Corrupt("a count below zero"))
+}
+
 /// Runs a statement that gives no rows; answers how many rows it changed.
 pub(super) fn execute(
     connection: &Connection,

@@ -87,7 +87,12 @@ fn position_of(
     )
 }
 
-fn insert(connection: &Connection, group: i64, member: i64) -> Result<usize, StoreError> {
+/// Makes a resource a member of a group; answers how many rows that gave.
+pub(super) fn insert(
+    connection: &Connection,
+    group: i64,
+    member: i64,
+) -> Result<usize, StoreError> {
     execute(
         connection,
         "INSERT OR IGNORE INTO member (group_position, member_position) VALUES (?1, ?2)",

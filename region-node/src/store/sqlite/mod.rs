@@ -4,6 +4,7 @@
 //! snapshots beside it; a thread of its own checkpoints. A second process that opens the same
 //! file is refused, because two programs with one SQLite file is how such files are lost.
 
+mod backup;
 mod candidates;
 mod changes;
 mod checkpointer;
@@ -14,6 +15,7 @@ mod members;
 mod migrations;
 mod readers;
 mod resources;
+mod restore;
 mod tenants;
 mod tokens;
 mod writer;
@@ -21,11 +23,14 @@ mod writer;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::{TenantId, Timestamp, TokenDigest, TokenId};
+use tokio::sync::mpsc;
 
+use self::backup::LongReads;
 use self::checkpointer::Checkpointer;
 use self::connection::{Role, execute, first};
 pub use self::migrations::MigrationError;
@@ -33,9 +38,10 @@ use self::readers::{Readers, snapshot};
 use self::writer::{Counters, Writer};
 use super::narrowing::MOST_INDEX_ROWS;
 use super::{
-    Access, Candidates, Change, Content, MemberChange, Narrowing, NewToken, Outcome, Page,
-    PageStart, Position, Related, RequestKey, Retention, Store, StoreError, Stored, StoredToken,
-    Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
+    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, MemberChange, Narrowing,
+    NewToken, Outcome, Page, PageStart, Position, Related, RequestKey, RestoreError, RestoreHow,
+    RestoreStep, Restored, Retention, Store, StoreError, Stored, StoredToken, Tenant,
+    TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -118,8 +124,12 @@ pub struct SqliteStore {
     // Dropped in this order: writes are finished, the connections closed, and only then the lock
     // is given up.
     writer: Arc<Writer>,
-    _checkpointer: Checkpointer,
+    checkpointer: Checkpointer,
     readers: Arc<Readers>,
+    path: PathBuf,
+    long_reads: LongReads,
+    /// Held by the restore that is under way.
+    restore: Arc<tokio::sync::Mutex<()>>,
     _lock: File,
 }
 
@@ -146,7 +156,7 @@ impl SqliteStore {
             path: path.to_owned(),
             source,
         })?;
-        let unfinished = tenants::unfinished_erasures(&writing).map_err(sqlite)?;
+        let unfinished = unfinished_work(&mut writing).map_err(sqlite)?;
         let checkpointing = connection::open(path, Role::Checkpointer, 256).map_err(sqlite)?;
 
         let threads = |source| OpenError::File {
@@ -154,24 +164,57 @@ impl SqliteStore {
             source,
         };
         let counters = Arc::new(Counters::default());
-        let checkpointer =
-            Checkpointer::start(checkpointing, Arc::clone(&counters)).map_err(threads)?;
+        let long_reads = Arc::new(AtomicUsize::new(0));
+        let checkpointer = Checkpointer::start(
+            checkpointing,
+            Arc::clone(&counters),
+            Arc::clone(&long_reads),
+        )
+        .map_err(threads)?;
         let reopened = path.to_owned();
         let reopen = move || connection::open(&reopened, Role::Writer, options.writer_cache_kib);
         let writer = Writer::start(writing, Box::new(reopen), options.write_queue, counters)
             .map_err(threads)?;
         let store = Self {
             writer: Arc::new(writer),
-            _checkpointer: checkpointer,
+            checkpointer,
             readers: Arc::new(Readers::new(
                 path.to_owned(),
                 options.readers,
                 options.reader_cache_kib,
             )),
+            path: path.to_owned(),
+            long_reads,
+            restore: Arc::default(),
             _lock: lock,
         };
         store.resume_erasures(unfinished);
         Ok(store)
+    }
+
+    /// Erases what is left of tenants, and counts that nothing is. In a task of its own: a caller
+    /// that goes away does not leave half a tenant behind.
+    async fn erase(&self, keys: Vec<i64>) -> Result<Erased, StoreError> {
+        let writer = Arc::downgrade(&self.writer);
+        let (readers, cutter) = (Arc::downgrade(&self.readers), self.checkpointer.cutter());
+        let erasure = tokio::spawn(async move {
+            let mut erased = Erased::default();
+            for key in keys {
+                erased.add(&erase(&writer, key).await?);
+                let count = move |connection: &rusqlite::Connection| {
+                    snapshot(connection, || backup::count_rows(connection, key))
+                };
+                let Some(readers) = readers.upgrade() else {
+                    return Err(StoreError::Corrupt("the store closed in an erasure"));
+                };
+                erased.left += readers.scan(count).await?;
+            }
+            cutter.cut().await;
+            Ok(erased)
+        });
+        erasure
+            .await
+            .unwrap_or(Err(StoreError::Corrupt("an erasure ended early")))
     }
 
     /// Erasures that a crash cut short go on in the background, if there is a runtime.
@@ -195,19 +238,33 @@ impl SqliteStore {
     }
 }
 
+/// Tenants whose erasure was cut short, and what is left of restores that were.
+fn unfinished_work(connection: &mut rusqlite::Connection) -> rusqlite::Result<Vec<i64>> {
+    let transaction = connection.transaction()?;
+    // Nothing that fails here is lost: the next start or the next restore finds it again.
+    if restore::abandon(&transaction).is_ok() {
+        transaction.commit()?;
+    } else {
+        drop(transaction);
+    }
+    tenants::unfinished_erasures(connection)
+}
+
 /// Removes what is left of a tenant, in steps between which other writes get their turn.
-async fn erase(writer: &std::sync::Weak<Writer>, key: i64) -> Result<(), StoreError> {
+async fn erase(writer: &std::sync::Weak<Writer>, key: i64) -> Result<Erased, StoreError> {
+    let mut erased = Erased::default();
     loop {
         // Not held over the steps, or the store could not close.
         let Some(writer) = writer.upgrade() else {
-            return Ok(());
+            return Ok(erased);
         };
-        if writer
+        let step = writer
             .write(move |connection| tenants::erase_some(connection, key))
-            .await?
-        {
-            return Ok(());
+            .await?;
+        if step.rows() == 0 {
+            return Ok(erased);
         }
+        erased.add(&step);
     }
 }
 
@@ -306,17 +363,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn delete_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
+    async fn delete_tenant(&self, id: &TenantId) -> Result<Erased, StoreError> {
         let id = id.clone();
-        let key = self
+        let (key, tokens) = self
             .writer
             .write(move |connection| tenants::begin_erasure(connection, &id))
             .await?;
-        // In a task of its own: a caller that goes away does not leave half a tenant behind.
-        let writer = Arc::downgrade(&self.writer);
-        tokio::spawn(async move { erase(&writer, key).await })
-            .await
-            .unwrap_or(Err(StoreError::Corrupt("an erasure ended early")))
+        let erased = self.erase(vec![key]).await?;
+        Ok(Erased { tokens, ..erased })
     }
 
     async fn create_token(
@@ -587,6 +641,50 @@ impl Store for SqliteStore {
 
     fn write_counts(&self) -> Option<WriteCounts> {
         Some(self.writer.counts())
+    }
+
+    async fn backup(&self, rows: mpsc::Sender<BackupRow>) -> Result<(), StoreError> {
+        backup::read_long(&self.path, &self.long_reads, move |connection| {
+            backup::send_region(connection, &rows)
+        })
+        .await
+    }
+
+    async fn restore(
+        &self,
+        steps: mpsc::Receiver<RestoreStep>,
+        how: RestoreHow,
+    ) -> Result<Restored, RestoreError> {
+        let Ok(_turn) = Arc::clone(&self.restore).try_lock_owned() else {
+            return Err(RestoreError::Busy);
+        };
+        let (left, answer) = match restore::run(&self.writer, steps, how).await {
+            Ok(done) => (Ok(done.retired), Ok(done.restored)),
+            Err(error) => (self.writer.write(restore::abandon).await, Err(error)),
+        };
+        let erased = match left {
+            Ok(keys) => self.erase(keys).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = erased {
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "the erasure of what a restore left goes on after the next start"
+            );
+        }
+        answer
+    }
+
+    async fn export(
+        &self,
+        tenant: &TenantId,
+        rows: mpsc::Sender<ExportRow>,
+    ) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        backup::read_long(&self.path, &self.long_reads, move |connection| {
+            backup::send_tenant(connection, &tenant, &rows)
+        })
+        .await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

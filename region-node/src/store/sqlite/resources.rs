@@ -50,32 +50,18 @@ pub(super) fn create(
         attributes: &[],
     };
     changes::record(connection, &head, write, &deed)?;
-    let keys = &content.keys;
-    refuse_look_alike(connection, head.key, keys, position)?;
-    execute(
-        connection,
-        "INSERT INTO resource
-            (position, tenant, kind, id, version, created, modified, active,
-             user_name, external_id, display_name, attributes, document)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        (
-            position,
-            head.key,
-            kind_number(kind),
-            id.as_bytes(),
-            head.seq,
-            now.as_millis(),
-            keys.active,
-            &keys.user_name,
-            &keys.external_id,
-            &keys.display_name,
-            attributes_json(keys)?,
-            &content.document,
-        ),
-    )?;
-    for (attribute, value) in indexed(keys) {
-        insert_index_row(connection, head.key, attribute, value, position)?;
-    }
+    let row = NewRow {
+        position,
+        kind,
+        id,
+        version: head.seq,
+        created: now,
+        modified: now,
+        keys: &content.keys,
+        document: &content.document,
+    };
+    refuse_look_alike(connection, head.key, row.keys, position)?;
+    insert(connection, head.key, &row)?;
     members::apply(connection, head.key, position, &content.members)?;
     Ok(Stored {
         id,
@@ -85,6 +71,88 @@ pub(super) fn create(
         modified: now,
         document: content.document,
     })
+}
+
+/// A resource that is not there yet.
+pub(super) struct NewRow<'r> {
+    pub(super) position: i64,
+    pub(super) kind: ResourceKind,
+    pub(super) id: ResourceId,
+    pub(super) version: i64,
+    pub(super) created: Timestamp,
+    pub(super) modified: Timestamp,
+    pub(super) keys: &'r Keys,
+    pub(super) document: &'r str,
+}
+
+/// Writes a resource and what it is found by, but for its members.
+pub(super) fn insert(
+    connection: &Connection,
+    tenant: i64,
+    row: &NewRow<'_>,
+) -> Result<(), StoreError> {
+    let keys = row.keys;
+    execute(
+        connection,
+        "INSERT INTO resource
+            (position, tenant, kind, id, version, created, modified, active,
+             user_name, external_id, display_name, attributes, document)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        (
+            row.position,
+            tenant,
+            kind_number(row.kind),
+            row.id.as_bytes(),
+            row.version,
+            row.created.as_millis(),
+            row.modified.as_millis(),
+            keys.active,
+            &keys.user_name,
+            &keys.external_id,
+            &keys.display_name,
+            attributes_json(keys)?,
+            row.document,
+        ),
+    )?;
+    for (attribute, value) in indexed(keys) {
+        insert_index_row(connection, tenant, attribute, value, row.position)?;
+    }
+    Ok(())
+}
+
+/// Columns of what a resource is found by, in the order in which [`read_keys`] takes them.
+macro_rules! key_columns {
+    () => {
+        "r.active, r.user_name, r.external_id, r.display_name, r.attributes"
+    };
+}
+pub(super) use key_columns;
+
+/// Reads the columns of `key_columns`, the first of which is number `at`.
+pub(super) fn read_keys(row: &Row<'_>, at: usize) -> Result<Keys, StoreError> {
+    let mut keys = Keys {
+        active: row.get(at)?,
+        user_name: row.get(at + 1)?,
+        user_name_look_alike: None,
+        external_id: row.get(at + 2)?,
+        display_name: row.get(at + 3)?,
+        attributes: Vec::new(),
+    };
+    if let Some(attributes) = row.get::<_, Option<String>>(at + 4)? {
+        let attributes: Vec<(String, String)> = read_attributes(&attributes)?;
+        for (name, key) in attributes {
+            if name == LOOK_ALIKE {
+                keys.user_name_look_alike = Some(key);
+            } else {
+                keys.attributes.push((name, key));
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn read_attributes(json: &str) -> Result<Vec<(String, String)>, StoreError> {
+    serde_json::from_str(json).map_err(|_| StoreError::Corrupt("a resource with unreadable keys"))
 }
 
 /// Name of the index over look-alike keys of user names.
@@ -169,9 +237,7 @@ fn delete_index_rows(
     let Some(attributes) = attributes else {
         return Ok(());
     };
-    let attributes: Vec<(String, String)> = serde_json::from_str(attributes)
-        .map_err(|_| StoreError::Corrupt("a resource with unreadable keys"))?;
-    for (attribute, value) in attributes {
+    for (attribute, value) in read_attributes(attributes)? {
         execute(
             connection,
             "DELETE FROM attribute_index
@@ -390,7 +456,19 @@ pub(super) fn behind(
     offset: i64,
     limit: i64,
 ) -> Result<Vec<Stored>, StoreError> {
-    let (begin, end) = of_kind(head.key, kind);
+    behind_position(connection, head.key, kind, after, offset, limit)
+}
+
+/// The same, whoever asks.
+pub(super) fn behind_position(
+    connection: &Connection,
+    tenant: i64,
+    kind: ResourceKind,
+    after: Option<Position>,
+    offset: i64,
+    limit: i64,
+) -> Result<Vec<Stored>, StoreError> {
+    let (begin, end) = of_kind(tenant, kind);
     all(
         connection,
         concat!(

@@ -6,7 +6,8 @@ use shared::{TenantId, Timestamp};
 use super::connection::{all, execute, first};
 use crate::scim::ResourceKind;
 use crate::store::position::{self, TENANT_KEYS};
-use crate::store::{Access, StoreError, Tenant, TenantSettings, TenantState};
+use crate::store::staging::RESTORING;
+use crate::store::{Access, Erased, StoreError, Tenant, TenantSettings, TenantState};
 
 /// State of a tenant that is gone for everybody and whose rows are being removed.
 const ERASING: &str = "erasing";
@@ -83,7 +84,7 @@ pub(super) fn get(connection: &Connection, id: &TenantId) -> Result<Option<Tenan
         concat!(
             "SELECT ",
             tenant_columns!(),
-            " FROM tenant t WHERE t.id = ?1 AND t.state <> 'erasing'"
+            " FROM tenant t WHERE t.id = ?1 AND t.state IN ('active', 'suspended')"
         ),
         [id.as_str()],
         |row| read(row, 0),
@@ -96,11 +97,51 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
         concat!(
             "SELECT ",
             tenant_columns!(),
-            " FROM tenant t WHERE t.state <> 'erasing' ORDER BY t.tenant"
+            " FROM tenant t WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
         ),
         [],
         |row| read(row, 0),
     )
+}
+
+/// The same, each with its number in the file.
+pub(super) fn list_with_keys(connection: &Connection) -> Result<Vec<(i64, Tenant)>, StoreError> {
+    all(
+        connection,
+        concat!(
+            "SELECT t.tenant, ",
+            tenant_columns!(),
+            " FROM tenant t WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
+        ),
+        [],
+        |row| Ok((row.get(0)?, read(row, 1)?)),
+    )
+}
+
+/// Stores a tenant that nobody sees yet, under an id that is none; answers its number.
+pub(super) fn stage(connection: &Connection, tenant: &Tenant) -> Result<i64, StoreError> {
+    execute(
+        connection,
+        "INSERT INTO tenant
+            (id, name, state, credential_version, seq, users, groups, settings, created)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        (
+            format!("{RESTORING} {}", tenant.id),
+            &tenant.name,
+            RESTORING,
+            tenant.credential_version,
+            tenant.seq,
+            tenant.users,
+            tenant.groups,
+            settings_json(&tenant.settings)?,
+            tenant.created.as_millis(),
+        ),
+    )?;
+    let key = connection.last_insert_rowid();
+    if key >= TENANT_KEYS {
+        return Err(StoreError::Unavailable(Box::new(TenantsExhausted)));
+    }
+    Ok(key)
 }
 
 pub(super) fn set_state(
@@ -111,7 +152,7 @@ pub(super) fn set_state(
     execute(
         connection,
         "UPDATE tenant SET state = ?2, credential_version = credential_version + 1
-         WHERE id = ?1 AND state <> 'erasing'",
+         WHERE id = ?1 AND state IN ('active', 'suspended')",
         (id.as_str(), state.as_str()),
     )?;
     get(connection, id)?.ok_or(StoreError::NotFound)
@@ -126,7 +167,7 @@ pub(super) fn set_settings(
     let rows = execute(
         connection,
         "UPDATE tenant SET settings = ?2, credential_version = credential_version + 1
-         WHERE id = ?1 AND state <> 'erasing'
+         WHERE id = ?1 AND state IN ('active', 'suspended')
             AND (?3 IS NULL OR (state = 'active' AND credential_version = ?3))",
         (id.as_str(), settings_json(settings)?, expected),
     )?;
@@ -147,7 +188,7 @@ fn settings_json(settings: &TenantSettings) -> Result<String, StoreError> {
 pub(super) fn key(connection: &Connection, id: &TenantId) -> Result<Option<i64>, StoreError> {
     first(
         connection,
-        "SELECT tenant FROM tenant WHERE id = ?1 AND state <> 'erasing'",
+        "SELECT tenant FROM tenant WHERE id = ?1 AND state IN ('active', 'suspended')",
         [id.as_str()],
         |row| Ok(row.get(0)?),
     )
@@ -163,19 +204,41 @@ pub(super) fn move_credential_version(connection: &Connection, key: i64) -> Resu
     Ok(())
 }
 
-/// Makes a tenant invisible and takes its tokens; its rows are left for [`erase_some`].
-pub(super) fn begin_erasure(connection: &Connection, id: &TenantId) -> Result<i64, StoreError> {
-    let key = first(
-        connection,
-        "UPDATE tenant SET state = 'erasing', name = '', settings = '{}',
-                credential_version = credential_version + 1
-         WHERE id = ?1 AND state <> 'erasing' RETURNING tenant",
-        [id.as_str()],
-        |row| Ok(row.get(0)?),
-    )?
-    .ok_or(StoreError::NotFound)?;
-    execute(connection, "DELETE FROM api_token WHERE tenant = ?1", [key])?;
-    Ok(key)
+/// Makes a tenant invisible and takes its tokens; its rows are left for [`erase_some`]. Answers
+/// the tenant's number and how many tokens it had.
+pub(super) fn begin_erasure(
+    connection: &Connection,
+    id: &TenantId,
+) -> Result<(i64, u64), StoreError> {
+    let key = key(connection, id)?.ok_or(StoreError::NotFound)?;
+    Ok((key, retire(connection, key)?))
+}
+
+/// The same for a tenant by its number. Its id is free again: a restore may bring it back.
+pub(super) fn retire(connection: &Connection, key: i64) -> Result<u64, StoreError> {
+    overwriting(connection, || {
+        execute(
+            connection,
+            "UPDATE tenant SET id = ?2 || ' ' || tenant, state = ?2, name = '', settings = '{}',
+                    credential_version = credential_version + 1
+             WHERE tenant = ?1",
+            (key, ERASING),
+        )?;
+        let tokens = execute(connection, "DELETE FROM api_token WHERE tenant = ?1", [key])?;
+        Ok(tokens as u64)
+    })
+}
+
+/// Runs statements that overwrite what they remove, pages that are given free too, where the
+/// connection's setting overwrites only what costs nothing.
+fn overwriting<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    connection.pragma_update(None, "secure_delete", true)?;
+    let done = work();
+    connection.pragma_update(None, "secure_delete", "FAST")?;
+    done
 }
 
 /// Tenants whose erasure was cut short.
@@ -186,8 +249,13 @@ pub(super) fn unfinished_erasures(connection: &Connection) -> rusqlite::Result<V
         .collect()
 }
 
-/// Removes some rows of a tenant that is being erased; answers whether that was the last of it.
-pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, StoreError> {
+/// Removes some rows of a tenant that is being erased; none were left if it removes none, and
+/// then the tenant's own row is gone too.
+pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<Erased, StoreError> {
+    overwriting(connection, || erase_rows(connection, key))
+}
+
+fn erase_rows(connection: &Connection, key: i64) -> Result<Erased, StoreError> {
     let index_rows = execute(
         connection,
         "DELETE FROM attribute_index WHERE (tenant, attribute, value, position) IN
@@ -195,14 +263,21 @@ pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, Stor
              WHERE tenant = ?1 LIMIT ?2)",
         (key, ERASED_AT_ONCE),
     )?;
+    let resources = |kind| {
+        let (begin, end) = position::of_kind(key, kind);
+        execute(
+            connection,
+            "DELETE FROM resource WHERE position IN
+                (SELECT position FROM resource WHERE position > ?1 AND position <= ?2
+                 ORDER BY position LIMIT ?3)",
+            (begin, end, ERASED_AT_ONCE),
+        )
+    };
+    let (users, groups) = (
+        resources(ResourceKind::User)?,
+        resources(ResourceKind::Group)?,
+    );
     let (begin, end) = position::of_tenant(key);
-    let resources = execute(
-        connection,
-        "DELETE FROM resource WHERE position IN
-            (SELECT position FROM resource WHERE position > ?1 AND position <= ?2
-             ORDER BY position LIMIT ?3)",
-        (begin, end, ERASED_AT_ONCE),
-    )?;
     let members = execute(
         connection,
         "DELETE FROM member WHERE (group_position, member_position) IN
@@ -222,11 +297,20 @@ pub(super) fn erase_some(connection: &Connection, key: i64) -> Result<bool, Stor
             (SELECT tenant, origin, key FROM idempotency WHERE tenant = ?1 LIMIT ?2)",
         (key, ERASED_AT_ONCE),
     )?;
-    if index_rows + resources + members + changes + outcomes > 0 {
-        return Ok(false);
+    let erased = Erased {
+        tokens: 0,
+        users: users as u64,
+        groups: groups as u64,
+        members: members as u64,
+        index_rows: index_rows as u64,
+        changes: changes as u64,
+        outcomes: outcomes as u64,
+        left: 0,
+    };
+    if erased.rows() == 0 {
+        execute(connection, "DELETE FROM tenant WHERE tenant = ?1", [key])?;
     }
-    execute(connection, "DELETE FROM tenant WHERE tenant = ?1", [key])?;
-    Ok(true)
+    Ok(erased)
 }
 
 /// The head row of an access, if the access still holds: for reads.

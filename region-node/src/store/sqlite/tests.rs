@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::story::{on_every_story, resource_id, tenant, user, written};
+use crate::store::story::{at, on_every_story, resource_id, tenant, user, written};
 
 const USER: ResourceKind = ResourceKind::User;
 
@@ -343,6 +343,156 @@ async fn an_erasure_that_was_cut_short_goes_on() {
     while rows().await.unwrap() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// How many rows of any table belong to no tenant that is served.
+fn stray_rows(connection: &Connection) -> i64 {
+    let served = "SELECT tenant FROM tenant WHERE state IN ('active', 'suspended')";
+    let of_tenant = [
+        "tenant",
+        "api_token",
+        "resource",
+        "attribute_index",
+        "change",
+        "idempotency",
+    ]
+    .map(|table| format!("SELECT count(*) FROM {table} WHERE tenant NOT IN ({served})"));
+    let by_position = [
+        ("resource", "position"),
+        ("member", "group_position"),
+        ("member", "member_position"),
+    ]
+    .map(|(table, column)| {
+        format!("SELECT count(*) FROM {table} WHERE {column} >> 41 NOT IN ({served})")
+    });
+    of_tenant
+        .iter()
+        .chain(&by_position)
+        .map(|sql| {
+            connection
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+                .unwrap()
+        })
+        .sum()
+}
+
+async fn backup_of(store: &SqliteStore) -> Vec<BackupRow> {
+    let (sender, mut rows) = mpsc::channel(10_000);
+    store.backup(sender).await.unwrap();
+    let mut all = Vec::new();
+    while let Some(row) = rows.recv().await {
+        all.push(row);
+    }
+    all
+}
+
+/// What kill -9 leaves in the middle of a restore: the region as it was, and rows that go with
+/// the next start.
+#[tokio::test]
+async fn a_restore_that_was_killed_leaves_the_region_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&folder));
+    let access = tenant(&*store).await;
+    let (token, digest) = crate::store::story::new_token(None);
+    store
+        .create_token(&access.tenant, &token, at(0))
+        .await
+        .unwrap();
+    for number in 0..600 {
+        let content = user(&format!("u{number}"));
+        store
+            .create(&access, USER, resource_id(number), content, written(1))
+            .await
+            .unwrap();
+    }
+    let rows = backup_of(&store).await;
+    let (sender, received) = mpsc::channel(1);
+    let writing = Arc::clone(&store);
+    let how = RestoreHow {
+        replace: true,
+        revoke_tokens: false,
+        version_jump: 10,
+        now: at(9),
+    };
+    let restoring = tokio::spawn(async move { writing.restore(received, how).await });
+    for row in rows {
+        sender.send(RestoreStep::Row(row)).await.unwrap();
+    }
+    let outside = Connection::open(file(&folder)).unwrap();
+    // Two steps are written, and the third waits for more rows: the files are at rest.
+    while stray_rows(&outside) < 1600 {
+        tokio::task::yield_now().await;
+    }
+
+    let after = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(file(&after).parent().unwrap()).unwrap();
+    for suffix in ["", "-wal"] {
+        let name = |folder| format!("{}{suffix}", file(folder).display());
+        std::fs::copy(name(&folder), name(&after)).unwrap();
+    }
+    let survivor = open(&after);
+    assert_eq!(survivor.head(&access).await.unwrap().users, 600);
+    assert!(survivor.find_token(&digest).await.unwrap().is_some());
+    assert_eq!(survivor.list_tenants().await.unwrap().len(), 1);
+    let survivors = Connection::open(file(&after)).unwrap();
+    while stray_rows(&survivors) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(survivor.head(&access).await.unwrap().users, 600);
+
+    drop(sender);
+    assert!(restoring.await.unwrap().is_err());
+    assert_eq!(stray_rows(&outside), 0);
+}
+
+/// Not only the rows are gone: nothing of them is left in the file or in its log.
+#[tokio::test]
+async fn what_was_erased_is_not_in_the_files_any_more() {
+    const CANARY: &str = "canary-7d1f";
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let (gone, stays) = (tenant(&store).await, tenant(&store).await);
+    for number in 0..300 {
+        let mut content = user(&format!("{CANARY}-{number}"));
+        // Long enough for overflow pages, which are given free as a whole.
+        content.document = format!(r#"{{"x":"{}"}}"#, CANARY.repeat(number * 5));
+        content
+            .keys
+            .attributes
+            .push(("emails.value".into(), format!("{CANARY}-{number}")));
+        let id = resource_id(u32::try_from(number).unwrap());
+        store
+            .create(&gone, USER, id, content, written(1))
+            .await
+            .unwrap();
+        let other = user(&format!("stays-{number}"));
+        store
+            .create(&stays, USER, id, other, written(1))
+            .await
+            .unwrap();
+    }
+    let found = || -> usize {
+        ["", "-wal"]
+            .iter()
+            .map(|suffix| std::fs::read(format!("{}{suffix}", file(&folder).display())).unwrap())
+            .map(|bytes| {
+                let needle = CANARY.as_bytes();
+                bytes
+                    .windows(needle.len())
+                    .filter(|bytes| *bytes == needle)
+                    .count()
+            })
+            .sum()
+    };
+    assert!(found() > 1000, "the scan finds what is there");
+    let erased = store.delete_tenant(&gone.tenant).await.unwrap();
+    assert_eq!(
+        (erased.users, erased.index_rows, erased.left),
+        (300, 300, 0)
+    );
+    assert_eq!(found(), 0);
+    assert_eq!(stray_rows(&Connection::open(file(&folder)).unwrap()), 0);
+    assert_eq!(store.head(&stays).await.unwrap().users, 300);
 }
 
 /// Every look-up must be an index look-up, whatever the planner thinks of an empty table.

@@ -5,8 +5,10 @@ use std::time::Duration;
 use rusqlite::{Connection, Row};
 use shared::{TenantId, Timestamp, TokenDigest, TokenId};
 
-use super::connection::{all, execute, first};
+use super::connection::{all, count, execute, first};
 use super::tenants::{self, tenant_columns};
+use crate::store::backup::TokenRow;
+use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{NewToken, StoreError, StoredToken, Tenant};
 
 /// Columns of a token, in the order in which [`read`] takes them; `t` is its tenant's row.
@@ -106,6 +108,135 @@ pub(super) fn get(
         [id.as_str()],
         read,
     )
+}
+
+/// A tenant's tokens with their digests, in the order of their creation.
+pub(super) fn list_with_digests(
+    connection: &Connection,
+    tenant_key: i64,
+) -> Result<Vec<TokenRow>, StoreError> {
+    const ODD: StoreError = StoreError::Corrupt("a token with an odd digest");
+    all(
+        connection,
+        concat!(
+            "SELECT ",
+            token_columns!(),
+            ", k.digest FROM api_token k JOIN tenant t ON t.tenant = k.tenant
+              WHERE k.tenant = ?1 ORDER BY k.token"
+        ),
+        [tenant_key],
+        |row| {
+            let digest: [u8; 32] = row.get(TOKEN_COLUMNS)?;
+            Ok(TokenRow {
+                digest: TokenDigest::try_from(hex::encode(digest)).map_err(|_| ODD)?,
+                token: read(row)?,
+            })
+        },
+    )
+}
+
+/// Stores a token that nobody sees yet.
+pub(super) fn stage(
+    connection: &Connection,
+    tenant_key: i64,
+    row: &TokenRow,
+) -> Result<(), StoreError> {
+    let token = &row.token;
+    let mut digest = vec![STAGED_DIGEST];
+    digest.extend(row.digest.as_bytes());
+    execute(
+        connection,
+        "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires,
+                                dialect, last_used, revoked)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        (
+            format!("{STAGED_ID}{}", token.id),
+            digest,
+            tenant_key,
+            &token.name,
+            token.scope.as_str(),
+            token.created.as_millis(),
+            &token.created_by,
+            token.expires.map(Timestamp::as_millis),
+            token.dialect.as_str(),
+            token.last_used.map(Timestamp::as_millis),
+            token.revoked.map(Timestamp::as_millis),
+        ),
+    )?;
+    Ok(())
+}
+
+/// The region's own tokens of a tenant outlive a restore: credentials never go back in time. They
+/// take the places of what the backup says of them. Answers how many have ended that the backup
+/// has live.
+pub(super) fn outlive_restore(
+    connection: &Connection,
+    present: i64,
+    staged: i64,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let kept_ended = first(
+        connection,
+        "SELECT count(*) FROM api_token s JOIN api_token p ON s.id = ?3 || p.id
+         WHERE s.tenant = ?2 AND p.tenant = ?1
+            AND s.revoked IS NULL AND (s.expires IS NULL OR s.expires > ?4)
+            AND (p.revoked IS NOT NULL OR p.expires <= ?4)",
+        (present, staged, STAGED_ID, now.as_millis()),
+        |row| count(row, 0),
+    )?;
+    execute(
+        connection,
+        "DELETE FROM api_token WHERE tenant = ?2
+            AND id IN (SELECT ?3 || id FROM api_token WHERE tenant = ?1)",
+        (present, staged, STAGED_ID),
+    )?;
+    execute(
+        connection,
+        "UPDATE api_token SET tenant = ?2 WHERE tenant = ?1",
+        (present, staged),
+    )?;
+    Ok(kept_ended.unwrap_or(0))
+}
+
+/// Gives the tokens that a restore brought in their ids and digests.
+pub(super) fn appear(connection: &Connection, tenant_key: i64) -> Result<(), StoreError> {
+    execute(
+        connection,
+        "UPDATE api_token SET id = substr(id, length(?2) + 1), digest = substr(digest, 2)
+         WHERE tenant = ?1 AND substr(id, 1, length(?2)) = ?2",
+        (tenant_key, STAGED_ID),
+    )?;
+    Ok(())
+}
+
+/// Revokes all of a tenant's tokens; answers how many were not revoked before.
+pub(super) fn revoke_all(
+    connection: &Connection,
+    tenant_key: i64,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let rows = execute(
+        connection,
+        "UPDATE api_token SET revoked = ?2 WHERE tenant = ?1 AND revoked IS NULL",
+        (tenant_key, now.as_millis()),
+    )?;
+    Ok(rows as u64)
+}
+
+/// How many of a tenant's tokens open something.
+pub(super) fn count_live(
+    connection: &Connection,
+    tenant_key: i64,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let live = first(
+        connection,
+        "SELECT count(*) FROM api_token
+         WHERE tenant = ?1 AND revoked IS NULL AND (expires IS NULL OR expires > ?2)",
+        (tenant_key, now.as_millis()),
+        |row| count(row, 0),
+    )?;
+    Ok(live.unwrap_or(0))
 }
 
 pub(super) fn rotate(

@@ -103,6 +103,16 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        self.write_or_refuse(work).await
+    }
+
+    /// The same for work that can fail in ways of its own; a failure takes back what it did.
+    pub(super) async fn write_or_refuse<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let task = Task {
             work: Some(work),
@@ -121,7 +131,7 @@ impl Writer {
             })?;
         answered
             .await
-            .unwrap_or_else(|_| Err(WriteError::Stopped.unavailable()))
+            .unwrap_or_else(|_| Err(WriteError::Stopped.unavailable().into()))
     }
 }
 
@@ -145,16 +155,17 @@ trait Job: Send {
     fn answer(self: Box<Self>, lost: Option<&WriteError>);
 }
 
-struct Task<T, F> {
+struct Task<T, E, F> {
     work: Option<F>,
-    result: Option<Result<T, StoreError>>,
-    answer: oneshot::Sender<Result<T, StoreError>>,
+    result: Option<Result<T, E>>,
+    answer: oneshot::Sender<Result<T, E>>,
 }
 
-impl<T, F> Job for Task<T, F>
+impl<T, E, F> Job for Task<T, E, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    E: From<StoreError> + Send,
+    F: FnOnce(&Connection) -> Result<T, E> + Send,
 {
     fn abandoned(&self) -> bool {
         self.answer.is_closed()
@@ -167,7 +178,7 @@ where
         // What a panic leaves half done in the database is rolled back by the caller, and the
         // work itself is consumed: nothing that is broken can be seen afterwards.
         let result = catch_unwind(AssertUnwindSafe(|| work(connection)))
-            .unwrap_or(Err(StoreError::Corrupt("a write panicked")));
+            .unwrap_or_else(|_panic| Err(StoreError::Corrupt("a write panicked").into()));
         let keep = result.is_ok();
         self.result = Some(result);
         keep
@@ -175,9 +186,9 @@ where
 
     fn answer(self: Box<Self>, lost: Option<&WriteError>) {
         let result = match (lost, self.result) {
-            (Some(error), _) => Err(error.clone().unavailable()),
+            (Some(error), _) => Err(error.clone().unavailable().into()),
             (None, Some(result)) => result,
-            (None, None) => Err(WriteError::Stopped.unavailable()),
+            (None, None) => Err(WriteError::Stopped.unavailable().into()),
         };
         // Whoever asked may have gone away; the write stands all the same.
         let _undelivered = self.answer.send(result);
