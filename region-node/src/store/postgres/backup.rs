@@ -10,11 +10,11 @@ use shared::{TenantId, Timestamp, TokenDigest};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use super::connection::{Parameters, session};
 use super::writer::{change_kind, kind_column, resource_id};
-use super::{connect_once, resources, tenants, tokens};
+use super::{Server, resources, tenants, tokens};
 use crate::scim::ResourceKind;
 use crate::store::backup::{
     ChangeRow, MEMBERS_IN_A_ROW, MembersRow, OutcomeRow, ResourceRow, TokenRow, hand_on,
@@ -32,15 +32,15 @@ const ROWS_AT_ONCE: i64 = 2000;
 /// How to reach PostgreSQL outside the pools.
 #[derive(Clone)]
 pub(super) struct Aside {
-    config: Config,
+    server: Server,
     session: String,
     runtime: Handle,
 }
 
 impl Aside {
-    pub(super) fn new(config: &Config, serving_role: bool, runtime: &Handle) -> Self {
+    pub(super) fn new(server: &Server, serving_role: bool, runtime: &Handle) -> Self {
         Self {
-            config: config.clone(),
+            server: server.clone(),
             session: session(LONGEST_STATEMENT, serving_role),
             runtime: runtime.clone(),
         }
@@ -48,7 +48,7 @@ impl Aside {
 
     /// A connection of one's own. It ends, with whatever is under way on it, when it is dropped.
     pub(super) async fn connect(&self) -> Result<Client, StoreError> {
-        let client = connect_once(&self.config, &self.runtime).await?;
+        let client = self.server.connect(&self.runtime).await?;
         client.batch_execute(&self.session).await?;
         Ok(client)
     }

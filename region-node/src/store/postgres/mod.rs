@@ -295,9 +295,22 @@ fn read_url(url: &Secret) -> Result<Config, OpenError> {
 }
 
 /// Where PostgreSQL is, and how it is spoken to.
+#[derive(Clone)]
 struct Server {
     config: Config,
     tls: Tls,
+}
+
+impl Server {
+    /// A connection that is not one of a pool.
+    async fn connect(
+        &self,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let (client, connection) = self.tls.connect(&self.config).await?;
+        runtime.spawn(async move { drop(connection.await) });
+        Ok(client)
+    }
 }
 
 /// Keeps trying while PostgreSQL is away.
@@ -363,7 +376,7 @@ async fn get_ready(
         options.statement,
         runtime,
     );
-    let aside = Aside::new(config, above, runtime);
+    let aside = Aside::new(server, above, runtime);
     abandon_restores(&aside).await.map_err(away)?;
     resume_erasures(&connections, runtime).await.map_err(away)?;
     Ok(Ready {
@@ -386,16 +399,17 @@ async fn ensure_database(
     server: &Server,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), NotReady> {
-    let Server { config, tls } = server;
-    let missing = match connect_once(config, tls, runtime).await {
+    let missing = match server.connect(runtime).await {
         Ok(_) => return Ok(()),
-        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => config.get_dbname(),
+        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {
+            server.config.get_dbname()
+        }
         Err(error) => return Err(error.into()),
     };
     let name = missing.unwrap_or_default().replace('"', "\"\"");
-    let mut maintenance = config.clone();
-    maintenance.dbname(MAINTENANCE);
-    let client = connect_once(&maintenance, tls, runtime).await?;
+    let mut maintenance = server.clone();
+    maintenance.config.dbname(MAINTENANCE);
+    let client = maintenance.connect(runtime).await?;
     let made = client
         .batch_execute(&format!(
             "CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0"
@@ -414,17 +428,6 @@ async fn ensure_database(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// A connection that is not one of a pool.
-async fn connect_once(
-    config: &Config,
-    tls: &Tls,
-    runtime: &tokio::runtime::Handle,
-) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let (client, connection) = tls.connect(config).await?;
-    runtime.spawn(async move { drop(connection.await) });
-    Ok(client)
 }
 
 /// What a restore left whose node is gone is erased. One that is under way on another node stays.
