@@ -88,6 +88,28 @@ async fn a_disk_that_fails_to_sync_is_tried_again() {
     a_disk_fails(Disk::syncs_fail).await;
 }
 
+/// Nothing can be written to the log, and while that is so the store's disk fills up as well:
+/// nobody may end over what he cannot say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_written_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("stderr.log")).unwrap();
+    let disk = Arc::new(Disk::new());
+    let world = World::in_folder(folder, Store::Disk(disk.clone()));
+    let load = Load::on(world.tenant("acme", "us").await, None).await;
+    let told = load.told.clone();
+    let clients = load.start(0, CLIENTS);
+    told.wait_for(40).await;
+    disk.writes_fail(Failure::Full);
+    told.wait_until(|| told.refused() > ENOUGH).await;
+    disk.works();
+    told.wait_for(40).await;
+    told.enough(clients).await;
+    told.history()
+        .check_service(&load.tenant, &load.group)
+        .await;
+}
+
 /// A small file system of its own, in memory.
 struct SmallDisk(PathBuf);
 

@@ -336,8 +336,7 @@ impl Drop for World {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            let log = fs::read(log_path(self.folder.path())).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log);
+            let log = log_of(self.folder.path());
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             eprintln!("---- the last lines of the log ----");
             for line in tail.iter().rev() {
@@ -390,6 +389,14 @@ fn new_folder() -> TempDir {
 
 fn log_path(data_dir: &Path) -> PathBuf {
     data_dir.join("stderr.log")
+}
+
+/// What has been logged, if the log is a file.
+fn log_of(data_dir: &Path) -> String {
+    let path = log_path(data_dir);
+    let is_file = path.metadata().is_ok_and(|log| log.is_file());
+    let log = is_file.then(|| fs::read(path).unwrap_or_default());
+    String::from_utf8_lossy(&log.unwrap_or_default()).into_owned()
 }
 
 /// The PostgreSQL server of this run, if the tests are to run on that engine: all tests run once
@@ -469,7 +476,7 @@ fn up(
         _ => {
             let _ = process.kill();
             let _ = process.wait();
-            let log = fs::read_to_string(log_path(data_dir)).unwrap_or_default();
+            let log = log_of(data_dir);
             panic!("`meridian up` is not ready; it said {line:?} and logged:\n{log}");
         }
     }
