@@ -296,10 +296,13 @@ fn programs() -> PathBuf {
             .iter()
             .map(|version| debian.join(version.to_string()).join("bin")),
     );
-    folders
+    let found = folders
         .into_iter()
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
-        .expect("PostgreSQL is not installed: tests/run installs it")
+        .expect("PostgreSQL is not installed: tests/run installs it");
+    // What is on the path may be a link to one program; the others are where it leads to.
+    let server = fs::canonicalize(found.join("postgres")).unwrap();
+    server.parent().unwrap().to_owned()
 }
 
 /// Free ports below those that the system gives to connections, so that none of them is taken
