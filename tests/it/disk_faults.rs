@@ -62,7 +62,7 @@ async fn a_disk_fails(fault: impl Fn(&Disk)) {
         told.history().check_service(acme, &load.group).await;
     }
     world.kill();
-    told.history().check_file(&world, &load.tenant.id);
+    told.history().check_stored(&world, &load.tenant.id);
     world.restart();
     let acme = load.tenant.reconnected();
     told.history().check_service(&acme, &load.group).await;
@@ -178,5 +178,5 @@ async fn eight_mebibytes_can_fill_up_and_be_freed() {
         .check_service(&load.tenant, &load.group)
         .await;
     world.kill();
-    told.history().check_file(&world, &load.tenant.id);
+    told.history().check_stored(&world, &load.tenant.id);
 }

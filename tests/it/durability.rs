@@ -40,7 +40,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
     told.wait_for(BEFORE_STOP).await;
     told.enough(clients).await;
     world.kill();
-    told.history().check_file(&world, &load.tenant.id);
+    told.history().check_stored(&world, &load.tenant.id);
     assert!(told.acknowledged() >= kills);
 }
 

@@ -68,6 +68,7 @@ async fn nothing_is_lost_when_postgresql_stops_and_starts_again() {
             .check_service(&load.tenant, &load.group)
             .await;
     }
+    told.history().check_stored(&world, &load.tenant.id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,6 +110,7 @@ async fn a_postgresql_that_hangs_is_503_at_the_deadline() {
     told.history()
         .check_service(&load.tenant, &load.group)
         .await;
+    told.history().check_stored(&world, &load.tenant.id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,6 +174,7 @@ async fn one_of_two_nodes_is_killed_and_the_other_goes_on() {
     for face in [&load.tenant, &beside.tenant] {
         told.history().check_service(face, &load.group).await;
     }
+    told.history().check_stored(&one, &load.tenant.id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

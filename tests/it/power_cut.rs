@@ -194,7 +194,7 @@ async fn a_disk_that_pretends_to_sync_is_found_out() {
         .load
         .told
         .history()
-        .check_file(&recorded.world, &recorded.load.tenant.id);
+        .check_stored(&recorded.world, &recorded.load.tenant.id);
     let mut lost = 0;
     cut_at(&recorded, 20, |history, files, _story| {
         lost += usize::from(!wrong_with(&recorded, &history, &files).is_empty());

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::disk::Disk;
-use super::{Answer, Tenant, World, id, patch};
+use super::{Answer, Stored, Tenant, World, id, patch, postgres};
 
 /// What is true of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,12 +182,13 @@ impl History {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// Checks the file of region `us` that no process has open any more, if there is one.
-    pub fn check_file(&self, world: &World, tenant: &str) {
-        if let Some(file) = world.database("us") {
-            let wrong = self.check(&Present::of_file(&file, tenant));
-            assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-        }
+    /// Checks what region `us` has stored; no process has it open any more.
+    pub fn check_stored(&self, world: &World, tenant: &str) {
+        let wrong = match world.store("us") {
+            Stored::File(file) => self.check(&Present::of_file(&file, tenant)),
+            Stored::Database(url) => Present::counted(&url, tenant).wrong,
+        };
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
 
@@ -271,18 +272,14 @@ impl Present {
             self.wrong.push(found);
             return Ok(());
         }
-        let (key, seq, users, groups): (i64, i64, i64, i64) = connection.query_row(
-            "SELECT tenant, seq, users, groups FROM tenant WHERE id = ?1",
-            [tenant],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-        )?;
         let mut statement = connection.prepare(
             "SELECT user_name, json_extract(document, '$.title'),
                     json_extract(document, '$.emails[0].value'),
                     EXISTS (SELECT 1 FROM member WHERE member_position = position)
-             FROM resource WHERE tenant = ?1 AND kind = 0",
+             FROM resource
+             WHERE tenant = (SELECT tenant FROM tenant WHERE id = ?1) AND kind = 0",
         )?;
-        let mut rows = statement.query([key])?;
+        let mut rows = statement.query([tenant])?;
         while let Some(row) = rows.next()? {
             let text = |at| {
                 row.get::<_, Option<String>>(at)
@@ -290,50 +287,73 @@ impl Present {
             };
             self.add(&text(0)?, &text(1)?, &text(2)?, row.get(3)?);
         }
-        let count = |what: &str, sql: &str, right: i64| {
-            let counted: i64 = connection.query_row(sql, [key], |row| row.get(0))?;
-            Ok::<_, rusqlite::Error>(
-                (counted != right).then(|| format!("{what}: {counted}, not {right}")),
-            )
-        };
-        let counts = [
-            count(
-                "users",
-                "SELECT count(*) FROM resource WHERE tenant = ?1 AND kind = 0",
-                users,
-            )?,
-            count(
-                "groups",
-                "SELECT count(*) FROM resource WHERE tenant = ?1 AND kind = 1",
-                groups,
-            )?,
-            count(
-                "the change feed has a gap; different numbers",
-                "SELECT count(DISTINCT seq) FROM change WHERE tenant = ?1",
-                seq,
-            )?,
-            count(
-                "the change feed's last number",
-                "SELECT coalesce(max(seq), 0) FROM change WHERE tenant = ?1",
-                seq,
-            )?,
-            count(
-                "versions that the change feed does not know",
-                "SELECT count(*) FROM resource r WHERE tenant = ?1 AND NOT EXISTS (
-                    SELECT 1 FROM change c
-                    WHERE c.tenant = r.tenant AND c.seq = r.version AND c.position = r.position)",
-                0,
-            )?,
-            count(
-                "members that are no users",
-                "SELECT count(*) FROM member WHERE ?1 AND member_position NOT IN
-                    (SELECT position FROM resource)",
-                0,
-            )?,
-        ];
-        self.wrong.extend(counts.into_iter().flatten());
+        for (what, sql) in counts(tenant) {
+            let (counted, right): (i64, i64) =
+                connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            self.compare(what, counted, right);
+        }
         Ok(())
     }
+
+    /// Counts in a database what has to go together.
+    fn counted(url: &str, tenant: &str) -> Self {
+        let mut this = Self::default();
+        for (what, sql) in counts(tenant) {
+            let found = postgres::query(url, &sql);
+            let numbers = found.trim().split_once('|').map(|(counted, right)| {
+                let number = |text: &str| text.parse().unwrap();
+                (number(counted), number(right))
+            });
+            let (counted, right) = numbers.unwrap();
+            this.compare(what, counted, right);
+        }
+        this
+    }
+
+    fn compare(&mut self, what: &str, counted: i64, right: i64) {
+        if counted != right {
+            self.wrong.push(format!("{what}: {counted}, not {right}"));
+        }
+    }
+}
+
+/// What has to be equal in a tenant's rows, whatever was written: a name, and a statement for both
+/// engines that finds the two numbers.
+fn counts(tenant: &str) -> [(&'static str, String); 6] {
+    let pair = |what, counted: &str, right: &str| {
+        let sql = format!("SELECT ({counted}), {right} FROM tenant t WHERE t.id = '{tenant}'");
+        (what, sql)
+    };
+    let of_kind = |kind: u8| {
+        format!("SELECT count(*) FROM resource r WHERE r.tenant = t.tenant AND r.kind = {kind}")
+    };
+    [
+        pair("users", &of_kind(0), "t.users"),
+        pair("groups", &of_kind(1), "t.groups"),
+        pair(
+            "different numbers in the change feed",
+            "SELECT count(DISTINCT c.seq) FROM change c WHERE c.tenant = t.tenant",
+            "t.seq",
+        ),
+        pair(
+            "the last number in the change feed",
+            "SELECT coalesce(max(c.seq), 0) FROM change c WHERE c.tenant = t.tenant",
+            "t.seq",
+        ),
+        pair(
+            "versions that the change feed does not know",
+            "SELECT count(*) FROM resource r WHERE r.tenant = t.tenant AND NOT EXISTS (
+                SELECT 1 FROM change c
+                WHERE c.tenant = r.tenant AND c.seq = r.version AND c.position = r.position)",
+            "0",
+        ),
+        pair(
+            "members that are nobody",
+            "SELECT count(*) FROM member m WHERE NOT EXISTS (
+                SELECT 1 FROM resource r WHERE r.position = m.member_position)",
+            "0",
+        ),
+    ]
 }
 
 fn members_of(members: &[Value]) -> impl Iterator<Item = &str> {

@@ -55,6 +55,14 @@ impl Store {
     }
 }
 
+/// The data of one region.
+pub enum Stored {
+    /// A SQLite file. To be opened when the process is gone, and not before.
+    File(PathBuf),
+    /// The URL of a database.
+    Database(String),
+}
+
 /// A running Meridian.
 pub struct World {
     process: Child,
@@ -150,8 +158,8 @@ impl World {
 
     /// All that a region has stored, as it lies in its files or its database.
     pub fn stored(&self, region: &str) -> Vec<u8> {
-        if let Store::Postgres(url) = &self.store {
-            return postgres::dump(&format!("{url}_{region}"));
+        if let Stored::Database(url) = self.store(region) {
+            return postgres::dump(&url);
         }
         let files = fs::read_dir(self.folder.path().join(region)).unwrap();
         let files = files.map(|file| file.unwrap().path());
@@ -178,11 +186,12 @@ impl World {
         );
     }
 
-    /// The SQLite file of a region, if that is where its data is. To be opened when the process is
-    /// gone, and not before.
-    pub fn database(&self, region: &str) -> Option<PathBuf> {
-        let file = self.folder.path().join(region).join("meridian.db");
-        (!matches!(self.store, Store::Postgres(_))).then_some(file)
+    /// Where a region's data is.
+    pub fn store(&self, region: &str) -> Stored {
+        match &self.store {
+            Store::Postgres(url) => Stored::Database(format!("{url}_{region}")),
+            _ => Stored::File(self.folder.path().join(region).join("meridian.db")),
+        }
     }
 
     /// Waits until the process ends by itself.

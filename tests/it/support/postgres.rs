@@ -1,7 +1,7 @@
 //! [`Postgres`]: a PostgreSQL server of a test's own, in a temporary folder, on a free port.
 //!
 //! It needs nothing but the standard library and `tempfile`, so that the tests of other crates
-//! can include this file by its path. It never speaks SQL.
+//! can include this file by its path; SQL it leaves to PostgreSQL's own programs.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -217,6 +217,24 @@ pub(crate) fn dump(url: &str) -> Vec<u8> {
     let dumped = dumped.unwrap();
     assert!(dumped.status.success(), "pg_dump: {dumped:?}");
     dumped.stdout
+}
+
+/// What a statement finds in our tables: a line for each row, `|` between columns.
+pub(crate) fn query(url: &str, sql: &str) -> String {
+    let found = Command::new(programs().join("psql"))
+        .env("PGOPTIONS", "-c search_path=meridian")
+        .args([
+            "--no-psqlrc",
+            "--no-align",
+            "--tuples-only",
+            "--command",
+            sql,
+            url,
+        ])
+        .output()
+        .unwrap();
+    assert!(found.status.success(), "{sql}: {found:?}");
+    String::from_utf8(found.stdout).unwrap()
 }
 
 /// Copies the log to its file, and says when the server is ready. Ends with the server, and so
