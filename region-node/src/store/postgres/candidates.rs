@@ -277,3 +277,14 @@ fn reads_an_index(narrowing: &Narrowing) -> bool {
         Narrowing::Text(_, TextTest::Contains(_) | TextTest::EndsWith(_))
     )
 }
+
+/// The statement of one look-up, and how many parameters it has with those of the access.
+#[cfg(test)]
+pub(super) fn one_look_up(narrowing: &Narrowing) -> (String, usize) {
+    let mut statement = Statement::new();
+    for number in [0_i64, 0, 0] {
+        statement.bind(number);
+    }
+    let sql = statement.look_up(narrowing).unwrap_or_default();
+    (sql, statement.parameters.len() + 3)
+}
