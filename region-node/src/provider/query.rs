@@ -27,8 +27,9 @@ const FIRST_BATCH: u32 = 100;
 const BATCH: u32 = 500;
 /// The same where each batch reads a part of an index anew.
 const MOST_BATCH: u32 = 4_000;
-/// How many are looked at between two chances for other requests to run.
-const STEP: usize = 100;
+/// How many are looked at between two chances for other requests to run: a look-up beside a scan
+/// waits for so many.
+const STEP: usize = 20;
 /// The same where what is derived of each of them has to be read too.
 const DERIVING_STEP: usize = 50;
 /// How many resources a filter, or a sorted list, may look at.
