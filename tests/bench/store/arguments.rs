@@ -4,7 +4,10 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     Sqlite,
-    Postgres { url: String },
+    Postgres {
+        /// Of a server that runs; without it, one is started.
+        url: Option<String>,
+    },
 }
 
 impl Engine {
@@ -22,7 +25,7 @@ usage: tests/bench/run store [OPTIONS]
   --tenants N           other tenants beside it (0; with 1000000 users: 2000)
   --answers N           answers that are measured of each operation (20000)
   --engine sqlite|postgres   (sqlite)
-  --url URL             of the PostgreSQL server
+  --url URL             of a PostgreSQL server that runs on this machine (a private one is started)
   --keep                leave docs/benchmarks as it is";
 
 #[derive(Clone, Debug)]
@@ -68,8 +71,7 @@ impl Arguments {
         }
         arguments.engine = match (engine.as_str(), url) {
             ("sqlite", None) => Engine::Sqlite,
-            ("postgres", Some(url)) => Engine::Postgres { url },
-            ("postgres", None) => return Err("--engine postgres needs --url".to_owned()),
+            ("postgres", url) => Engine::Postgres { url },
             ("sqlite", Some(_)) => return Err("--url goes with --engine postgres".to_owned()),
             (other, _) => return Err(format!("--engine {other} is not known")),
         };

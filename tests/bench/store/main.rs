@@ -9,6 +9,10 @@ mod client;
 mod drive;
 mod node;
 mod peer;
+mod pgbench;
+#[path = "../../it/support/postgres.rs"]
+#[expect(dead_code, reason = "the tests do more with a server")]
+mod postgres;
 mod report;
 mod users;
 
@@ -47,9 +51,22 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Ended with this function, if it is ours.
+    let server = match &arguments.engine {
+        Engine::Postgres { url: None } => Some(postgres::Postgres::start()),
+        _ => None,
+    };
+    let url = match &arguments.engine {
+        Engine::Sqlite => None,
+        Engine::Postgres { url } => url.clone().or(server.as_ref().map(postgres::Postgres::url)),
+    };
     let mut sizes = Vec::new();
     for users in &arguments.users {
-        sizes.push(measure_size(&arguments, *users).await);
+        // A database of its own for each size.
+        let server = url.as_deref().and_then(|url| url.rsplit_once('/'));
+        let database = server
+            .map(|(server, _)| format!("{server}/meridian_bench_{}_{users}", std::process::id()));
+        sizes.push(measure_size(&arguments, database.as_deref(), *users).await);
     }
     println!("{}", report::tables(&arguments.engine, &sizes));
     if !arguments.keep {
@@ -82,9 +99,9 @@ fn circumstances() -> String {
 }
 
 /// One node with a tenant of one size.
-async fn measure_size(arguments: &Arguments, users: u64) -> Size {
+async fn measure_size(arguments: &Arguments, database: Option<&str>, users: u64) -> Size {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let node = Node::start(folder.path(), &arguments.engine);
+    let node = Node::start(folder.path(), database);
     let tenants = arguments.tenants_beside(users);
     for number in 0..tenants {
         fill_other_tenant(&node, number, tenants).await;
@@ -98,29 +115,30 @@ async fn measure_size(arguments: &Arguments, users: u64) -> Size {
         tenant,
     };
     let loaded_per_s = bench.load(users as usize).await;
-    let bytes_per_user = match arguments.engine {
-        Engine::Sqlite => Some(bench.node.stored_bytes().await as f64 / users as f64),
-        Engine::Postgres { .. } => None,
+    let stored_bytes = match database {
+        None => bench.node.stored_bytes().await,
+        Some(url) => pgbench::stored_bytes(url),
     };
     let figures = bench.measure().await;
     let resident_bytes = bench.node.resident_bytes();
-    let database = bench.node.database.clone();
+    let file = bench.node.database.clone();
     bench.node.stop();
-    let peer = match arguments.engine {
-        Engine::Sqlite => {
-            eprintln!("the bare loop");
-            Some((
-                "A bare loop",
-                peer::creates_per_s(&database, 4 * arguments.answers),
-            ))
-        }
-        Engine::Postgres { .. } => None,
+    eprintln!("the peer");
+    let peer = match database {
+        None => (
+            "A bare loop",
+            peer::creates_per_s(&file, 4 * arguments.answers),
+        ),
+        Some(url) => (
+            "pgbench",
+            pgbench::creates_per_s(url, folder.path(), WRITING),
+        ),
     };
     Size {
         users,
         tenants,
         loaded_per_s,
-        bytes_per_user,
+        bytes_per_user: stored_bytes as f64 / users as f64,
         resident_bytes,
         figures,
         peer,
@@ -249,7 +267,7 @@ impl Bench {
     async fn post(&self) -> Figure {
         let users = self.ids.borrow().len();
         let round = (users / 5).clamp(200, 10_000).min(self.answers);
-        let (mut all, mut cpu_us, mut commits) = (Driven::none(), 0.0, Some((0, 0)));
+        let (mut all, mut spent, mut commits) = (Driven::none(), (0.0, 0.0), Some((0, 0)));
         for nth in 0..self.answers.div_ceil(round) {
             self.session.renew(&self.node, &self.tenant).await;
             let first = users + nth * round;
@@ -259,7 +277,8 @@ impl Bench {
             let see = |_: Turn, body: &[u8]| created.borrow_mut().push(id_in(body));
             let driven = drive(&self.session, WRITING, round, 201, call, see).await;
             let after = self.node.usage().await;
-            cpu_us += after.cpu_us_since(&before);
+            spent.0 += after.cpu_us_since(&before);
+            spent.1 += after.server_us_since(&before);
             commits = commits
                 .zip(after.commits_since(&before))
                 .map(|((writes, commits), (w, c))| (writes + w, commits + c));
@@ -271,7 +290,7 @@ impl Bench {
             };
             drive(&self.session, WRITING, round, 204, delete, |_, _| {}).await;
         }
-        figure(report::POST, WRITING, &all, cpu_us, commits)
+        figure(report::POST, WRITING, &all, spent, commits)
     }
 
     /// Fills a group and adds members to it one by one.
@@ -320,13 +339,8 @@ impl Bench {
         let driven = run().await;
         let after = self.node.usage().await;
         let commits = after.commits_since(&before);
-        figure(
-            operation,
-            connections,
-            &driven,
-            after.cpu_us_since(&before),
-            commits,
-        )
+        let spent = (after.cpu_us_since(&before), after.server_us_since(&before));
+        figure(operation, connections, &driven, spent, commits)
     }
 
     fn user(&self, number: usize) -> String {
@@ -338,7 +352,7 @@ fn figure(
     operation: &'static str,
     connections: usize,
     driven: &Driven,
-    cpu_us: f64,
+    (cpu_us, server_us): (f64, f64),
     commits: Option<(u64, u64)>,
 ) -> Figure {
     let figure = Figure {
@@ -346,6 +360,7 @@ fn figure(
         connections,
         answers: driven.answers(),
         cpu_us: cpu_us / driven.answers() as f64,
+        server_us: (server_us > 0.0).then_some(server_us / driven.answers() as f64),
         p50_us: driven.percentile(50),
         p99_us: driven.percentile(99),
         per_s: driven.answers() as f64 / driven.took.as_secs_f64(),

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::link::{LINK_KEY, OPERATOR_KEY, OPERATOR_PATH, RESOLVE_PATH};
 
-use crate::arguments::Engine;
 use crate::client::Connection;
+use crate::pgbench;
 
 const LINK: &str = "link-0123456789abcdefghijklmnopqrstuv";
 const OPERATOR: &str = "oper-0123456789abcdefghijklmnopqrstuv";
@@ -28,11 +28,13 @@ pub(crate) struct Node {
     management: SocketAddr,
     /// The file of its store, with SQLite.
     pub(crate) database: PathBuf,
+    /// The process of the database server, with PostgreSQL.
+    server: Option<u32>,
 }
 
 impl Node {
-    /// Starts a node on a folder.
-    pub(crate) fn start(folder: &Path, engine: &Engine) -> Self {
+    /// Starts a node on a folder, or on a PostgreSQL database.
+    pub(crate) fn start(folder: &Path, url: Option<&str>) -> Self {
         let database = folder.join("meridian.db");
         let settings = folder.join("node.toml");
         let mut keys = String::new();
@@ -41,9 +43,9 @@ impl Node {
             fs::write(&file, key).expect("a folder of our own");
             keys.push_str(&format!("{name}_files = [{file:?}]\n"));
         }
-        let store = match engine {
-            Engine::Sqlite => format!("engine = \"sqlite\"\npath = {database:?}\n"),
-            Engine::Postgres { url } => format!("engine = \"postgres\"\nurl = {url:?}\n"),
+        let store = match url {
+            None => format!("engine = \"sqlite\"\npath = {database:?}\n"),
+            Some(url) => format!("engine = \"postgres\"\nurl = {url:?}\n"),
         };
         let text = format!(
             "region = \"us\"\nlink_listen = \"127.0.0.1:0\"\nmanagement_listen = \"127.0.0.1:0\"\n\
@@ -68,6 +70,7 @@ impl Node {
             management: address("management"),
             process,
             database,
+            server: url.map(pgbench::server),
         }
     }
 
@@ -126,6 +129,7 @@ impl Node {
         };
         Usage {
             threads: self.threads(),
+            server: self.server.map(pgbench::processes).unwrap_or_default(),
             commits: count("meridian_store_commits_total "),
             writes: count("meridian_store_writes_total "),
         }
@@ -182,6 +186,7 @@ impl Node {
 /// What a node had used at a moment.
 pub(crate) struct Usage {
     threads: HashMap<String, u64>,
+    server: HashMap<String, u64>,
     commits: Option<u64>,
     writes: Option<u64>,
 }
@@ -190,10 +195,12 @@ impl Usage {
     /// CPU microseconds since an earlier moment. What a thread used that has ended since is lost:
     /// those of the blocking pool end when they have been idle for ten seconds.
     pub(crate) fn cpu_us_since(&self, before: &Self) -> f64 {
-        let spent = self.threads.iter().map(|(thread, ns)| {
-            ns.saturating_sub(before.threads.get(thread).copied().unwrap_or(0))
-        });
-        spent.sum::<u64>() as f64 / 1000.0
+        us_since(&self.threads, &before.threads)
+    }
+
+    /// The same of the database server's processes, where it is another program.
+    pub(crate) fn server_us_since(&self, before: &Self) -> f64 {
+        us_since(&self.server, &before.server)
     }
 
     /// Writes and commits since an earlier moment, if the node tells.
@@ -201,6 +208,13 @@ impl Usage {
         let writes = self.writes?.checked_sub(before.writes?)?;
         Some((writes, self.commits?.checked_sub(before.commits?)?))
     }
+}
+
+fn us_since(now: &HashMap<String, u64>, before: &HashMap<String, u64>) -> f64 {
+    let spent = now
+        .iter()
+        .map(|(one, ns)| ns.saturating_sub(before.get(one).copied().unwrap_or(0)));
+    spent.sum::<u64>() as f64 / 1000.0
 }
 
 /// A tenant and the token of its client.
