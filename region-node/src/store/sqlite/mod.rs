@@ -229,7 +229,7 @@ impl SqliteStore {
         if unfinished.is_empty() {
             return;
         }
-        let writer = Arc::downgrade(&self.writer);
+        let (writer, cutter) = (Arc::downgrade(&self.writer), self.checkpointer.cutter());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 for key in unfinished {
@@ -240,6 +240,7 @@ impl SqliteStore {
                         );
                     }
                 }
+                cutter.cut().await;
             });
         }
     }
