@@ -15,8 +15,13 @@ use shared::{RegionId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::settings::Profile;
+use super::{groups, users};
+use crate::scim::ResourceKind;
+use crate::scim::document::from_document;
 use crate::store::{
     BackupRow, Counts, RestoreError, RestoreHow, RestoreStep, Restored, Store, StoreError,
+    TenantSettings,
 };
 
 /// The version of the file's lines that this program writes, and the only one that it reads.
@@ -417,8 +422,10 @@ async fn feed<B: AsRef<[u8]>, E>(
     bytes: &mut (impl Stream<Item = Result<B, E>> + Unpin),
     steps: &mpsc::Sender<RestoreStep>,
 ) -> Result<(), RestoreFailure> {
+    let mut completing = Completing::default();
     loop {
-        for row in rows.drain(..) {
+        for mut row in rows.drain(..) {
+            completing.complete(&mut row)?;
             if steps.send(RestoreStep::Row(row)).await.is_err() {
                 // The store has ended it and says why.
                 return Ok(());
@@ -433,6 +440,39 @@ async fn feed<B: AsRef<[u8]>, E>(
     let (_header, counts) = reader.finish()?;
     drop(steps.send(RestoreStep::End(counts)).await);
     Ok(())
+}
+
+/// Makes keys anew that the engine which wrote the backup had cut.
+#[derive(Default)]
+struct Completing {
+    settings: TenantSettings,
+    profile: Option<Profile>,
+}
+
+impl Completing {
+    fn complete(&mut self, row: &mut BackupRow) -> Result<(), RestoreError> {
+        match row {
+            BackupRow::Tenant(tenant) => {
+                self.settings = tenant.settings.clone();
+                self.profile = None;
+            }
+            BackupRow::Resource(resource) if !resource.keys_are_whole() => {
+                let profile = match self.profile.take() {
+                    Some(profile) => profile,
+                    None => Profile::of(self.settings.clone())?,
+                };
+                let tree = from_document(resource.document.get())
+                    .map_err(|_| RestoreError::Inconsistent("a document cannot be read"))?;
+                resource.keys = match resource.kind {
+                    ResourceKind::User => users::keys(&tree, &profile),
+                    ResourceKind::Group => groups::keys(&tree, &profile),
+                };
+                self.profile = Some(profile);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// How far a tenant's numbers go on beyond those of a backup of this age.

@@ -19,23 +19,28 @@ pub(super) fn content(
     let mut tree = tree.clone();
     tree.shift_remove("members");
     let tree = &tree;
-    let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
-    if let Some(display_name) = text_of("displayName") {
+    if let Some(display_name) = tree.get("displayName").and_then(Value::as_str) {
         check_identifier("displayName", display_name)?;
     }
     Ok(Content {
-        keys: Keys {
-            user_name: None,
-            user_name_look_alike: None,
-            external_id: text_of("externalId").map(str::to_owned),
-            display_name: text_of("displayName").map(|name| text::key(name).into_owned()),
-            active: true,
-            attributes: super::own_keys(profile, ResourceKind::Group, tree),
-        },
+        keys: keys(tree, profile),
         document: document::to_document(profile.schema(ResourceKind::Group), id, tree),
         members,
         changed: Vec::new(),
     })
+}
+
+/// What a group is found by.
+pub(super) fn keys(tree: &Tree, profile: &Profile) -> Keys {
+    let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
+    Keys {
+        user_name: None,
+        user_name_look_alike: None,
+        external_id: text_of("externalId").map(str::to_owned),
+        display_name: text_of("displayName").map(|name| text::key(name).into_owned()),
+        active: true,
+        attributes: super::own_keys(profile, ResourceKind::Group, tree),
+    }
 }
 
 /// `members` of a group. There even where it is empty: clients that merge look for it.

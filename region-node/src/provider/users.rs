@@ -27,23 +27,28 @@ pub(super) fn content(
     profile: &Profile,
 ) -> Result<Content, ScimError> {
     user::check(tree, profile.settings.user_name == UserNameRule::Email)?;
+    Ok(Content {
+        keys: keys(tree, profile),
+        document: document::to_document(profile.schema(ResourceKind::User), id, tree),
+        members: Vec::new(),
+        changed: Vec::new(),
+    })
+}
+
+/// What a user is found by.
+pub(super) fn keys(tree: &Tree, profile: &Profile) -> Keys {
     let text_of = |name: &str| tree.get(name).and_then(Value::as_str);
     let key_of = |name: &str| text_of(name).map(|value| text::key(value).into_owned());
     let emails = user::email_keys(tree)
         .into_iter()
         .map(|key| (user::EMAILS_VALUE.to_owned(), key));
     let own = super::own_keys(profile, ResourceKind::User, tree);
-    Ok(Content {
-        keys: Keys {
-            user_name: key_of("userName"),
-            user_name_look_alike: text_of("userName").and_then(text::look_alike_key),
-            external_id: text_of("externalId").map(str::to_owned),
-            display_name: key_of("displayName"),
-            active: user::is_active(tree),
-            attributes: emails.chain(own).collect(),
-        },
-        document: document::to_document(profile.schema(ResourceKind::User), id, tree),
-        members: Vec::new(),
-        changed: Vec::new(),
-    })
+    Keys {
+        user_name: key_of("userName"),
+        user_name_look_alike: text_of("userName").and_then(text::look_alike_key),
+        external_id: text_of("externalId").map(str::to_owned),
+        display_name: key_of("displayName"),
+        active: user::is_active(tree),
+        attributes: emails.chain(own).collect(),
+    }
 }

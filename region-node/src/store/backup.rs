@@ -19,6 +19,8 @@ use crate::scim::{ResourceId, ResourceKind};
 pub const MEMBERS_IN_A_ROW: usize = 1000;
 /// A credential version above these bits says how often the tenant was restored.
 const GENERATION_BITS: u32 = 32;
+/// Stands where a key was cut.
+pub(super) const CUT: char = '\u{10FFFF}';
 /// Ids of resources that came back, at most so many: enough to act upon, and bounded.
 pub const MOST_NAMED: usize = 1000;
 
@@ -121,6 +123,24 @@ pub struct ResourceRow {
     pub keys: Keys,
     /// Its document, as it is stored.
     pub document: Box<RawValue>,
+}
+
+impl ResourceRow {
+    /// Whether the keys are those that were made of the document. An engine may keep a long key
+    /// cut, and marks it by a character that no text has.
+    #[must_use]
+    pub fn keys_are_whole(&self) -> bool {
+        let keys = &self.keys;
+        let single = [
+            &keys.user_name,
+            &keys.user_name_look_alike,
+            &keys.external_id,
+            &keys.display_name,
+        ];
+        let attributes = keys.attributes.iter().map(|(_, key)| key);
+        let mut all = single.into_iter().flatten().chain(attributes);
+        !all.any(|key| key.contains(CUT))
+    }
 }
 
 /// Some members of one group, all by their places. A large group has several such rows.

@@ -6,13 +6,15 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::store::backup::CUT;
+
 /// Longest key that is stored as it is, in bytes.
 pub(super) const LONGEST: usize = 1024;
 /// How much of a longer one is kept; with mark and digest it is longer than [`LONGEST`], so that a
 /// stored key tells whether it was cut.
 const KEPT: usize = 960;
 /// Stands between what is kept and the digest, and sorts behind every text that could stand there.
-const MARK: char = '\u{10FFFF}';
+const MARK: char = CUT;
 
 /// The key as it is stored and looked up.
 pub(super) fn stored(key: &str) -> Cow<'_, str> {

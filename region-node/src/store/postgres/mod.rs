@@ -808,13 +808,16 @@ impl Store for PostgresStore {
         } = self.ready()?;
         let mut turn = Turn::take(aside).await?.ok_or(RestoreError::Busy)?;
         // What a restore left whose node went away.
-        turn.abandon().await?;
-        let (left, answer) = match turn.run(steps, how).await {
+        let mut left = turn.abandon().await?;
+        let (more, answer) = match turn.run(steps, how).await {
             Ok(done) => (Ok(done.retired), Ok(done.restored)),
             Err(error) => (turn.abandon().await, Err(error)),
         };
-        note_unfinished(match left {
-            Ok(tenants) => erase_and_count(connections, tenants).await,
+        note_unfinished(match more {
+            Ok(more) => {
+                left.extend(more);
+                erase_and_count(connections, left).await
+            }
             Err(error) => Err(error),
         });
         turn.end().await;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::store::story::{on_every_story, resource_id, tenant, user, written};
-use crate::store::{TextIndex, TextTest};
+use crate::store::{Counts, TextIndex, TextTest};
 use server::Postgres;
 
 #[expect(
@@ -515,4 +515,80 @@ async fn tls_is_spoken_with_whom_the_certificate_names() {
     std::fs::write(&nonsense, "no certificate").unwrap();
     let refused = open("localhost", Some(&nonsense)).await.err().unwrap();
     assert!(matches!(refused, OpenError::Tls(TlsError::Authorities(_))));
+}
+
+/// A restore on one node is everybody's: the others learn the tenant's new number, and one that
+/// starts meanwhile takes nothing of what is coming in for something that a dead node left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_on_one_node_is_everybodys() {
+    let server = Server::find();
+    let url = server.database();
+    let (one, other) = (Arc::new(open(&url).await), open(&url).await);
+    let before = tenant(&*one).await;
+    let creates = (0..260).map(|number| {
+        let content = user(&format!("u{number}"));
+        one.create(&before, USER, resource_id(number), content, written(1))
+    });
+    for created in join_all(creates).await {
+        created.unwrap();
+    }
+    let known = other.get(&before, USER, resource_id(7)).await.unwrap();
+    assert!(known.is_some(), "under the number of before");
+
+    let (sender, mut rows) = mpsc::channel(1000);
+    one.backup(sender).await.unwrap();
+    let (steps, received) = mpsc::channel(1);
+    let how = RestoreHow {
+        replace: true,
+        revoke_tokens: false,
+        version_jump: 10,
+        now: Timestamp(9),
+    };
+    let node = Arc::clone(&one);
+    let restoring = tokio::spawn(async move { node.restore(received, how).await });
+    let mut counts = Counts::default();
+    while let Some(row) = rows.recv().await {
+        counts.note(&row);
+        steps.send(RestoreStep::Row(row)).await.unwrap();
+    }
+    let staged = async || {
+        let sql = "SELECT t.tenant FROM tenant t WHERE t.state = 'restoring'";
+        one.connections()
+            .unwrap()
+            .query(sql, &[])
+            .await
+            .unwrap()
+            .len()
+    };
+    while staged().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let third = open(&url).await;
+    assert_eq!(staged().await, 1);
+    let second = third.restore(mpsc::channel(1).1, how).await;
+    assert!(matches!(second, Err(RestoreError::Busy)), "{second:?}");
+    steps.send(RestoreStep::End(counts)).await.unwrap();
+    assert_eq!(restoring.await.unwrap().unwrap().counts.users, 260);
+
+    let restored = one.get_tenant(&before.tenant).await.unwrap().unwrap();
+    let access = Access {
+        tenant: restored.id,
+        credential_version: restored.credential_version,
+    };
+    for (number, node) in [(1000, &*one), (1001, &other), (1002, &third)] {
+        let refused = node.get(&before, USER, resource_id(7)).await;
+        assert!(matches!(refused, Err(StoreError::Refused)));
+        assert!(
+            node.get(&access, USER, resource_id(7))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        let content = user(&format!("after{number}"));
+        let id = resource_id(number);
+        node.create(&access, USER, id, content, written(2))
+            .await
+            .unwrap();
+    }
+    assert_eq!(third.head(&access).await.unwrap().users, 263);
 }

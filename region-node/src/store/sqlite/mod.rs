@@ -229,7 +229,7 @@ impl SqliteStore {
         if unfinished.is_empty() {
             return;
         }
-        let writer = Arc::downgrade(&self.writer);
+        let (writer, cutter) = (Arc::downgrade(&self.writer), self.checkpointer.cutter());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 for key in unfinished {
@@ -240,6 +240,7 @@ impl SqliteStore {
                         );
                     }
                 }
+                cutter.cut().await;
             });
         }
     }
@@ -678,12 +679,17 @@ impl Store for SqliteStore {
         let Ok(_turn) = Arc::clone(&self.restore).try_lock_owned() else {
             return Err(RestoreError::Busy);
         };
-        let (left, answer) = match restore::run(&self.writer, steps, how).await {
+        // What one left that could not even be given up.
+        let mut left = self.writer.write(restore::abandon).await?;
+        let (more, answer) = match restore::run(&self.writer, steps, how).await {
             Ok(done) => (Ok(done.retired), Ok(done.restored)),
             Err(error) => (self.writer.write(restore::abandon).await, Err(error)),
         };
-        let erased = match left {
-            Ok(keys) => self.erase(keys).await.map(drop),
+        let erased = match more {
+            Ok(more) => {
+                left.extend(more);
+                self.erase(left).await.map(drop)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = erased {
