@@ -256,6 +256,32 @@ pub struct Keys {
     pub attributes: Vec<(String, String)>,
 }
 
+impl Keys {
+    /// Name of the index over the keys that names share with those that look like them.
+    pub const LOOK_ALIKE: &str = "userName.lookAlike";
+
+    /// The rows that the index over attributes has of the resource: name and key.
+    pub fn index_rows(&self) -> impl Iterator<Item = (&str, &str)> {
+        let look_alike = self.user_name_look_alike.iter();
+        let look_alike = look_alike.map(|key| (Self::LOOK_ALIKE, key.as_str()));
+        let attributes = self.attributes.iter();
+        attributes
+            .map(|(name, key)| (name.as_str(), key.as_str()))
+            .chain(look_alike)
+    }
+
+    /// Takes rows of that index in.
+    pub fn take_index_rows(&mut self, rows: Vec<(String, String)>) {
+        for (name, key) in rows {
+            if name == Self::LOOK_ALIKE {
+                self.user_name_look_alike = Some(key);
+            } else {
+                self.attributes.push((name, key));
+            }
+        }
+    }
+}
+
 /// What a write stores of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {

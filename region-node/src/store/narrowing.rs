@@ -41,6 +41,27 @@ pub struct OwnIndex {
 type IsOneValue<'f> = &'f dyn Fn(&TextIndex) -> bool;
 
 impl Narrowing {
+    /// The look-ups that it stands for, none of which is `AnyOf`, `Nothing` or `Everything`: what
+    /// any of them finds is a candidate. `None` where the list has to be walked, as it may always
+    /// be, because a superset is always right.
+    pub(in crate::store) fn look_ups(&self, kind: ResourceKind) -> Option<Vec<&Self>> {
+        let mut look_ups = Vec::new();
+        let mut waiting = vec![self];
+        while let Some(narrowing) = waiting.pop() {
+            match narrowing {
+                Self::AnyOf(parts) => waiting.extend(parts),
+                Self::Nothing => {}
+                Self::Everything => return None,
+                // Users are not indexed by displayName: every create would pay for it.
+                Self::Text(TextIndex::DisplayName, _) if kind == ResourceKind::User => {
+                    return None;
+                }
+                one => look_ups.push(one),
+            }
+        }
+        Some(look_ups)
+    }
+
     /// The narrowest look-up for a filter over resources of a kind.
     #[must_use]
     pub fn of(filter: &Filter, indexes: Indexes<'_>) -> Self {

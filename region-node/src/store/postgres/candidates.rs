@@ -32,14 +32,15 @@ pub(super) async fn find(
     let begin = after.map_or(begin, |after| after.0.max(begin));
     // One more than wanted tells whether there is anything behind the last one.
     let one_more = i64::from(limit) + 1;
-    let tenant = access.tenant;
     let mut statement = Statement::new();
     for parameter in [&begin, &end, &one_more] {
         statement.bind(*parameter);
     }
     // One look-up has one of a few forms; several can be combined in very many ways.
     let mut is_usual = true;
-    let look_ups = look_ups(kind, narrowing);
+    let look_ups = narrowing
+        .look_ups(kind)
+        .filter(|look_ups| look_ups.len() <= MOST_LOOK_UPS);
     let is_bounded = !look_ups.iter().flatten().any(|one| reads_an_index(one));
     // A tenant with more is refused, before its index is read.
     statement.bind(if is_bounded {
@@ -89,23 +90,18 @@ pub(super) async fn find(
         ),
         positions
     );
-    let mut parameters: Vec<&(dyn ToSql + Sync)> =
-        vec![&tenant, &access.id, &access.credential_version];
-    parameters.extend(
-        statement
-            .parameters
-            .iter()
-            .map(|p| &**p as &(dyn ToSql + Sync)),
-    );
+    let parameters: Vec<&(dyn ToSql + Sync)> = statement
+        .parameters
+        .iter()
+        .map(|p| &**p as &(dyn ToSql + Sync))
+        .collect();
     let rows = if is_usual {
-        connections.query_scoped(tenant, &sql, &parameters).await?
+        access.query(connections, &sql, &parameters).await?
     } else {
-        connections
-            .query_scoped_once(tenant, &sql, &parameters)
-            .await?
+        access.query_once(connections, &sql, &parameters).await?
     };
-    let first = rows.first().ok_or(StoreError::Refused)?;
-    if !first.try_get::<_, bool>("within_budget")? {
+    let is_within_budget = rows.first().map(|row| row.try_get("within_budget"));
+    if !is_within_budget.transpose()?.unwrap_or(true) {
         return Err(StoreError::OverBudget);
     }
     let mut resources = stored(&rows)?;
@@ -116,26 +112,6 @@ pub(super) async fn find(
         resources,
         complete,
     })
-}
-
-/// The look-ups of a narrowing; nothing where the list has to be walked: a superset is always
-/// right.
-fn look_ups(kind: ResourceKind, narrowing: &Narrowing) -> Option<Vec<&Narrowing>> {
-    let mut look_ups = Vec::new();
-    let mut waiting = vec![narrowing];
-    while let Some(narrowing) = waiting.pop() {
-        match narrowing {
-            Narrowing::AnyOf(parts) => waiting.extend(parts),
-            Narrowing::Nothing => {}
-            Narrowing::Everything => return None,
-            // Users are not indexed by displayName: every create would pay for it.
-            Narrowing::Text(TextIndex::DisplayName, _) if kind == ResourceKind::User => {
-                return None;
-            }
-            one => look_ups.push(one),
-        }
-    }
-    (look_ups.len() <= MOST_LOOK_UPS).then_some(look_ups)
 }
 
 /// A statement in the making: its parameters from the fourth on. The first three are the access,

@@ -25,18 +25,9 @@ pub(super) async fn outcome(
           WHERE ",
         held!()
     );
-    let rows = connections
-        .query_scoped(
-            access.tenant,
-            sql,
-            &[
-                &access.tenant,
-                &access.id,
-                &access.credential_version,
-                &origin_column(key.origin),
-                &key.key.as_slice(),
-            ],
-        )
+    let origin = origin_column(key.origin);
+    let rows = access
+        .query(connections, sql, &[&origin, &key.key.as_slice()])
         .await?;
     let row = rows.first().ok_or(StoreError::Refused)?;
     if row.try_get::<_, Option<&str>>("what")?.is_none() {

@@ -28,23 +28,11 @@ pub(super) async fn of_groups(
         held!(),
         " ORDER BY y.n, y.position"
     );
-    let rows = connections
-        .query_scoped(
-            access.tenant,
-            sql,
-            &[
-                &access.tenant,
-                &access.id,
-                &access.credential_version,
-                &numbers(groups),
-                &most.map(i64::from),
-            ],
-        )
+    let most = most.map(i64::from);
+    let rows = access
+        .query(connections, sql, &[&numbers(groups), &most])
         .await?;
     let mut found = vec![Vec::new(); groups.len()];
-    if rows.is_empty() {
-        return Err(StoreError::Refused);
-    }
     for row in &rows {
         let Some(position) = row.try_get("position")? else {
             continue;
@@ -77,21 +65,7 @@ pub(super) async fn groups_of(
         held!(),
         " ORDER BY y.n, y.position"
     );
-    let rows = connections
-        .query_scoped(
-            access.tenant,
-            sql,
-            &[
-                &access.tenant,
-                &access.id,
-                &access.credential_version,
-                &numbers(members),
-            ],
-        )
-        .await?;
-    if rows.is_empty() {
-        return Err(StoreError::Refused);
-    }
+    let rows = access.query(connections, sql, &[&numbers(members)]).await?;
     let mut found = vec![Vec::new(); members.len()];
     for row in &rows {
         if let Some(group) = read(row)? {

@@ -5,7 +5,7 @@ use shared::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::connection::Connections;
+use super::connection::{Connections, Parameters};
 use super::key;
 use super::tenants::held;
 use super::writer::{Call, Function, kind_column, resource_id, uuid};
@@ -54,6 +54,48 @@ impl<'a> Holder<'a> {
             credential_version: access.credential_version,
         }
     }
+
+    /// Rows of a statement that checks the access itself and whose first three parameters are the
+    /// access; the others are given. A statement gives at least one row, unless the access is
+    /// over.
+    pub(super) async fn query(
+        &self,
+        connections: &Connections,
+        sql: &str,
+        others: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let parameters = self.before(others);
+        let rows = connections.query_scoped(self.tenant, sql, &parameters);
+        held_rows(rows.await?)
+    }
+
+    /// The same for a statement that is made for this one time.
+    pub(super) async fn query_once(
+        &self,
+        connections: &Connections,
+        sql: &str,
+        others: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let parameters = self.before(others);
+        let rows = connections.query_scoped_once(self.tenant, sql, &parameters);
+        held_rows(rows.await?)
+    }
+
+    fn before<'p>(&'p self, others: &[&'p (dyn ToSql + Sync)]) -> Vec<&'p (dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(3 + others.len());
+        parameters.extend([&self.tenant as &(dyn ToSql + Sync), &self.id]);
+        parameters.push(&self.credential_version);
+        parameters.extend(others);
+        parameters
+    }
+}
+
+fn held_rows(rows: Vec<Row>) -> Result<Vec<Row>, StoreError> {
+    if rows.is_empty() {
+        Err(StoreError::Refused)
+    } else {
+        Ok(rows)
+    }
 }
 
 pub(super) async fn get(
@@ -69,18 +111,8 @@ pub(super) async fn get(
           WHERE ",
         held!()
     );
-    let rows = connections
-        .query_scoped(
-            access.tenant,
-            sql,
-            &[
-                &access.tenant,
-                &access.id,
-                &access.credential_version,
-                &uuid(id),
-                &kind_column(kind),
-            ],
-        )
+    let rows = access
+        .query(connections, sql, &[&uuid(id), &kind_column(kind)])
         .await?;
     read(rows.first().ok_or(StoreError::Refused)?)
 }
@@ -113,21 +145,9 @@ pub(super) async fn page(
         PageStart::Behind(position) => (begin.max(position.0), 0),
         PageStart::Offset(offset) => (begin, i64::try_from(offset).unwrap_or(i64::MAX)),
     };
-    let rows = connections
-        .query_scoped(
-            access.tenant,
-            sql,
-            &[
-                &access.tenant,
-                &access.id,
-                &access.credential_version,
-                &begin,
-                &end,
-                &i64::from(limit),
-                &offset,
-                &kind_column(kind),
-            ],
-        )
+    let (limit, kind) = (i64::from(limit), kind_column(kind));
+    let rows = access
+        .query(connections, sql, &[&begin, &end, &limit, &offset, &kind])
         .await?;
     let first = rows.first().ok_or(StoreError::Refused)?;
     Ok(Page {
@@ -256,9 +276,6 @@ pub(super) fn change_members(
     }
 }
 
-/// Name of the index over look-alike keys of user names.
-const LOOK_ALIKE: &str = "userName.lookAlike";
-
 /// What a resource is found by: `active`, the four keys, and the rows of the index.
 fn push_keys(parameters: &mut Vec<Owned>, keys: &Keys) -> Result<(), StoreError> {
     let text = |key: &Option<String>| -> Owned {
@@ -280,16 +297,7 @@ fn push_keys(parameters: &mut Vec<Owned>, keys: &Keys) -> Result<(), StoreError>
 
 /// The rows of the index over multi-valued attributes, as they are stored.
 pub(super) fn index_rows(keys: &Keys) -> Vec<(String, String)> {
-    let look_alike = keys
-        .user_name_look_alike
-        .iter()
-        .map(|value| (LOOK_ALIKE, value));
-    let attributes = keys
-        .attributes
-        .iter()
-        .map(|(name, key)| (name.as_str(), key));
-    attributes
-        .chain(look_alike)
+    keys.index_rows()
         .map(|(name, value)| (name.to_owned(), key::stored(value).into_owned()))
         .collect()
 }
@@ -320,13 +328,7 @@ pub(super) fn read_keys(row: &Row) -> Result<Keys, StoreError> {
     if let Some(attributes) = row.try_get::<_, Option<&str>>("attributes")? {
         let attributes: Vec<(String, String)> = serde_json::from_str(attributes)
             .map_err(|_| StoreError::Corrupt("a resource with unreadable keys"))?;
-        for (name, key) in attributes {
-            if name == LOOK_ALIKE {
-                keys.user_name_look_alike = Some(key);
-            } else {
-                keys.attributes.push((name, key));
-            }
-        }
+        keys.take_index_rows(attributes);
     }
     Ok(keys)
 }

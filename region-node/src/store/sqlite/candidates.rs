@@ -36,24 +36,11 @@ pub(super) enum Plan {
     LookUp(Vec<Narrowing>),
 }
 
-/// Plans a narrowing. What no index of this engine answers is answered by the whole list: a
-/// superset is always right.
+/// Plans a narrowing.
 pub(super) fn plan(kind: ResourceKind, narrowing: &Narrowing) -> Plan {
-    let mut look_ups = Vec::new();
-    let mut waiting = vec![narrowing];
-    while let Some(narrowing) = waiting.pop() {
-        match narrowing {
-            Narrowing::AnyOf(parts) => waiting.extend(parts),
-            Narrowing::Nothing => {}
-            Narrowing::Everything => return Plan::Walk,
-            // Users are not indexed by displayName: every create would pay for it.
-            Narrowing::Text(TextIndex::DisplayName, _) if kind == ResourceKind::User => {
-                return Plan::Walk;
-            }
-            one => look_ups.push(one.clone()),
-        }
-    }
-    Plan::LookUp(look_ups)
+    narrowing.look_ups(kind).map_or(Plan::Walk, |look_ups| {
+        Plan::LookUp(look_ups.into_iter().cloned().collect())
+    })
 }
 
 impl Plan {

@@ -114,7 +114,7 @@ pub(super) fn insert(
             row.document,
         ),
     )?;
-    for (attribute, value) in indexed(keys) {
+    for (attribute, value) in keys.index_rows() {
         insert_index_row(connection, tenant, attribute, value, row.position)?;
     }
     Ok(())
@@ -140,13 +140,7 @@ pub(super) fn read_keys(row: &Row<'_>, at: usize) -> Result<Keys, StoreError> {
     };
     if let Some(attributes) = row.get::<_, Option<String>>(at + 4)? {
         let attributes: Vec<(String, String)> = read_attributes(&attributes)?;
-        for (name, key) in attributes {
-            if name == LOOK_ALIKE {
-                keys.user_name_look_alike = Some(key);
-            } else {
-                keys.attributes.push((name, key));
-            }
-        }
+        keys.take_index_rows(attributes);
     }
     Ok(keys)
 }
@@ -154,9 +148,6 @@ pub(super) fn read_keys(row: &Row<'_>, at: usize) -> Result<Keys, StoreError> {
 fn read_attributes(json: &str) -> Result<Vec<(String, String)>, StoreError> {
     serde_json::from_str(json).map_err(|_| StoreError::Corrupt("a resource with unreadable keys"))
 }
-
-/// Name of the index over look-alike keys of user names.
-const LOOK_ALIKE: &str = "userName.lookAlike";
 
 /// A name that looks like somebody else's is as taken as the name itself (failure class 72).
 fn refuse_look_alike(
@@ -176,7 +167,7 @@ fn refuse_look_alike(
          UNION ALL
          SELECT position FROM resource WHERE tenant = ?1 AND user_name = ?3 AND position <> ?4
          LIMIT 1",
-        (tenant, LOOK_ALIKE, shared, own),
+        (tenant, Keys::LOOK_ALIKE, shared, own),
         |_row| Ok(()),
     )?;
     match twin {
@@ -190,26 +181,13 @@ fn refuse_look_alike(
 /// What is indexed of a resource, beside it in its row: so a change knows which index rows to
 /// take away without an index on the index.
 fn attributes_json(keys: &Keys) -> Result<Option<String>, StoreError> {
-    let rows: Vec<(&str, &str)> = indexed(keys).collect();
+    let rows: Vec<(&str, &str)> = keys.index_rows().collect();
     if rows.is_empty() {
         return Ok(None);
     }
     serde_json::to_string(&rows)
         .map(Some)
         .map_err(|_| StoreError::Corrupt("keys that cannot be written as JSON"))
-}
-
-/// The rows of the index over multi-valued attributes.
-fn indexed(keys: &Keys) -> impl Iterator<Item = (&str, &str)> {
-    let look_alike = keys
-        .user_name_look_alike
-        .iter()
-        .map(|key| (LOOK_ALIKE, key.as_str()));
-    let attributes = keys
-        .attributes
-        .iter()
-        .map(|(name, key)| (name.as_str(), key.as_str()));
-    attributes.chain(look_alike)
 }
 
 fn insert_index_row(
@@ -388,7 +366,7 @@ pub(super) fn replace(
             present.attributes.as_deref(),
             present.position,
         )?;
-        for (attribute, value) in indexed(keys) {
+        for (attribute, value) in keys.index_rows() {
             insert_index_row(connection, head.key, attribute, value, present.position)?;
         }
     }
