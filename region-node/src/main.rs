@@ -32,7 +32,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: meridian-region-node [SETTINGS FILE]".into());
     }
     let settings = Settings::load(file.as_deref().map(Path::new))?;
-    telemetry::init(&settings.telemetry)?;
+    let _log = telemetry::init(&settings.telemetry)?;
     // Before anything is started, so that no signal finds nobody listening.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -16,16 +16,30 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::TelemetrySettings;
+use crate::lines::{Lines, LinesGuard};
 
 /// Our crates: the only ones that may say more than warnings.
 const OURS: [&str; 2] = ["region_node", "shared"];
 
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The process has one already.
+    #[error("the process has a log already")]
+    Taken(#[from] TryInitError),
+    /// The system gives no thread for it.
+    #[error("the log cannot be written")]
+    Thread(#[from] std::io::Error),
+}
+
 /// Sends log lines to standard error, and makes panics tell where they were and not what with.
+/// The last lines are written when the guard is dropped.
 ///
 /// # Errors
-/// When the process has a log already.
-pub fn init(settings: &TelemetrySettings) -> Result<(), TryInitError> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+/// When the process has a log already, or cannot have one.
+pub fn init(settings: &TelemetrySettings) -> Result<LinesGuard, TelemetryError> {
+    let (lines, guard) = Lines::start(std::io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     let lines = match settings.format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
         LogFormat::Text => lines.boxed(),
@@ -38,7 +52,7 @@ pub fn init(settings: &TelemetrySettings) -> Result<(), TryInitError> {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a panic: please report it with this line");
     }));
-    Ok(())
+    Ok(guard)
 }
 
 /// Who may log what at a level.

@@ -27,8 +27,9 @@ const FIRST_BATCH: u32 = 100;
 const BATCH: u32 = 500;
 /// The same where each batch reads a part of an index anew.
 const MOST_BATCH: u32 = 4_000;
-/// How many are looked at between two chances for other requests to run.
-const STEP: usize = 100;
+/// How many are looked at between two chances for other requests to run: a look-up beside a scan
+/// waits for so many.
+const STEP: usize = 20;
 /// The same where what is derived of each of them has to be read too.
 const DERIVING_STEP: usize = 50;
 /// How many resources a filter, or a sorted list, may look at.
@@ -135,15 +136,17 @@ impl Resources {
                 &[],
             ));
         }
-        let list = digest(caller, kind, request);
+        // Most lists are whole on their first page, and then nobody asks for their name.
+        let list = || digest(caller, kind, request);
         let start = match request.cursor.as_deref().map(str::trim) {
             Some("") => Start {
                 rank: 0,
                 behind: None,
             },
-            Some(cursor) => self.cursors.open(cursor, &list, self.clock.now())?,
+            Some(cursor) => self.cursors.open(cursor, &list(), self.clock.now())?,
+            None if rank == 0 => Start { rank, behind: None },
             None => {
-                let bookmark = self.bookmark(caller, list, request.start_index);
+                let bookmark = self.bookmark(caller, list(), request.start_index);
                 Start {
                     rank,
                     behind: self.bookmarks.0.get(&bookmark),
@@ -159,7 +162,7 @@ impl Resources {
         found.stored.truncate(wanted);
         let view = view(base_url, request);
         let shown = self
-            .show_all(caller.access, kind, &found.stored, view)
+            .show_all(caller.access, &profile, kind, &found.stored, view)
             .await?;
         let is_cut = shown.len() < found.stored.len();
         found.stored.truncate(shown.len());
@@ -172,10 +175,11 @@ impl Resources {
         let reached = start.rank.saturating_add(found.stored.len() as u64);
         let goes_on = has_more || is_cut;
         let standing = if request.cursor.is_none() {
-            if let Some(last) = last {
-                self.bookmarks
-                    .0
-                    .insert(self.bookmark(caller, list, reached + 1), last);
+            // A look-up that found all there is has no next page.
+            let is_look_up = ask.filter.is_some() && rank == 0 && !goes_on;
+            if let (Some(last), false) = (last, is_look_up) {
+                let bookmark = self.bookmark(caller, list(), reached + 1);
+                self.bookmarks.0.insert(bookmark, last);
             }
             if goes_on && start.behind.is_some() {
                 // Clients stop asking at the total. While there is somebody behind this page,
@@ -185,6 +189,7 @@ impl Resources {
             Standing::StartIndex(request.start_index)
         } else {
             let now = self.clock.now();
+            let list = list();
             let seal = |start: Start| self.cursors.seal(start, &list, now);
             let behind = if found.by_position {
                 last.or(start.behind)

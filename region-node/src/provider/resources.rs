@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use shared::api_token::RandomnessError;
-use shared::{Clock, ScimError, ScimType};
+use shared::{Clock, ScimError, ScimType, Timestamp};
 
 use super::cursor::CursorSealer;
 use super::query::{Bookmarks, ScanTurns};
@@ -46,7 +46,8 @@ impl Turns {
 
     fn of(&self, id: ResourceId) -> &tokio::sync::Mutex<()> {
         let [first, others @ ..] = &self.0;
-        let [byte, ..] = id.as_bytes();
+        // The last byte is random; the first ones are the time.
+        let [.., byte] = id.as_bytes();
         others
             .get(usize::from(*byte) % self.0.len())
             .unwrap_or(first)
@@ -123,7 +124,7 @@ impl Resources {
         mut body: Map<String, Value>,
     ) -> Result<Stored, ProviderError> {
         let profile = self.writable(caller.access, kind).await?;
-        let id = new_id()?;
+        let id = new_id(self.clock.now())?;
         let content = match kind {
             ResourceKind::User => {
                 users::content(id, &users::tree(&profile, body, None)?, &profile)?
@@ -160,7 +161,8 @@ impl Resources {
         known: Option<&EntityTags>,
         view: View<'_>,
     ) -> Result<Got, ProviderError> {
-        if !self.profile(caller.access).await?.offers(kind) {
+        let profile = self.profile(caller.access).await?;
+        if !profile.offers(kind) {
             self.held_profile(caller.access).await?;
             return Err(StoreError::NotFound.into());
         }
@@ -170,7 +172,7 @@ impl Resources {
         {
             return Ok(Got::NotModified(stored.version));
         }
-        self.show(caller.access, kind, &stored, view)
+        self.show_by(caller.access, &profile, kind, &stored, view)
             .await
             .map(Got::Shown)
     }
@@ -602,8 +604,21 @@ impl Resources {
         stored: &Stored,
         view: View<'_>,
     ) -> Result<Shown, ProviderError> {
+        let profile = self.profile(access).await?;
+        self.show_by(access, &profile, kind, stored, view).await
+    }
+
+    /// The same, where the tenant's profile is at hand.
+    async fn show_by(
+        &self,
+        access: &Access,
+        profile: &Profile,
+        kind: ResourceKind,
+        stored: &Stored,
+        view: View<'_>,
+    ) -> Result<Shown, ProviderError> {
         let mut shown = self
-            .show_all(access, kind, std::slice::from_ref(stored), view)
+            .show_all(access, profile, kind, std::slice::from_ref(stored), view)
             .await?;
         let body = shown.pop().unwrap_or_default();
         let location = meta(kind, stored).location(view.base_url);
@@ -619,16 +634,16 @@ impl Resources {
     pub(super) async fn show_all(
         &self,
         access: &Access,
+        profile: &Profile,
         kind: ResourceKind,
         stored: &[Stored],
         view: View<'_>,
     ) -> Result<Vec<String>, ProviderError> {
-        let profile = self.profile(access).await?;
         let projection = Projection::parse(profile.schema(kind), view.only, view.without);
         let lens = Lens {
             base_url: view.base_url,
             projection: &projection,
-            profile: &profile,
+            profile,
         };
         let (mut shown, mut bytes) = (Vec::with_capacity(stored.len()), 0);
         for some in stored.chunks(DERIVED_AT_ONCE) {
@@ -758,10 +773,10 @@ pub(super) fn membership(
     ))
 }
 
-fn new_id() -> Result<ResourceId, RandomnessError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| RandomnessError)?;
-    Ok(ResourceId::from_random(bytes))
+fn new_id(now: Timestamp) -> Result<ResourceId, RandomnessError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|_| RandomnessError)?;
+    Ok(ResourceId::new(now, random))
 }
 
 fn check_condition(expected: &EntityTags, current: Version) -> Result<Version, ProviderError> {

@@ -1,15 +1,25 @@
 //! Moments as SCIM writes and reads them (RFC 7643 section 2.3.5, `xsd:dateTime`).
 
+use std::fmt;
+
 use jiff::civil;
 use shared::Timestamp;
 
-/// `2026-11-24T01:17:01.123Z`.
+/// A moment that is written as `2026-11-24T01:17:01.123Z`; one that no calendar has as the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Written(pub Timestamp);
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = jiff::Timestamp::from_millisecond(self.0.as_millis()).unwrap_or_default();
+        write!(f, "{moment:.3}")
+    }
+}
+
+/// The moment as text.
 #[must_use]
 pub fn format(timestamp: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(timestamp.as_millis()).map_or_else(
-        |_| "1970-01-01T00:00:00.000Z".to_owned(),
-        |moment| format!("{moment:.3}"),
-    )
+    Written(timestamp).to_string()
 }
 
 /// Reads a moment with an offset or `Z`; one without either is read as UTC, a date alone as its

@@ -4,6 +4,8 @@
 //! core attributes by name, an extension's attributes in an object under its URN. The stored
 //! document is the tree behind `schemas` and `id`; `meta` is derived, and spliced in when shown.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 use shared::Timestamp;
 
@@ -140,6 +142,9 @@ pub struct Derived {
     pub elements: Value,
 }
 
+/// Characters of `meta` as text, and a few to spare; the base URL is not counted.
+const META_LENGTH: usize = 260;
+
 /// What is derived of every resource, and so not in its document.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
@@ -177,14 +182,32 @@ impl Meta {
     #[must_use]
     pub fn splice(&self, document: &str, derived: Option<&Derived>, base_url: &str) -> String {
         let open = document.strip_suffix('}').unwrap_or(document);
-        let derived = derived.map_or_else(
-            String::new,
-            |Derived {
-                 attribute,
-                 elements,
-             }| { format!(",\"{attribute}\":{elements}") },
-        );
-        format!("{open}{derived},\"meta\":{}}}", self.to_json(base_url))
+        let mut text = String::with_capacity(document.len() + base_url.len() + META_LENGTH);
+        text.push_str(open);
+        let write = |text: &mut String| {
+            if let Some(derived) = derived {
+                let Derived {
+                    attribute,
+                    elements,
+                } = derived;
+                write!(text, ",\"{attribute}\":{elements}")?;
+            }
+            // A base URL holds nothing that JSON would escape, and neither does the rest.
+            write!(
+                text,
+                ",\"meta\":{{\"resourceType\":\"{}\",\"created\":\"{}\",\"lastModified\":\"{}\",\
+                 \"version\":\"W/\\\"{}\\\"\",\"location\":\"{base_url}{}/{}\"}}}}",
+                self.kind.name(),
+                datetime::Written(self.created),
+                datetime::Written(self.modified),
+                self.version.0,
+                self.kind.endpoint(),
+                self.id,
+            )
+        };
+        // Memory takes all that is written.
+        let _infallible = write(&mut text);
+        text
     }
 
     /// The whole resource as a client sees it, as a tree, for filters and projections.

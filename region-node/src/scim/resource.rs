@@ -3,10 +3,14 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use shared::Timestamp;
 use uuid::Uuid;
 
-/// The service provider's identifier of a resource (RFC 7643 section 3.1, `id`): random, 122
-/// bits, never reused, stable over every change of the resource.
+/// The service provider's identifier of a resource (RFC 7643 section 3.1, `id`): a UUID of version
+/// 7 (RFC 9562 section 5.7), never reused, stable over every change of the resource.
+///
+/// It begins with the time of creation, which `meta.created` tells as well, so that new resources
+/// lie side by side in the index over ids; 74 bits are random.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceId(Uuid);
 
@@ -16,7 +20,16 @@ pub struct ResourceId(Uuid);
 pub struct ResourceIdError;
 
 impl ResourceId {
-    /// The id with these 16 bytes, which the caller took from the operating system's generator.
+    /// The id of a resource that is created at this moment; the caller took the bytes from the
+    /// operating system's generator.
+    #[must_use]
+    pub fn new(created: Timestamp, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(created.as_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// An id that means nothing, for tests.
+    #[cfg(test)]
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
@@ -104,6 +117,16 @@ impl fmt::Display for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_creation_and_random_behind_the_time() {
+        let id = |at, random| ResourceId::new(Timestamp(at), [random; 10]);
+        assert!(id(1_700_000_000_000, 0xff) < id(1_700_000_000_001, 0));
+        assert_ne!(id(1, 1), id(1, 2));
+        let text = id(0x0123_4567_89ab, 0xff).to_string();
+        assert_eq!(text, "01234567-89ab-7fff-bfff-ffffffffffff");
+        assert_eq!(ResourceId::parse(&text), Ok(id(0x0123_4567_89ab, 0xff)));
+    }
 
     #[test]
     fn one_spelling_names_a_resource() {

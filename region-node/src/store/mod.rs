@@ -89,7 +89,9 @@ pub enum StoreError {
     /// A look-up would read more than [`narrowing::MOST_INDEX_ROWS`] rows of an index.
     #[error("the look-up would read too much of an index")]
     OverBudget,
-    /// The store cannot answer now: busy, full, read-only, gone. Nothing was written.
+    /// The store cannot answer now: busy, full, read-only, gone. Nothing was written, unless the
+    /// answer to a commit was lost: then nobody knows, and the request has to come again under its
+    /// key.
     #[error("the store cannot answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store answered something that it must never answer.

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::connection::Connections;
 use super::key;
 use super::resources::{Holder, resource_columns, stored};
-use super::tenants::held;
+use super::tenants::{held, with_head};
 use super::writer::uuid;
 use crate::scim::ResourceKind;
 use crate::store::narrowing::{MOST_INDEX_ROWS, prefix_end};
@@ -77,13 +77,15 @@ pub(super) async fn find(
     };
     let sql = format!(
         concat!(
-            "SELECT t.users + t.groups <= $7 AS within_budget, ",
+            "SELECT h.users + h.groups <= $7 AS within_budget, ",
             resource_columns!(),
-            " FROM tenant t LEFT JOIN LATERAL (
+            " FROM tenant t ",
+            with_head!(),
+            "LEFT JOIN LATERAL (
                   SELECT ",
             resource_columns!(),
             " FROM ({}) p JOIN resource r ON r.position = p.position AND r.tenant = $1
-                   WHERE t.users + t.groups <= $7) r ON true
+                   WHERE h.users + h.groups <= $7) r ON true
               WHERE ",
             held!(),
             " ORDER BY r.position"
@@ -147,9 +149,9 @@ impl Statement {
             Narrowing::MemberOf(group) => {
                 let group = self.bind(uuid(*group));
                 Some(format!(
-                    "SELECT m.member_position AS position
-                       FROM resource g JOIN member m ON m.group_position = g.position
-                      WHERE g.tenant = $1 AND g.id = {group}
+                    "SELECT m.member_position AS position FROM member m
+                      WHERE m.group_position = (SELECT g.position FROM resource g
+                                                 WHERE g.tenant = $1 AND g.id = {group})
                         AND m.member_position > $4 AND m.member_position <= $5
                       ORDER BY m.member_position LIMIT $6"
                 ))
@@ -157,9 +159,9 @@ impl Statement {
             Narrowing::HasMember(member) => {
                 let member = self.bind(uuid(*member));
                 Some(format!(
-                    "SELECT m.group_position AS position
-                       FROM resource g JOIN member m ON m.member_position = g.position
-                      WHERE g.tenant = $1 AND g.id = {member}
+                    "SELECT m.group_position AS position FROM member m
+                      WHERE m.member_position = (SELECT g.position FROM resource g
+                                                  WHERE g.tenant = $1 AND g.id = {member})
                         AND m.group_position > $4 AND m.group_position <= $5
                       ORDER BY m.group_position LIMIT $6"
                 ))
@@ -274,4 +276,15 @@ fn reads_an_index(narrowing: &Narrowing) -> bool {
         narrowing,
         Narrowing::Text(_, TextTest::Contains(_) | TextTest::EndsWith(_))
     )
+}
+
+/// The statement of one look-up, and how many parameters it has with those of the access.
+#[cfg(test)]
+pub(super) fn one_look_up(narrowing: &Narrowing) -> (String, usize) {
+    let mut statement = Statement::new();
+    for number in [0_i64, 0, 0] {
+        statement.bind(number);
+    }
+    let sql = statement.look_up(narrowing).unwrap_or_default();
+    (sql, statement.parameters.len() + 3)
 }

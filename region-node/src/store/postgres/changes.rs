@@ -51,10 +51,10 @@ pub(super) async fn list(
     let sql = "SELECT x.* FROM tenant t LEFT JOIN LATERAL (
                    SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes FROM change c
                     WHERE c.tenant = $1 AND c.seq > $2
-                      AND c.seq <= coalesce(
+                      AND c.seq <= (SELECT coalesce(
                           (SELECT c.seq FROM change c WHERE c.tenant = $1 AND c.seq > $2
                             ORDER BY c.seq, c.position LIMIT 1 OFFSET $3),
-                          9223372036854775807)) x ON true
+                          9223372036854775807))) x ON true
                 WHERE t.tenant = $1 AND t.state IN ('active', 'suspended') ORDER BY x.seq, x.position";
     let offset = i64::from(limit.max(1)) - 1;
     let rows = connections
@@ -88,22 +88,25 @@ pub(super) async fn prune(
     keep: Retention,
 ) -> Result<bool, StoreError> {
     // Oldest first, and no further than the first that is to be kept: there is no index by time.
+    // Rows are named by their place, so that the plan is the same however many tenants there are.
     let sql = "WITH changes AS (
-                   DELETE FROM change x WHERE x.tenant = $1 AND x.at < $2
-                      AND (x.seq, x.position) IN
-                          (SELECT c.seq, c.position FROM change c WHERE c.tenant = $1
-                            ORDER BY c.seq, c.position LIMIT $5)
+                   DELETE FROM change x WHERE x.ctid = ANY (ARRAY(
+                          SELECT c.ctid FROM change c WHERE c.tenant = $1
+                           ORDER BY c.seq, c.position LIMIT $5))
+                      AND x.tenant = $1 AND x.at < $2
                    RETURNING 1),
                gateways AS (
-                   DELETE FROM idempotency x WHERE x.tenant = $1 AND x.origin = 0 AND x.key IN
-                          (SELECT i.key FROM idempotency i
-                            WHERE i.tenant = $1 AND i.origin = 0 AND i.key < $3
-                            ORDER BY i.key LIMIT $5)
+                   DELETE FROM idempotency x WHERE x.ctid = ANY (ARRAY(
+                          SELECT i.ctid FROM idempotency i
+                           WHERE i.tenant = $1 AND i.origin = 0 AND i.key < $3
+                           ORDER BY i.key LIMIT $5))
+                      AND x.tenant = $1
                    RETURNING 1),
                clients AS (
-                   DELETE FROM idempotency x WHERE x.tenant = $1 AND x.origin = 1 AND x.key IN
-                          (SELECT i.key FROM idempotency i
-                            WHERE i.tenant = $1 AND i.origin = 1 AND i.at < $4 LIMIT $5)
+                   DELETE FROM idempotency x WHERE x.ctid = ANY (ARRAY(
+                          SELECT i.ctid FROM idempotency i
+                           WHERE i.tenant = $1 AND i.origin = 1 AND i.at < $4 LIMIT $5))
+                      AND x.tenant = $1
                    RETURNING 1)
                SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM gateways)
                     + (SELECT count(*) FROM clients)";

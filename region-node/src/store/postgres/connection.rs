@@ -150,7 +150,7 @@ impl Connections {
         if !self.blind {
             return std::borrow::Cow::Borrowed(sql);
         }
-        // The head row `t` is found by the tenant whatever happens; all others lose it.
+        // The head row, `t` and `h`, is found by the tenant whatever happens; all others lose it.
         let mut sql = sql.to_owned();
         for alias in ["r", "a", "m", "g", "c", "i"] {
             let predicate = format!("{alias}.tenant = $1");

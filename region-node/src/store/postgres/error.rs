@@ -30,9 +30,13 @@ pub(super) enum PostgresError {
     /// The store is closing, or the write was given up with others that shared its transaction.
     #[error("the writer has stopped")]
     Stopped,
-    /// The transaction that a write shared with others was lost.
-    #[error("the commit failed, and nothing of it was kept")]
+    /// The transaction that a write shared with others was lost, or with the connection the
+    /// knowledge of what became of it.
+    #[error("the commit failed")]
     CommitFailed(#[source] std::sync::Arc<StoreError>),
+    /// The store could not begin.
+    #[error("PostgreSQL was reached, and went away")]
+    Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Anything else that the client library complains about.
     #[error("the exchange with PostgreSQL failed")]
     Exchange,

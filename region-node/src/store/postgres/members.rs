@@ -2,7 +2,7 @@
 
 use super::connection::Connections;
 use super::resources::{Holder, read, resource_columns};
-use super::tenants::held;
+use super::tenants::{held, with_head};
 use super::writer::resource_id;
 use crate::store::position::kind_of;
 use crate::store::{Position, Related, StoreError, Stored};
@@ -54,13 +54,15 @@ pub(super) async fn groups_of(
     members: &[Position],
 ) -> Result<Vec<Vec<Stored>>, StoreError> {
     let sql = concat!(
-        "SELECT y.* FROM tenant t LEFT JOIN LATERAL (
+        "SELECT y.* FROM tenant t ",
+        with_head!(),
+        "LEFT JOIN LATERAL (
              SELECT u.n, ",
         resource_columns!(),
         "  FROM unnest($4::bigint[]) WITH ORDINALITY AS u(position, n)
                JOIN member m ON m.member_position = u.position
                JOIN resource r ON r.position = m.group_position AND r.tenant = $1
-              WHERE t.groups > 0) y ON true
+              WHERE h.groups > 0) y ON true
           WHERE ",
         held!(),
         " ORDER BY y.n, y.position"

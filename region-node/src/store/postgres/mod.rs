@@ -52,10 +52,17 @@ use crate::scim::{ResourceId, ResourceKind, Version};
 
 /// Between two attempts to reach a PostgreSQL that is away at start.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often a node looks for what another one has left unfinished.
+const LEFTOVERS_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Threads that serve the connections.
 const THREADS: usize = 2;
 /// Numbers of how many tenants are remembered.
 const REMEMBERED_NUMBERS: u64 = 100_000;
+/// How many writes that are too large to share a commit are done at once, in each node.
+const LARGE_WRITES: usize = 2;
+/// How long a write in a lane waits for the others of its tenant: a large one, or another node's.
+/// While it waits, its neighbours in the lane wait too.
+const LONGEST_LOCK: Duration = Duration::from_secs(2);
 /// The database that every server has, to make ours from.
 const MAINTENANCE: &str = "postgres";
 
@@ -99,6 +106,9 @@ pub enum OpenError {
     /// The schema does not fit.
     #[error("the schema cannot be brought up to date")]
     Migration(#[from] MigrationError),
+    /// What the store begins with fails.
+    #[error("PostgreSQL does not do what the store begins with: does the user own the schema?")]
+    Store(#[source] StoreError),
     /// The threads that serve the connections cannot be started.
     #[error("threads cannot be started")]
     Threads(#[source] std::io::Error),
@@ -114,18 +124,18 @@ enum NotReady {
 
 impl From<tokio_postgres::Error> for NotReady {
     fn from(error: tokio_postgres::Error) -> Self {
-        /// Still starting, about to stop, or out of connections.
-        const PASSING: [SqlState; 4] = [
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-            SqlState::TOO_MANY_CONNECTIONS,
-        ];
-        match error.code() {
-            Some(state) if !PASSING.contains(state) => {
-                Self::Unusable(OpenError::Refused(state.code().to_owned()))
+        /// Of the states that are taken for passing once the node serves: a wrong user or password,
+        /// and a database that cannot be made.
+        const OPERATORS: [&str; 2] = ["28", "3D"];
+        let Some(state) = error.code().map(SqlState::code) else {
+            return Self::Away(PostgresError::of(&error));
+        };
+        let is_operators = OPERATORS.iter().any(|class| state.starts_with(class));
+        match error::of_state(state) {
+            StoreError::Unavailable(_) if !is_operators => {
+                Self::Away(PostgresError::State(state.to_owned()))
             }
-            _ => Self::Away(PostgresError::of(&error)),
+            _ => Self::Unusable(OpenError::Refused(state.to_owned())),
         }
     }
 }
@@ -134,6 +144,11 @@ impl From<MigrationError> for NotReady {
     fn from(error: MigrationError) -> Self {
         match error {
             MigrationError::Connection => Self::Away(PostgresError::Closed),
+            MigrationError::Postgres(state)
+                if matches!(error::of_state(&state), StoreError::Unavailable(_)) =>
+            {
+                Self::Away(PostgresError::State(state))
+            }
             error => Self::Unusable(error.into()),
         }
     }
@@ -290,7 +305,11 @@ fn read_url(url: &Secret) -> Result<Config, OpenError> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(3));
     }
-    config.keepalives_idle(Duration::from_secs(30));
+    // A host that has vanished is noticed within a minute, whoever waits for it.
+    config.keepalives_idle(Duration::from_secs(20));
+    config.keepalives_interval(Duration::from_secs(10));
+    config.keepalives_retries(3);
+    config.tcp_user_timeout(Duration::from_secs(50));
     Ok(config)
 }
 
@@ -367,10 +386,15 @@ async fn get_ready(
         blind: attempt.blind,
         ..connections
     };
-    // One more for the writes that are too large to share a commit.
-    let writing = pool(options.writers.max(1) + 1).map_err(unusable)?;
+    let lanes = {
+        let session = format!("{session}; SET lock_timeout = {}", LONGEST_LOCK.as_millis());
+        Connections::new(config, tls, session, runtime, options.writers.max(1))
+    };
+    let lanes = lanes.map_err(unusable)?;
+    let large = pool(LARGE_WRITES).map_err(unusable)?;
     let writer = Writer::start(
-        &writing,
+        &lanes,
+        &large,
         options.writers,
         options.write_queue,
         options.statement,
@@ -379,6 +403,7 @@ async fn get_ready(
     let aside = Aside::new(server, above, runtime);
     abandon_restores(&aside).await.map_err(away)?;
     resume_erasures(&connections, runtime).await.map_err(away)?;
+    runtime.spawn(look_for_leftovers(connections.clone(), aside.clone()));
     Ok(Ready {
         connections,
         writer,
@@ -387,11 +412,10 @@ async fn get_ready(
 }
 
 fn away(error: StoreError) -> NotReady {
-    tracing::debug!(
-        error = &error as &(dyn std::error::Error + 'static),
-        "PostgreSQL is away"
-    );
-    NotReady::Away(PostgresError::Closed)
+    match error {
+        StoreError::Unavailable(cause) => NotReady::Away(PostgresError::Setup(cause)),
+        error => NotReady::Unusable(OpenError::Store(error)),
+    }
 }
 
 /// Creates the database, if the server says that it is not there.
@@ -437,6 +461,30 @@ async fn abandon_restores(aside: &Aside) -> Result<(), StoreError> {
         turn.end().await;
     }
     Ok(())
+}
+
+/// What a node leaves unfinished when it dies is finished by one that lives.
+async fn look_for_leftovers(connections: Connections, aside: Aside) {
+    let mut ticks = tokio::time::interval(LEFTOVERS_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick is at once, and the start has just looked.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let looked = async {
+            abandon_restores(&aside).await?;
+            for tenant in tenants::unfinished_erasures(&connections).await? {
+                erase(&connections, tenant).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        if let Err(error) = looked.await {
+            tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "unfinished erasures wait for PostgreSQL"
+            );
+        }
+    }
 }
 
 /// Erasures that a crash cut short go on in the background.

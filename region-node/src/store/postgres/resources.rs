@@ -7,8 +7,8 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::{Connections, Parameters};
 use super::key;
-use super::tenants::held;
-use super::writer::{Call, Function, kind_column, resource_id, uuid};
+use super::tenants::{held, with_head};
+use super::writer::{Call, Function, LARGE, kind_column, resource_id, uuid};
 use crate::scim::{ResourceId, ResourceKind, Version};
 use crate::store::position::of_kind;
 use crate::store::{
@@ -127,14 +127,16 @@ pub(super) async fn page(
 ) -> Result<Page, StoreError> {
     // Counting past the end would read the whole list to find nothing.
     let sql = concat!(
-        "SELECT CASE WHEN $8::smallint = 0 THEN t.users ELSE t.groups END AS total, ",
+        "SELECT CASE WHEN $8::smallint = 0 THEN h.users ELSE h.groups END AS total, ",
         resource_columns!(),
-        " FROM tenant t LEFT JOIN LATERAL (
+        " FROM tenant t ",
+        with_head!(),
+        "LEFT JOIN LATERAL (
               SELECT ",
         resource_columns!(),
         " FROM resource r
                WHERE r.tenant = $1 AND r.position > $4 AND r.position <= $5
-                 AND $7 < CASE WHEN $8::smallint = 0 THEN t.users ELSE t.groups END
+                 AND $7 < CASE WHEN $8::smallint = 0 THEN h.users ELSE h.groups END
                ORDER BY r.position LIMIT $6 OFFSET $7) r ON true
           WHERE ",
         held!(),
@@ -164,6 +166,9 @@ pub(super) fn stored(rows: &[Row]) -> Result<Vec<Stored>, StoreError> {
     }
     Ok(found)
 }
+
+/// Stands for a number of rows that may be large.
+const UNKNOWN: usize = LARGE + 1;
 
 type Owned = Box<dyn ToSql + Sync + Send>;
 
@@ -252,7 +257,11 @@ pub(super) fn delete(
         tenant,
         function: Function::Delete,
         parameters,
-        rows: 0,
+        rows: match kind {
+            ResourceKind::User => 0,
+            // Nobody knows how many members it has.
+            ResourceKind::Group => UNKNOWN,
+        },
     }
 }
 
@@ -362,11 +371,12 @@ fn push_members(parameters: &mut Vec<Owned>, changes: &[MemberChange]) {
     parameters.push(Box::new(all));
 }
 
+/// About how many rows a change of members touches.
 fn members(changes: &[MemberChange]) -> usize {
     let ids = changes.iter().map(|change| match change {
-        MemberChange::Add(ids) | MemberChange::Remove(ids) | MemberChange::Replace(ids) => {
-            ids.len()
-        }
+        MemberChange::Add(ids) | MemberChange::Remove(ids) => ids.len(),
+        // Nobody knows how many go.
+        MemberChange::Replace(_) => UNKNOWN,
     });
     ids.sum()
 }

@@ -390,8 +390,8 @@ async fn appear(
     let head = staged.head(predecessor, how)?;
     execute(
         transaction,
-        "UPDATE tenant t SET id = $2, state = $3, credential_version = $4, seq = $5
-          WHERE t.tenant = $1",
+        "WITH h AS (UPDATE head h SET seq = $5 WHERE h.tenant = $1)
+         UPDATE tenant t SET id = $2, state = $3, credential_version = $4 WHERE t.tenant = $1",
         &[
             &staged.key,
             &staged.id.as_str(),

@@ -3,20 +3,22 @@
 use shared::{TenantId, Timestamp};
 use tokio_postgres::{Row, Transaction};
 
-use super::connection::{Connections, Lease, Parameters};
+use super::connection::{Connections, Parameters};
 use crate::store::position::{TENANT_KEYS, of_tenant};
 use crate::store::staging::RESTORING;
 use crate::store::{Access, Erased, StoreError, Tenant, TenantSettings, TenantState};
 
 /// Rows that one step of an erasure removes from each table: few enough that others hardly wait.
 const ERASED_AT_ONCE: i64 = 2000;
+/// Of all advisory locks of two numbers, those that stand for the erasure of a tenant.
+const ERASURE: i32 = 0x6572_6173;
 
 /// The region has had as many tenants as can be numbered.
 #[derive(Debug, thiserror::Error)]
 #[error("the store has no number left for another tenant")]
 struct TenantsExhausted;
 
-/// The condition that an access holds, on the head row `t`; its parameters are always the first
+/// The condition that an access holds, on the tenant's row `t`; its parameters are always the first
 /// three: number, id, credential version.
 macro_rules! held {
     () => {
@@ -28,11 +30,20 @@ pub(super) use held;
 /// Columns of a tenant, as [`read`] takes them.
 macro_rules! tenant_columns {
     () => {
-        "t.id AS tenant_id, t.name AS tenant_name, t.state, t.credential_version, t.seq, t.users,
-         t.groups, t.settings, t.created AS tenant_created"
+        "t.id AS tenant_id, t.name AS tenant_name, t.state, t.credential_version, h.seq, h.users,
+         h.groups, t.settings, t.created AS tenant_created"
     };
 }
 pub(super) use tenant_columns;
+
+/// Joins the other half of the head row, `h`.
+macro_rules! with_head {
+    () => {
+        " JOIN LATERAL (SELECT h.seq, h.users, h.groups FROM head h
+                         WHERE h.tenant = t.tenant ORDER BY h.seq DESC LIMIT 1) h ON true "
+    };
+}
+pub(super) use with_head;
 
 /// Reads `tenant_columns`.
 pub(super) fn read(row: &Row) -> Result<Tenant, StoreError> {
@@ -70,12 +81,17 @@ pub(super) async fn create(
     let rows = connections
         .query(
             concat!(
-                "INSERT INTO tenant AS t
-                    (id, name, state, credential_version, seq, users, groups, settings, created)
-                 SELECT $1, $2, 'active', 1, 0, 0, 0, $3, $4
-                  WHERE (SELECT coalesce(max(tenant), 0) FROM tenant) < $5::bigint - 1
-                 RETURNING ",
-                tenant_columns!()
+                "WITH t AS (
+                    INSERT INTO tenant (id, name, state, credential_version, settings, created)
+                    SELECT $1, $2, 'active', 1, $3, $4
+                     WHERE (SELECT coalesce(max(tenant), 0) FROM tenant) < $5::bigint - 1
+                    RETURNING *),
+                 h AS (
+                    INSERT INTO head (tenant, seq, users, groups)
+                    SELECT t.tenant, 0, 0, 0 FROM t RETURNING *)
+                 SELECT ",
+                tenant_columns!(),
+                " FROM t JOIN h ON h.tenant = t.tenant"
             ),
             &[
                 &id.as_str(),
@@ -96,7 +112,9 @@ pub(super) async fn get(
     let sql = concat!(
         "SELECT ",
         tenant_columns!(),
-        " FROM tenant t WHERE t.id = $1 AND t.state IN ('active', 'suspended')"
+        " FROM tenant t ",
+        with_head!(),
+        "WHERE t.id = $1 AND t.state IN ('active', 'suspended')"
     );
     only(&connections.query(sql, &[&id.as_str()]).await?)
 }
@@ -105,7 +123,9 @@ pub(super) async fn list(connections: &Connections) -> Result<Vec<Tenant>, Store
     let sql = concat!(
         "SELECT ",
         tenant_columns!(),
-        " FROM tenant t WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
+        " FROM tenant t ",
+        with_head!(),
+        "WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
     );
     connections
         .query(sql, &[])
@@ -121,9 +141,13 @@ pub(super) async fn set_state(
     state: TenantState,
 ) -> Result<Tenant, StoreError> {
     let sql = concat!(
-        "UPDATE tenant t SET state = $2, credential_version = t.credential_version + 1
-          WHERE t.id = $1 AND t.state IN ('active', 'suspended') RETURNING ",
-        tenant_columns!()
+        "WITH t AS (
+            UPDATE tenant t SET state = $2, credential_version = t.credential_version + 1
+             WHERE t.id = $1 AND t.state IN ('active', 'suspended') RETURNING t.*)
+         SELECT ",
+        tenant_columns!(),
+        " FROM t ",
+        with_head!()
     );
     let rows = connections
         .query(sql, &[&id.as_str(), &state.as_str()])
@@ -138,11 +162,15 @@ pub(super) async fn set_settings(
     expected: Option<i64>,
 ) -> Result<Tenant, StoreError> {
     let sql = concat!(
-        "UPDATE tenant t SET settings = $2, credential_version = t.credential_version + 1
-          WHERE t.id = $1 AND t.state IN ('active', 'suspended')
-            AND ($3::bigint IS NULL OR (t.state = 'active' AND t.credential_version = $3))
-         RETURNING ",
-        tenant_columns!()
+        "WITH t AS (
+            UPDATE tenant t SET settings = $2, credential_version = t.credential_version + 1
+             WHERE t.id = $1 AND t.state IN ('active', 'suspended')
+               AND ($3::bigint IS NULL OR (t.state = 'active' AND t.credential_version = $3))
+            RETURNING t.*)
+         SELECT ",
+        tenant_columns!(),
+        " FROM t ",
+        with_head!()
     );
     let rows = connections
         .query(sql, &[&id.as_str(), &settings_json(settings)?, &expected])
@@ -234,7 +262,9 @@ pub(super) async fn list_with_numbers(
     let sql = concat!(
         "SELECT t.tenant AS number, ",
         tenant_columns!(),
-        " FROM tenant t WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
+        " FROM tenant t ",
+        with_head!(),
+        "WHERE t.state IN ('active', 'suspended') ORDER BY t.tenant"
     );
     let rows = transaction.query(sql, &[]).await?;
     let with_number = |row: &Row| Ok((row.try_get("number")?, read(row)?));
@@ -248,19 +278,21 @@ pub(super) async fn stage(
 ) -> Result<i64, StoreError> {
     let row = transaction
         .query_one(
-            "INSERT INTO tenant
-                (id, name, state, credential_version, seq, users, groups, settings, created)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING tenant",
+            "WITH t AS (
+                INSERT INTO tenant (id, name, state, credential_version, settings, created)
+                VALUES ($1, $2, $3, $4, $5, $6) RETURNING tenant)
+             INSERT INTO head (tenant, seq, users, groups)
+             SELECT t.tenant, $7, $8, $9 FROM t RETURNING tenant",
             &[
                 &format!("{RESTORING} {}", tenant.id),
                 &tenant.name,
                 &RESTORING,
                 &tenant.credential_version,
+                &settings_json(&tenant.settings)?,
+                &tenant.created.as_millis(),
                 &tenant.seq,
                 &tenant.users,
                 &tenant.groups,
-                &settings_json(&tenant.settings)?,
-                &tenant.created.as_millis(),
             ],
         )
         .await?;
@@ -285,6 +317,12 @@ pub(super) async fn erase_some(
     tenant: i64,
 ) -> Result<Erased, StoreError> {
     let mut lease = connections.take().await?;
+    let transaction = lease.client()?.transaction().await?;
+    // Two nodes that erase the same tenant take turns: what one of them finds none of is gone.
+    let lock = "SELECT set_config('meridian.tenant', $1::bigint::text, true),
+                       pg_advisory_xact_lock($2, $1::bigint::integer)";
+    let lock = transaction.prepare_cached(lock).await?;
+    transaction.query(&lock, &[&tenant, &ERASURE]).await?;
     let mut erased = Erased::default();
     for (table, removed) in [
         ("attribute_index", &mut erased.index_rows),
@@ -297,13 +335,13 @@ pub(super) async fn erase_some(
              SELECT count(*) FROM gone"
         );
         let parameters: Parameters<'_> = &[&tenant, &ERASED_AT_ONCE];
-        *removed = unsigned(&counted(&mut lease, tenant, &sql, parameters).await?, 0)?;
+        *removed = unsigned(&counted(&transaction, &sql, parameters).await?, 0)?;
     }
     let sql = "WITH gone AS (DELETE FROM resource x WHERE x.ctid = ANY (ARRAY(
                    SELECT y.ctid FROM resource y WHERE y.tenant = $1 LIMIT $2))
                    RETURNING x.kind)
                SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind <> 0) FROM gone";
-    let row = counted(&mut lease, tenant, sql, &[&tenant, &ERASED_AT_ONCE]).await?;
+    let row = counted(&transaction, sql, &[&tenant, &ERASED_AT_ONCE]).await?;
     (erased.users, erased.groups) = (unsigned(&row, 0)?, unsigned(&row, 1)?);
     let (begin, end) = of_tenant(tenant);
     let sql = "WITH gone AS (DELETE FROM member x WHERE x.ctid = ANY (ARRAY(
@@ -311,19 +349,26 @@ pub(super) async fn erase_some(
                     WHERE y.group_position > $1 AND y.group_position <= $2 LIMIT $3)) RETURNING 1)
                SELECT count(*) FROM gone";
     let parameters: Parameters<'_> = &[&begin, &end, &ERASED_AT_ONCE];
-    erased.members = unsigned(&counted(&mut lease, tenant, sql, parameters).await?, 0)?;
-    lease.give_back();
+    erased.members = unsigned(&counted(&transaction, sql, parameters).await?, 0)?;
+    // One that was made in the moment in which the tenant's tokens were taken.
+    let sql = "WITH gone AS (DELETE FROM api_token k WHERE k.tenant = $1 RETURNING 1)
+               SELECT count(*) FROM gone";
+    erased.tokens = unsigned(&counted(&transaction, sql, &[&tenant]).await?, 0)?;
     if erased.rows() == 0 {
-        connections
-            .query("DELETE FROM tenant WHERE tenant = $1", &[&tenant])
-            .await?;
+        let sql = "WITH numbers AS (DELETE FROM head h WHERE h.tenant = $1 RETURNING 1),
+                        gone AS (DELETE FROM tenant t WHERE t.tenant = $1 RETURNING 1)
+                   SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM numbers)";
+        counted(&transaction, sql, &[&tenant]).await?;
     }
+    transaction.commit().await?;
+    lease.give_back();
     Ok(erased)
 }
 
 /// How many rows of any kind name a tenant.
 pub(super) async fn count_rows(connections: &Connections, tenant: i64) -> Result<u64, StoreError> {
     let sql = "SELECT (SELECT count(*) FROM tenant t WHERE t.tenant = $1)
+                    + (SELECT count(*) FROM head h WHERE h.tenant = $1)
                     + (SELECT count(*) FROM api_token k WHERE k.tenant = $1)
                     + (SELECT count(*) FROM resource x WHERE x.tenant = $1)
                     + (SELECT count(*) FROM attribute_index x WHERE x.tenant = $1)
@@ -338,12 +383,12 @@ pub(super) async fn count_rows(connections: &Connections, tenant: i64) -> Result
 }
 
 async fn counted(
-    lease: &mut Lease,
-    tenant: i64,
+    transaction: &deadpool_postgres::Transaction<'_>,
     sql: &str,
     parameters: Parameters<'_>,
 ) -> Result<Row, StoreError> {
-    let rows = lease.query_scoped(tenant, sql, parameters).await?;
+    let statement = transaction.prepare_cached(sql).await?;
+    let rows = transaction.query(&statement, parameters).await?;
     rows.into_iter()
         .next()
         .ok_or(StoreError::Corrupt("no count"))

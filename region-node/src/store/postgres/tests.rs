@@ -151,6 +151,70 @@ async fn without_a_tenant_nothing_is_there() {
     );
 }
 
+/// Plans that know no values, of a table as large as it takes for the planner to care.
+#[tokio::test]
+async fn looking_through_keys_reads_their_index_alone() {
+    let server = Server::find();
+    let store = open(&server.database()).await;
+    let mut lease = store.connections().unwrap().take().await.unwrap();
+    let client = lease.client().unwrap();
+    client.batch_execute("RESET ROLE").await.unwrap();
+    let fill = "
+        INSERT INTO resource (tenant, position, version, created, modified, kind, active, id,
+                              user_name, external_id, display_name, document)
+        SELECT t, (t << 41) | (k << 39) | n, n, 0, 0, k, true, gen_random_uuid(),
+               CASE k WHEN 0 THEN n || '@x.com' END, n, CASE k WHEN 1 THEN n || ' team' END,
+               repeat('x', 900)
+          FROM generate_series(1::bigint, 3) t, generate_series(0::bigint, 1) k,
+               generate_series(1::bigint, 1500) n;
+        INSERT INTO attribute_index (tenant, position, attribute, value)
+        SELECT tenant, position, a, user_name
+          FROM resource, unnest(ARRAY['emails.value', 'urn:acme:x:badge']) a WHERE kind = 0;";
+    client.batch_execute(fill).await.unwrap();
+    for table in ["resource", "attribute_index"] {
+        let sql = format!("VACUUM ANALYZE {table}");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let tests = [
+        TextTest::StartsWith("a".into()),
+        TextTest::Contains("a".into()),
+        TextTest::EndsWith("a".into()),
+        TextTest::Range {
+            from: std::ops::Bound::Excluded("a".into()),
+            to: std::ops::Bound::Included("b".into()),
+        },
+    ];
+    for (index, name) in [
+        (TextIndex::UserName, "resource_user_name"),
+        (TextIndex::ExternalId, "resource_external_id"),
+        (TextIndex::DisplayName, "resource_display_name"),
+        (
+            TextIndex::Attribute("emails.value".into()),
+            "attribute_index_pkey",
+        ),
+    ] {
+        for test in &tests {
+            let narrowing = Narrowing::Text(index.clone(), test.clone());
+            let (sql, parameters) = candidates::one_look_up(&narrowing);
+            let texts = ", text".repeat(parameters - 6);
+            let nulls = vec!["NULL"; parameters].join(", ");
+            let prepare = format!(
+                "DEALLOCATE ALL; PREPARE p (bigint, text, bigint, bigint, bigint, bigint{texts}) AS {sql}"
+            );
+            client.batch_execute(&prepare).await.unwrap();
+            let explain = format!("EXPLAIN EXECUTE p ({nulls})");
+            let plan = client.simple_query(&explain).await.unwrap();
+            let lines = plan.iter().filter_map(|line| match line {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan = lines.collect::<Vec<_>>().join("\n");
+            let expected = format!("Index Only Scan using {name}");
+            assert!(plan.contains(&expected), "{narrowing:?}\n{plan}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_nodes_share_a_database() {
     let server = Server::find();

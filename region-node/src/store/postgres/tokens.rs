@@ -6,7 +6,7 @@ use shared::{TenantId, Timestamp, TokenDigest, TokenId};
 use tokio_postgres::{Row, Transaction};
 
 use super::connection::Connections;
-use super::tenants::{self, tenant_columns, unsigned};
+use super::tenants::{self, tenant_columns, unsigned, with_head};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{NewToken, StoreError, StoredToken, Tenant};
@@ -305,7 +305,9 @@ pub(super) async fn find(
         token_columns!(),
         ", ",
         tenant_columns!(),
-        " FROM api_token k JOIN tenant t ON t.tenant = k.tenant WHERE k.digest = $1"
+        " FROM api_token k JOIN tenant t ON t.tenant = k.tenant ",
+        with_head!(),
+        "WHERE k.digest = $1"
     );
     let rows = connections
         .query(sql, &[&digest.as_bytes().as_slice()])

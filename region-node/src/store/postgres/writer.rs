@@ -27,9 +27,9 @@ use shared::Timestamp;
 /// Most writes that share one commit: PostgreSQL keeps the savepoints of a transaction at hand up
 /// to this number.
 const LARGEST_BATCH: usize = 64;
-/// Writes that touch more rows than this get a transaction of their own, so that others need not
-/// wait for them.
-const LARGE: usize = 1000;
+/// Writes that touch more rows than this get a transaction of their own, on connections of their
+/// own, so that others need not wait for them.
+pub(super) const LARGE: usize = 1000;
 
 /// A function of `0002_writes.sql`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,8 @@ struct Job {
 /// The handle by which writes reach their lanes.
 pub(super) struct Writer {
     lanes: Vec<mpsc::Sender<Job>>,
-    commits: Commits,
+    /// Where writes that are too large for a lane are done.
+    large: Commits,
 }
 
 /// What lanes and large writes have in common.
@@ -125,6 +126,7 @@ impl Writer {
     /// Starts the lanes on a runtime. Together they hold at most `queue` writes that wait.
     pub(super) fn start(
         connections: &Connections,
+        large: &Connections,
         lanes: usize,
         queue: usize,
         longest: Duration,
@@ -143,13 +145,16 @@ impl Writer {
         };
         Self {
             lanes: (0..lanes).map(start).collect(),
-            commits,
+            large: Commits {
+                connections: large.clone(),
+                ..commits
+            },
         }
     }
 
     /// How much was written since the start.
     pub(super) fn counts(&self) -> WriteCounts {
-        let counters = &self.commits.counters;
+        let counters = &self.large.counters;
         WriteCounts {
             commits: counters.commits.load(Ordering::Relaxed),
             writes: counters.writes.load(Ordering::Relaxed),
@@ -177,7 +182,7 @@ impl Writer {
     }
 
     async fn write_alone(&self, call: Call) -> Result<Written, StoreError> {
-        let commits = self.commits.clone();
+        let commits = self.large.clone();
         // In a task of its own: a caller that gives up must not break off a commit half-way, or
         // nobody would know what became of it.
         let writing = tokio::spawn(async move {
@@ -258,7 +263,14 @@ async fn commit(connections: &Connections, calls: &[Call]) -> Result<Vec<Row>, S
     // ROLLBACK, though it says nothing of it.
     let rows = done.into_iter().collect::<Result<Vec<Row>, _>>()?;
     committed?;
-    lease.give_back();
+    // What PostgreSQL could not do now may be wrong with this connection only: it could lead to a
+    // server that has become a standby.
+    let is_sound = !rows
+        .iter()
+        .any(|row| matches!(read(row), Err(StoreError::Unavailable(_))));
+    if is_sound {
+        lease.give_back();
+    }
     Ok(rows)
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::writer::Counters;
 
-const PERIOD: Duration = Duration::from_millis(500);
+const PERIOD: Duration = Duration::from_millis(250);
 /// 64 MiB of pages: the log should begin anew.
 const LARGE_LOG_PAGES: i64 = 16 * 1024;
 /// 256 MiB of pages: the log must be cut.

@@ -23,8 +23,10 @@ pub(super) enum Role {
 
 /// Statements kept prepared on each connection; more than there are in the program.
 const PREPARED_STATEMENTS: usize = 64;
-/// Where the write-ahead log is cut back to after it has grown.
-const WAL_KEEP_BYTES: i64 = 64 * 1024 * 1024;
+/// Where the write-ahead log is cut back to after it has grown. Above the size at which the
+/// checkpointer lets it begin anew: a log that is cut and grows again costs more than one that is
+/// overwritten.
+const WAL_KEEP_BYTES: i64 = 128 * 1024 * 1024;
 
 /// Opens the file for a role.
 pub(super) fn open(path: &Path, role: Role, cache_kib: i64) -> rusqlite::Result<Connection> {

@@ -8,7 +8,7 @@ use shared::Timestamp;
 
 use super::changes::{self, Deed};
 use super::connection::{all, execute, first};
-use super::resources::{self, present};
+use super::resources::{self, present, resource_columns};
 use super::tenants::{Effect, held, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
 use crate::store::position::{is_of, kind_of};
@@ -189,6 +189,36 @@ pub(super) fn of_group(
             })
         },
     )
+}
+
+/// The groups of which one resource is a direct member, if the access holds: one statement, and
+/// so one snapshot.
+pub(super) fn held_groups_of(
+    connection: &Connection,
+    access: &Access,
+    member: Position,
+) -> Result<Vec<Stored>, StoreError> {
+    let rows = all(
+        connection,
+        concat!(
+            "SELECT t.tenant, ",
+            resource_columns!(),
+            " FROM tenant t
+              LEFT JOIN member m ON t.groups > 0 AND m.member_position = ?3
+              LEFT JOIN resource r ON r.position = m.group_position
+              WHERE t.id = ?1 AND t.state = 'active' AND t.credential_version = ?2
+              ORDER BY m.group_position"
+        ),
+        (access.tenant.as_str(), access.credential_version, member.0),
+        |row| match row.get::<_, Option<i64>>(1)? {
+            Some(group) if is_of(group, row.get(0)?) => resources::read(row, 1).map(Some),
+            _ => Ok(None),
+        },
+    )?;
+    if rows.is_empty() {
+        return Err(StoreError::Refused);
+    }
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// The groups of which a resource is a direct member.

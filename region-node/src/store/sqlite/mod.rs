@@ -10,6 +10,7 @@ mod changes;
 mod checkpointer;
 mod connection;
 mod error;
+mod exact;
 mod leftover;
 mod members;
 mod migrations;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 use self::backup::LongReads;
 use self::checkpointer::Checkpointer;
 use self::connection::{Role, execute, first};
+use self::exact::Exact;
 pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
 use self::writer::{Counters, Writer};
@@ -47,8 +49,13 @@ use crate::scim::{ResourceId, ResourceKind, Version};
 
 /// Before this release a write-ahead log could be reset under a reader and damage the file.
 const OLDEST_SQLITE: i32 = 3_051_003;
-/// Longest page that is read on the calling thread.
-const QUICK_PAGE: u32 = 100;
+/// Longest page that is read on the calling thread: 100 resources, and the one more that tells
+/// whether the list goes on.
+const QUICK_PAGE: u32 = 101;
+/// Longest run of candidates that is read by an exact look-up on the calling thread: there are few
+/// unless many resources share a value.
+const MOST_EXACT: u32 = 500;
+
 /// How the file is used.
 #[derive(Clone, Copy, Debug)]
 pub struct SqliteOptions {
@@ -542,11 +549,16 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Vec<Stored>>, StoreError> {
         self.readers
             .point(|connection| {
+                if let [member] = resources {
+                    let groups = members::held_groups_of(connection, access, *member)?;
+                    return Ok(vec![groups]);
+                }
+                // Most often there is nothing to read, and that is known from one statement.
+                if tenants::held(connection, access)?.groups == 0 {
+                    return Ok(vec![Vec::new(); resources.len()]);
+                }
                 snapshot(connection, || {
                     let head = tenants::held(connection, access)?;
-                    if head.groups == 0 {
-                        return Ok(vec![Vec::new(); resources.len()]);
-                    }
                     resources
                         .iter()
                         .map(|member| members::groups_of(connection, head.key, *member))
@@ -586,6 +598,14 @@ impl Store for SqliteStore {
         after: Option<Position>,
         limit: u32,
     ) -> Result<Candidates, StoreError> {
+        if let Some(exact) = Exact::of(kind, narrowing)
+            && limit <= MOST_EXACT
+        {
+            return self
+                .readers
+                .point(|connection| exact.run(connection, access, kind, after, limit))
+                .await;
+        }
         let plan = candidates::plan(kind, narrowing);
         let quick = limit <= QUICK_PAGE && plan.is_quick();
         let access = access.clone();

@@ -20,8 +20,10 @@ macro_rules! resource_columns {
     };
 }
 
+pub(super) use resource_columns;
+
 /// Reads the columns of `resource_columns`, the first of which is number `at`.
-fn read(row: &Row<'_>, at: usize) -> Result<Stored, StoreError> {
+pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Stored, StoreError> {
     Ok(Stored {
         position: Position(row.get(at)?),
         id: ResourceId::from_stored(row.get(at + 1)?),

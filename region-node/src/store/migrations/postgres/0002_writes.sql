@@ -26,11 +26,19 @@ DECLARE
     moved bigint;
 BEGIN
     PERFORM set_config('meridian.tenant', p_tenant::text, true);
-    UPDATE tenant t
-       SET seq = t.seq + 1, users = t.users + p_users, groups = t.groups + p_groups
+    PERFORM FROM tenant t
      WHERE t.tenant = p_tenant AND t.id = p_tenant_id AND t.state = 'active'
        AND t.credential_version = p_credential_version
-    RETURNING t.seq INTO moved;
+       FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    -- A statement of its own, and so a look that comes after the lock.
+    INSERT INTO head AS n (tenant, seq, users, groups)
+    SELECT h.tenant, h.seq + 1, h.users + p_users, h.groups + p_groups
+      FROM head h WHERE h.tenant = p_tenant ORDER BY h.seq DESC LIMIT 1
+    RETURNING n.seq INTO moved;
+    DELETE FROM head h WHERE h.tenant = p_tenant AND h.seq = moved - 1;
     RETURN moved;
 END $$;
 
@@ -46,18 +54,23 @@ BEGIN
     IF p_key IS NULL THEN
         RETURN w;
     END IF;
-    INSERT INTO idempotency
-        (tenant, origin, key, fingerprint, what, position, id, version, at)
-    VALUES
-        (p_tenant, p_origin, p_key, p_fingerprint, p_what, p_position, p_id, p_version, p_now)
-    ON CONFLICT DO NOTHING;
-    IF FOUND THEN
-        RETURN w;
-    END IF;
-    SELECT i.fingerprint IS NOT DISTINCT FROM p_fingerprint, i.what, i.position, i.id, i.version, i.at
-      INTO is_same, w.what, w.position, w.id, w.version, w.at
-      FROM idempotency i
-     WHERE i.tenant = p_tenant AND i.origin = p_origin AND i.key = p_key;
+    LOOP
+        INSERT INTO idempotency
+            (tenant, origin, key, fingerprint, what, position, id, version, at)
+        VALUES
+            (p_tenant, p_origin, p_key, p_fingerprint, p_what, p_position, p_id, p_version, p_now)
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN w;
+        END IF;
+        SELECT i.fingerprint IS NOT DISTINCT FROM p_fingerprint,
+               i.what, i.position, i.id, i.version, i.at
+          INTO is_same, w.what, w.position, w.id, w.version, w.at
+          FROM idempotency i
+         WHERE i.tenant = p_tenant AND i.origin = p_origin AND i.key = p_key;
+        -- Not there: it was old, and forgotten just now.
+        EXIT WHEN FOUND;
+    END LOOP;
     w.status := CASE WHEN is_same THEN 'repeated' ELSE 'key_reused' END;
     RETURN w;
 END $$;
