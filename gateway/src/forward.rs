@@ -221,22 +221,23 @@ impl Passage<'_> {
     /// Sends the call to its region; once more where no answer came and that does no harm.
     async fn send(&self, client: &ProvisioningClient) -> Result<Response, Error> {
         let mut headers = self.headers(client)?;
-        match self.send_once(client, &headers).await {
+        let link = &client.region.link;
+        match link.send(self.deadline, self.call(&headers)).await {
             Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
                 let name = HeaderName::from_static(link::RESENT);
                 headers.insert(name, HeaderValue::from_static("1"));
-                Ok(self.send_once(client, &headers).await?)
+                Ok(link.send_again(self.deadline, self.call(&headers)).await?)
             }
             answer => Ok(answer?),
         }
     }
 
-    async fn send_once(
+    /// Makes the call for a node.
+    fn call(
         &self,
-        client: &ProvisioningClient,
         headers: &HeaderMap,
-    ) -> Result<Response, LinkError> {
-        let build = |http: &reqwest::Client, mut node: reqwest::Url| {
+    ) -> impl Fn(&reqwest::Client, reqwest::Url) -> reqwest::RequestBuilder {
+        |http: &reqwest::Client, mut node: reqwest::Url| {
             node.set_path(self.node_path);
             node.set_query(self.query.filter(|query| !query.is_empty()));
             let left = self.deadline.saturating_duration_since(Instant::now());
@@ -244,8 +245,7 @@ impl Passage<'_> {
                 .headers(headers.clone())
                 .header(link::DEADLINE_MS, left.as_millis().to_string())
                 .body(self.body.clone())
-        };
-        client.region.link.send(self.deadline, build).await
+        }
     }
 }
 

@@ -55,6 +55,11 @@ pub struct LookupLimits {
     pub known: Arc<Semaphore>,
 }
 
+/// How long a call that got no answer waits until it is sent again. A process that ends takes all
+/// its connections with it, those that are kept here for later calls too, and the listener a few
+/// milliseconds after them: sent at once, the call would meet the same end over another one.
+const PAUSE_BEFORE_AGAIN: Duration = Duration::from_millis(100);
+
 /// Why a region gave no answer. Never holds a URL.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -149,6 +154,19 @@ impl RegionLink {
                 sleep(pause).await;
             }
         }
+    }
+
+    /// As [`RegionLink::send`], for a call that was sent and got no answer.
+    ///
+    /// # Errors
+    /// [`LinkError`] when there is no answer again.
+    pub async fn send_again(
+        &self,
+        deadline: Instant,
+        build: impl Fn(&Client, Url) -> RequestBuilder,
+    ) -> Result<Response, LinkError> {
+        sleep(PAUSE_BEFORE_AGAIN).await;
+        self.send(deadline, build).await
     }
 }
 

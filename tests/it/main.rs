@@ -20,6 +20,7 @@ mod postgres_faults;
 mod power_cut;
 mod privacy;
 mod regions;
+mod restart;
 mod revocation;
 mod rfc7643;
 mod rfc7644;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, StatusCode, Url};
 use shared::TokenDigest;
 use shared::link::{LINK_KEY, RESOLVE_PATH, ResolveAnswer, ResolveRequest};
 use tokio::time::Instant;
@@ -42,17 +42,19 @@ pub async fn ask(
     let question = serde_json::to_vec(&ResolveRequest { digest }).map_err(LookupError::Contract)?;
     // The hold for a node that restarts comes on top of the time for an answer.
     let deadline = Instant::now() + timeout + region.link.hold;
-    let answer = region
-        .link
-        .send(deadline, |client, mut node| {
-            node.set_path(RESOLVE_PATH);
-            client
-                .post(node)
-                .header(LINK_KEY, region.link.key.clone())
-                .header(CONTENT_TYPE, shared::urn::JSON)
-                .body(question.clone())
-        })
-        .await?;
+    let call = |client: &Client, mut node: Url| {
+        node.set_path(RESOLVE_PATH);
+        client
+            .post(node)
+            .header(LINK_KEY, region.link.key.clone())
+            .header(CONTENT_TYPE, shared::urn::JSON)
+            .body(question.clone())
+    };
+    let answer = match region.link.send(deadline, call).await {
+        // A question changes nothing.
+        Err(LinkError::NoAnswer(_)) => region.link.send_again(deadline, call).await?,
+        answer => answer?,
+    };
     if answer.status() != StatusCode::OK {
         return Err(LookupError::Status(answer.status()));
     }

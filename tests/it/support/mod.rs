@@ -302,20 +302,7 @@ impl World {
         let region = &self.ready["regions"][region];
         let key = fs::read_to_string(region["operator_key_file"].as_str().unwrap()).unwrap();
         let node = region["node"].as_str().unwrap();
-        let request = plain_client()
-            .request(method.clone(), format!("{node}/internal/v1/operator{path}"))
-            .header("x-meridian-operator-key", key.trim());
-        let request = match body {
-            Some(body) => request.json(&body),
-            None => request,
-        };
-        let answer = Answer::of(request).await;
-        assert!(answer.status < 300, "{method} {path}: {answer:?}");
-        if answer.body.is_empty() {
-            Value::Null
-        } else {
-            answer.json()
-        }
+        operator_call(node, &key, method, path, body).await
     }
 
     /// Runs `meridian … --json` on this world's data directory; it must succeed.
@@ -355,6 +342,30 @@ impl Drop for World {
     }
 }
 
+/// A call of the operator API of a region-node, which must succeed.
+pub async fn operator_call(
+    node: &str,
+    key: &str,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Value {
+    let request = plain_client()
+        .request(method.clone(), format!("{node}/internal/v1/operator{path}"))
+        .header("x-meridian-operator-key", key.trim());
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    let answer = Answer::of(request).await;
+    assert!(answer.status < 300, "{method} {path}: {answer:?}");
+    if answer.body.is_empty() {
+        Value::Null
+    } else {
+        answer.json()
+    }
+}
+
 /// One JSON value and nothing else.
 pub fn one_json_value(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or_else(|e| {
@@ -368,7 +379,7 @@ pub fn one_json_value(text: &[u8]) -> Value {
 /// The `meridian` program that stands beside this test, without anything from the environment
 /// that would change what it does.
 pub fn meridian_command() -> Command {
-    let mut command = Command::new(meridian_path());
+    let mut command = Command::new(program("meridian"));
     for name in [
         "MERIDIAN_DATA_DIR",
         "MERIDIAN_ENDPOINT",
@@ -380,10 +391,11 @@ pub fn meridian_command() -> Command {
     command
 }
 
-fn meridian_path() -> PathBuf {
+/// A program that stands beside this test.
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let beside = test.parent().and_then(Path::parent).unwrap();
-    let path = beside.join("meridian");
+    let path = beside.join(name);
     assert!(
         path.exists(),
         "{} is missing: build it with `cargo build --workspace`, or run everything with tests/run",
@@ -431,7 +443,7 @@ fn databases_of_its_own(server: &str) -> String {
 
 /// A free port below those that the system gives to connections, so that none of them can take it
 /// while nobody listens there. The process's id keeps tests that run side by side apart.
-fn address_to_come_back_to() -> String {
+pub fn address_to_come_back_to() -> String {
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 20_000;
     static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -533,7 +545,7 @@ pub struct Region {
 }
 
 impl Region {
-    fn new(name: &str, base_url: &str, address: SocketAddr) -> Self {
+    pub fn new(name: &str, base_url: &str, address: SocketAddr) -> Self {
         let host = format!("global-{name}.localhost");
         let client = client_builder().resolve(&host, address).build().unwrap();
         Self {
