@@ -17,26 +17,31 @@ use crate::scim::{ResourceId, ResourceKind};
 
 /// Most memberships in one row of a backup.
 pub const MEMBERS_IN_A_ROW: usize = 1000;
-/// A credential version above these bits says how often the tenant was restored.
+/// A credential version above these bits says by which restore the tenant came.
 const GENERATION_BITS: u32 = 32;
+/// Generations are seconds since 2020 began, so that they fit for some decades to come.
+const GENERATIONS_BEGIN_S: i64 = 1_577_836_800;
 /// Stands where a key was cut.
 pub(super) const CUT: char = '\u{10FFFF}';
 /// Ids of resources that came back, at most so many: enough to act upon, and bounded.
 pub const MOST_NAMED: usize = 1000;
 
-/// How often the tenant with this credential version was restored. Places in its lists mean
-/// something else after each time.
+/// By which restore the tenant with this credential version came; 0 if by none. Places in its
+/// lists mean something else after each.
 #[must_use]
 pub fn generation(credential_version: i64) -> i64 {
     credential_version >> GENERATION_BITS
 }
 
 /// The credential version of a tenant that is restored: beyond every one that a grant can have
-/// been minted under before, in the region as it is (`present`) and as it was saved.
+/// been minted under before, in the region as it is (`present`), as it was saved, and as it was in
+/// a life between the two that nobody remembers, because the tenant was erased. So it begins with
+/// the time, and no restore is taken for another.
 #[must_use]
-pub fn restored_credential_version(saved: i64, present: Option<i64>) -> i64 {
+pub fn restored_credential_version(saved: i64, present: Option<i64>, now: Timestamp) -> i64 {
     let highest = generation(present.unwrap_or(saved).max(saved));
-    highest.saturating_add(1) << GENERATION_BITS
+    let at_this_time = now.as_seconds().saturating_sub(GENERATIONS_BEGIN_S);
+    highest.saturating_add(1).max(at_this_time) << GENERATION_BITS
 }
 
 /// How long a receiver may take nothing: a snapshot that stays open costs the store.
@@ -452,14 +457,19 @@ mod tests {
 
     #[test]
     fn a_restored_tenant_is_beyond_every_grant_of_before() {
-        let first = restored_credential_version(7, None);
+        let at = |second| Timestamp((GENERATIONS_BEGIN_S + second) * 1000);
+        let first = restored_credential_version(7, None, at(100));
         assert!(first > 7 + 1_000_000);
         assert_eq!(generation(7), 0);
-        assert_eq!(generation(first), 1);
-        assert_eq!(generation(first + 1_000_000), 1);
-        let again = restored_credential_version(7, Some(first + 3));
-        assert!(again > first + 1_000_000);
-        assert_eq!(generation(again), 2);
-        assert_eq!(restored_credential_version(again, Some(3)), again + first);
+        assert_eq!(generation(first), 100);
+        assert_eq!(generation(first + 1_000_000), 100);
+        // In the same second, and with a clock that went back.
+        for second in [100, 50] {
+            let again = restored_credential_version(7, Some(first + 3), at(second));
+            assert_eq!(generation(again), 101);
+        }
+        // After a life that nobody remembers.
+        let later = restored_credential_version(7, None, at(102));
+        assert_eq!(generation(later), 102);
     }
 }

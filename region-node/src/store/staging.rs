@@ -203,7 +203,11 @@ impl Staged {
         of_create(self.key, ResourceKind::Group, seq.saturating_add(1))?;
         Ok(Head {
             state,
-            credential_version: restored_credential_version(self.credential_version, present),
+            credential_version: restored_credential_version(
+                self.credential_version,
+                present,
+                how.now,
+            ),
             seq,
         })
     }

@@ -263,14 +263,20 @@ pub(super) fn session(statement: Duration, serving_role: bool) -> String {
     } else {
         String::new()
     };
-    // Generic plans: every statement here is a look-up by an index whatever its values are, and
-    // planning costs more than running it. One process for each: a scan must not take the
-    // processors from the look-ups of others.
+    // Every statement here is a look-up by an index, or a walk along one, whatever its values are.
+    // So plans are made once, for all values, because planning costs more than running; and ways
+    // that are good for small tables only are not taken, because a plan that was made while a
+    // table was small is kept when it has grown. One process for each statement: a scan must not
+    // take the processors from the look-ups of others.
     format!(
         "SET search_path = {SCHEMA};
          SET synchronous_commit = on;
          SET plan_cache_mode = force_generic_plan;
          SET jit = off;
+         SET enable_seqscan = off;
+         SET enable_bitmapscan = off;
+         SET enable_hashjoin = off;
+         SET enable_mergejoin = off;
          SET max_parallel_workers_per_gather = 0;
          SET default_transaction_isolation = 'read committed';
          SET statement_timeout = {statement};

@@ -105,9 +105,12 @@ BEGIN
         ids := p_ids[first : first + p_counts[i] - 1];
         first := first + p_counts[i];
         IF p_changes[i] = 'remove' THEN
-            DELETE FROM member m USING resource r
-             WHERE r.tenant = p_tenant AND r.id = ANY (ids)
-               AND m.group_position = p_group AND m.member_position = r.position;
+            -- By an array, so that what is removed is looked up, however large the group is.
+            DELETE FROM member m
+             WHERE m.group_position = p_group
+               AND m.member_position = ANY (ARRAY(
+                       SELECT r.position FROM resource r
+                        WHERE r.tenant = p_tenant AND r.id = ANY (ids)));
             GET DIAGNOSTICS n = ROW_COUNT;
             changed := changed + n;
         ELSE
