@@ -13,7 +13,7 @@ const SECONDS: u32 = 10;
 pub(crate) fn creates_per_s(url: &str, folder: &Path, clients: usize) -> f64 {
     let largest = ask(
         url,
-        "SELECT tenant, id, credential_version FROM tenant ORDER BY users DESC LIMIT 1",
+        "SELECT tenant, id, credential_version FROM tenant JOIN head USING (tenant) ORDER BY users DESC LIMIT 1",
     );
     let [tenant, id, version] = largest.split('|').collect::<Vec<_>>()[..] else {
         panic!("no tenant: {largest}");

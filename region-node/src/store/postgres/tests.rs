@@ -245,6 +245,63 @@ async fn no_table_is_read_from_end_to_end() {
     }
 }
 
+/// Nor is a tenant's part of an index read through where one key is looked for: row-level security
+/// keeps some comparisons out of the look-up.
+#[tokio::test]
+async fn a_write_reads_a_handful_of_index_rows_however_many_there_are() {
+    const USERS: u32 = 1500;
+    let server = Server::find();
+    let url = server.database();
+    let store = PostgresStore::open(PostgresOptions {
+        write_queue: 10_000,
+        ..options(url.clone())
+    });
+    let store = store.await.unwrap();
+    let access = tenant(&store).await;
+    let content = |number: u32, mail: &str| {
+        let mut content = user(&format!("u{number}"));
+        let email = ("emails.value".into(), format!("u{number}@{mail}"));
+        content.keys.attributes.push(email);
+        content.keys.user_name_look_alike = Some(format!("like u{number}"));
+        content
+    };
+    let create = |number| {
+        let content = content(number, "a");
+        store.create(&access, USER, resource_id(number), content, written(1))
+    };
+    let created = join_all((0..USERS).map(create)).await;
+    let change = |(number, created): (u32, &Result<Stored, StoreError>)| {
+        let version = created.as_ref().unwrap().version;
+        let (id, content) = (resource_id(number), content(number, "b"));
+        store.replace(&access, USER, id, version, content, written(2))
+    };
+    for changed in join_all((0..).zip(&created).map(change)).await {
+        changed.unwrap();
+    }
+    let delete = |number| store.delete(&access, USER, resource_id(number), None, written(3));
+    for deleted in join_all((0..USERS).map(delete)).await {
+        deleted.unwrap();
+    }
+    drop(store);
+    let looked_up = ["resource", "attribute_index"];
+    let told = |scans: &Scans| {
+        !looked_up.contains(&scans.table.as_str()) || scans.by_index >= i64::from(USERS)
+    };
+    scans(&url, told).await;
+    let store = open(&url).await;
+    let mut lease = store.connections().unwrap().take().await.unwrap();
+    let sql = "SELECT indexrelname, idx_scan, idx_tup_read FROM pg_stat_user_indexes
+                WHERE relname IN ('resource', 'attribute_index')";
+    for row in lease.client().unwrap().query(sql, &[]).await.unwrap() {
+        let (index, scans, rows): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        // Versions that are not swept away yet are read too.
+        assert!(
+            rows <= 20 * scans.max(1),
+            "{index}: {rows} rows in {scans} scans"
+        );
+    }
+}
+
 struct Scans {
     table: String,
     from_end_to_end: i64,

@@ -75,19 +75,42 @@ BEGIN
     RETURN w;
 END $$;
 
+-- Under row-level security only what cannot tell anything about other rows takes part in a look-up
+-- by an index: comparisons with columns, constants and variables do, expressions do not. So values
+-- are put together before they are looked up, here and below.
+
 -- Whether a user name, or one that looks like it, is somebody else's.
 CREATE FUNCTION is_taken(
     p_tenant bigint, p_user_name text, p_look_alike text, p_position bigint
 ) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    shared text := coalesce(p_look_alike, p_user_name);
 BEGIN
     RETURN p_user_name IS NOT NULL AND (
         EXISTS (SELECT FROM attribute_index a
                  WHERE a.tenant = p_tenant AND a.attribute = 'userName.lookAlike'
-                   AND a.value = coalesce(p_look_alike, p_user_name) AND a.position <> p_position)
+                   AND a.value = shared AND a.position <> p_position)
         OR
         EXISTS (SELECT FROM resource r
-                 WHERE r.tenant = p_tenant AND r.user_name = coalesce(p_look_alike, p_user_name)
+                 WHERE r.tenant = p_tenant AND r.user_name = shared
                    AND r.position <> p_position));
+END $$;
+
+-- Takes away the rows of the index that a resource had; p_attributes names them, as JSON.
+CREATE FUNCTION forget_index_rows(
+    p_tenant bigint, p_attributes text, p_position bigint
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    was record;
+BEGIN
+    FOR was IN
+        SELECT e.pair ->> 0 AS name, e.pair ->> 1 AS value
+          FROM jsonb_array_elements(p_attributes::jsonb) AS e(pair)
+    LOOP
+        DELETE FROM attribute_index a
+         WHERE a.tenant = p_tenant AND a.attribute = was.name AND a.value = was.value
+           AND a.position = p_position;
+    END LOOP;
 END $$;
 
 -- Applies changes to the members of the group at a position, in order; p_ids holds the ids of all
@@ -256,9 +279,7 @@ BEGIN
            attributes = p_attributes, document = p_document
      WHERE r.position = present.position AND r.tenant = p_tenant;
     IF p_attributes IS DISTINCT FROM present.attributes THEN
-        DELETE FROM attribute_index a USING jsonb_array_elements(present.attributes::jsonb) AS was
-         WHERE a.tenant = p_tenant AND a.attribute = was ->> 0 AND a.value = was ->> 1
-           AND a.position = present.position;
+        PERFORM forget_index_rows(p_tenant, present.attributes, present.position);
         INSERT INTO attribute_index (tenant, attribute, value, position)
         SELECT p_tenant, a.name, a.value, present.position
           FROM unnest(p_names, p_values) AS a(name, value)
@@ -341,9 +362,7 @@ BEGIN
     IF p_kind = 1 THEN
         DELETE FROM member m WHERE m.group_position = present.position;
     END IF;
-    DELETE FROM attribute_index a USING jsonb_array_elements(present.attributes::jsonb) AS was
-     WHERE a.tenant = p_tenant AND a.attribute = was ->> 0 AND a.value = was ->> 1
-       AND a.position = present.position;
+    PERFORM forget_index_rows(p_tenant, present.attributes, present.position);
     DELETE FROM resource r WHERE r.position = present.position AND r.tenant = p_tenant;
     w.status := 'done';
     RETURN w;
