@@ -89,4 +89,16 @@ mod tests {
             }
         }
     }
+
+    /// Statements of both engines say 39 and 41 where they mean these places.
+    #[test]
+    fn kind_and_tenant_stand_where_statements_look_for_them() {
+        for tenant in [1, TENANT_KEYS - 1] {
+            for kind in [ResourceKind::User, ResourceKind::Group] {
+                let position = of_create(tenant, kind, 7).unwrap();
+                assert_eq!((position >> 39) & 3, kind_number(kind));
+                assert_eq!(position >> 41, tenant);
+            }
+        }
+    }
 }
