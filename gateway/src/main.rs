@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use gateway::config::Settings;
 use gateway::startup::Application;
-use gateway::telemetry;
-use shared::SystemClock;
+use shared::{SystemClock, log};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// glibc's allocator keeps what a burst of bodies took; this one gives it back and is faster.
@@ -29,7 +28,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).map(PathBuf::from);
     let settings = Settings::load(file.as_deref())?;
-    telemetry::init(&settings.telemetry)?;
+    let _log = log::init(settings.telemetry.level, settings.telemetry.format)?;
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,

@@ -1,8 +1,7 @@
-//! The log: who may write to it, and the one line for each request.
+//! The one line in the log for each request.
 //!
 //! A line may hold tenant id, token id, region, route template, method, status, durations, byte
-//! counts and request id, and nothing else of a request (DESIGN section 8). So libraries, whose
-//! lines could hold headers and URLs, never write below `warn`, whatever the level is.
+//! counts and request id, and nothing else of a request (DESIGN section 8).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,56 +9,8 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use shared::{Fault, LogFormat, LogLevel, RegionId, TenantId, TokenId};
+use shared::{Fault, RegionId, TenantId, TokenId};
 use tokio::time::Instant;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-
-use crate::config::TelemetrySettings;
-
-/// What the names of our crates begin with: the only ones that may say more than warnings.
-const OURS: [&str; 5] = ["gateway", "region_node", "shared", "deploy", "meridian"];
-
-/// Sends log lines to standard error, and makes panics tell where they were and not what with.
-///
-/// # Errors
-/// When the process has a log already.
-pub fn init(settings: &TelemetrySettings) -> Result<(), TryInitError> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match settings.format {
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text => lines.boxed(),
-    };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter(settings.level)))
-        .try_init()?;
-    std::panic::set_hook(Box::new(|panic| {
-        // The message of a panic may quote what it was working on; its place never does.
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "a panic: please report it with this line");
-    }));
-    Ok(())
-}
-
-/// Who may log what at a level.
-#[must_use]
-pub fn filter(level: LogLevel) -> Targets {
-    let ours = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    Targets::new()
-        .with_default(LevelFilter::WARN)
-        // Complains about every malformed request; our own line tells as much.
-        .with_target("actix_http", LevelFilter::OFF)
-        .with_targets(OURS.map(|name| (name, ours)))
-}
 
 /// What is known of a request. Written as one line when it is dropped, which is when the answer's
 /// last byte was handed over or the client was gone.
@@ -131,10 +82,7 @@ impl Drop for RequestRecord {
             complete = self.complete,
             fault = self.failure.as_ref().map(|(fault, _)| fault.as_str()),
             reason = self.failure.as_ref().map(|(_, reason)| reason.as_str()),
-            "{} {} {status} in {duration_ms} ms, request {}",
-            self.method,
-            self.route,
-            self.request_id
+            "request finished"
         );
     }
 }
@@ -203,28 +151,7 @@ impl<K: Unpin> MessageBody for Observed<K> {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Level;
-
     use super::*;
-
-    #[test]
-    fn libraries_never_write_below_warnings() {
-        let filter = filter(LogLevel::Trace);
-        for library in [
-            "reqwest",
-            "hyper_util::client",
-            "actix_web",
-            "actix_server",
-            "h2",
-            "moka",
-        ] {
-            assert!(!filter.would_enable(library, &Level::INFO), "{library}");
-            assert!(!filter.would_enable(library, &Level::TRACE), "{library}");
-            assert!(filter.would_enable(library, &Level::WARN), "{library}");
-        }
-        assert!(!filter.would_enable("actix_http::h1::dispatcher", &Level::ERROR));
-        assert!(filter.would_enable("gateway::resolver", &Level::TRACE));
-    }
 
     #[test]
     fn a_method_of_the_clients_invention_is_not_logged() {

@@ -11,7 +11,6 @@ pub mod grant;
 pub mod handlers;
 pub mod housekeeping;
 pub mod keys;
-pub mod lines;
 pub mod provider;
 pub mod request;
 pub mod routes;

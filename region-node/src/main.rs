@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use region_node::config::Settings;
 use region_node::startup::Application;
-use region_node::telemetry;
-use shared::SystemClock;
+use shared::{SystemClock, log};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -32,7 +31,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: meridian-region-node [SETTINGS FILE]".into());
     }
     let settings = Settings::load(file.as_deref().map(Path::new))?;
-    let _log = telemetry::init(&settings.telemetry)?;
+    let _log = log::init(settings.telemetry.level, settings.telemetry.format)?;
     // Before anything is started, so that no signal finds nobody listening.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,76 +1,13 @@
-//! The log: who may write to it, and the one line for each request.
+//! The one line in the log for each request.
 //!
 //! A line may hold tenant id, token id, region, route template, method, status, durations, byte
-//! counts and request id, and nothing else of a request (DESIGN section 8). So libraries, whose
-//! lines could hold headers, paths and values, never write below `warn`, whatever the level is.
+//! counts and request id, and nothing else of a request (DESIGN section 8).
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use shared::{LogFormat, LogLevel, RegionId, TenantId, TokenId};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-
-use crate::config::TelemetrySettings;
-use crate::lines::{Lines, LinesGuard};
-
-/// Our crates: the only ones that may say more than warnings.
-const OURS: [&str; 2] = ["region_node", "shared"];
-
-/// Why there is no log.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The process has one already.
-    #[error("the process has a log already")]
-    Taken(#[from] TryInitError),
-    /// The system gives no thread for it.
-    #[error("the log cannot be written")]
-    Thread(#[from] std::io::Error),
-}
-
-/// Sends log lines to standard error, and makes panics tell where they were and not what with.
-/// The last lines are written when the guard is dropped.
-///
-/// # Errors
-/// When the process has a log already, or cannot have one.
-pub fn init(settings: &TelemetrySettings) -> Result<LinesGuard, TelemetryError> {
-    let (lines, guard) = Lines::start(std::io::stderr())?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
-    let lines = match settings.format {
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text => lines.boxed(),
-    };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter(settings.level)))
-        .try_init()?;
-    std::panic::set_hook(Box::new(|panic| {
-        // The message of a panic may quote what it was working on; its place never does.
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "a panic: please report it with this line");
-    }));
-    Ok(guard)
-}
-
-/// Who may log what at a level.
-#[must_use]
-pub fn filter(level: LogLevel) -> Targets {
-    let ours = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    Targets::new()
-        .with_default(LevelFilter::WARN.min(ours))
-        // Complains about every malformed request; our own line tells as much.
-        .with_target("actix_http", LevelFilter::OFF)
-        .with_targets(OURS.map(|name| (name, ours)))
-}
+use shared::{RegionId, TenantId, TokenId};
 
 /// What is known of a request while it is served. Shared between the middleware, which writes the
 /// line, and the extractors, which learn who is calling.

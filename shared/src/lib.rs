@@ -2,8 +2,9 @@
 //!
 //! Here live the types that cross the link between the two programs, and the vocabulary of the
 //! protocol that both must spell alike: regions, tenants, API tokens, grants, the resolve
-//! contract, SCIM error bodies, URNs and media types. What never lives here: I/O, a web
-//! framework, SQL, or anything that only one of the two programs needs.
+//! contract, SCIM error bodies, URNs and media types; and the log that both write alike. What never
+//! lives here: any other I/O, a web framework, SQL, or anything that only one of the two programs
+//! needs.
 
 pub mod api_token;
 pub mod clock;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use actix_web::rt::task::JoinHandle;
 use shared::link::PUBLIC_SCIM_PATH;
-use shared::{RegionId, SystemClock};
+use shared::{LogFormat, RegionId, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -171,7 +171,8 @@ impl Stopped {
 /// # Errors
 /// [`UpError`] when it cannot start, or one of the programs ends by itself.
 pub async fn run(arguments: &UpArguments, data_dir: &Path, output: Output) -> Result<(), UpError> {
-    settings::init_log(arguments.log_level)?;
+    // Only a process that has a log already refuses, and that is as good.
+    let _log = shared::log::init(arguments.log_level, LogFormat::Json).ok();
     check_regions(&arguments.regions)?;
     let claim = Claim::take(data_dir)?;
     check_address(arguments.listen)?;

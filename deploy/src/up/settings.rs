@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gateway::config as edge;
 use region_node::config as node;
-use shared::{LogFormat, LogLevel, RegionId, Secret};
+use shared::{RegionId, Secret};
 
 use super::Link;
 use crate::arguments::UpArguments;
@@ -19,16 +19,6 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST
 const NODE_WORKERS: usize = 2;
 /// Connections that read at the same time, in each region-node.
 const NODE_READERS: usize = 4;
-
-/// Sends the log of all programs to standard error, once for the whole process.
-pub(super) fn init_log(level: LogLevel) -> Result<(), edge::ConfigError> {
-    let mut settings = edge::Settings::defaults()?.telemetry;
-    settings.level = level;
-    settings.format = LogFormat::Json;
-    // Only a process that has a log already refuses, and that is as good.
-    let _ = gateway::telemetry::init(&settings);
-    Ok(())
-}
 
 /// Connections to PostgreSQL, in each region-node.
 const NODE_CONNECTIONS: usize = 8;

@@ -15,6 +15,7 @@ use super::cursor::Start;
 use super::resources::{Resources, derived_attribute, meta};
 use super::settings::Profile;
 use super::{Caller, ProviderError, View};
+use crate::scim::document::Tree;
 use crate::scim::list::{ListRequest, Standing, list_response};
 use crate::scim::sort::{Sort, SortKey};
 use crate::scim::{Filter, ResourceId, ResourceKind};
@@ -364,7 +365,7 @@ impl Resources {
         let mut keys: Vec<(SortKey, ResourceKind, ResourceId)> = Vec::new();
         for ask in asks {
             self.scan(caller, ask, |stored, tree| {
-                if let Some(sort) = &ask.sort {
+                if let (Some(sort), Some(tree)) = (&ask.sort, tree) {
                     keys.push((sort.key(tree), ask.kind, stored.id));
                 }
             })
@@ -384,12 +385,13 @@ impl Resources {
         Ok((total, page))
     }
 
-    /// Shows each resource that fits to `see`, in list order, with its tree.
+    /// Shows each resource that fits to `see`, in list order, with its tree. No tree is built
+    /// where nobody looks at it: the look-up alone decided, and nothing is sorted.
     async fn scan(
         &self,
         caller: Caller<'_>,
         ask: &Ask,
-        mut see: impl FnMut(Stored, &crate::scim::document::Tree) + Send,
+        mut see: impl FnMut(Stored, Option<&Tree>) + Send,
     ) -> Result<(), ProviderError> {
         let access = caller.access;
         let filter = ask.filter.as_ref();
@@ -397,6 +399,8 @@ impl Resources {
         let derives = filter.is_some_and(|filter| filter.mentions(derived))
             || ask.sort.as_ref().is_some_and(|sort| sort.is_by(derived));
         let step = if derives { DERIVING_STEP } else { STEP };
+        let is_decided =
+            ask.sort.is_none() && filter.is_some_and(|filter| ask.narrowing.is_exact(filter));
         let mut batches = ask.batches();
         let (mut looked_at, mut after) = (0, None);
         let mut turn = None;
@@ -433,13 +437,17 @@ impl Resources {
                     vec![None; resources.len()]
                 };
                 for (stored, derived) in resources.into_iter().zip(derived) {
+                    if is_decided {
+                        see(stored, None);
+                        continue;
+                    }
                     let tree = meta(ask.kind, &stored).to_tree(
                         &stored.document,
                         derived.as_ref(),
                         &ask.base_url,
                     )?;
                     if filter.is_none_or(|filter| filter.matches(&tree)) {
-                        see(stored, &tree);
+                        see(stored, Some(&tree));
                     }
                 }
                 resources = rest;

@@ -64,6 +64,7 @@ impl Resources {
                     id,
                     &document::Tree::new(),
                 ),
+                may_be_member: false,
             },
         };
         self.show_written(access, kind, &stored, view).await

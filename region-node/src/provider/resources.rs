@@ -686,8 +686,11 @@ impl Resources {
         base_url: &str,
         indirect: bool,
     ) -> Result<Vec<Option<Derived>>, ProviderError> {
-        let positions: Vec<_> = stored.iter().map(|stored| stored.position).collect();
+        let is_asked = |stored: &&Stored| kind == ResourceKind::Group || stored.may_be_member;
+        let asked = stored.iter().filter(is_asked);
+        let positions: Vec<_> = asked.map(|stored| stored.position).collect();
         match kind {
+            ResourceKind::User if positions.is_empty() => Ok(vec![None; stored.len()]),
             ResourceKind::Group => {
                 let members = self.store.members(access, &positions, None).await?;
                 let derived = members
@@ -697,7 +700,13 @@ impl Resources {
             }
             ResourceKind::User => {
                 let mut all = Vec::with_capacity(stored.len());
-                for direct in self.store.groups_of(access, &positions).await? {
+                let mut found = self.store.groups_of(access, &positions).await?.into_iter();
+                for stored in stored {
+                    let direct = if stored.may_be_member {
+                        found.next().unwrap_or_default()
+                    } else {
+                        Vec::new()
+                    };
                     let mut elements = Vec::with_capacity(direct.len());
                     for group in &direct {
                         elements.push(membership(group, "direct", base_url)?);

@@ -337,6 +337,9 @@ pub struct Stored {
     pub modified: Timestamp,
     /// The JSON object that a client sees, less `meta` and what is derived, as text.
     pub document: String,
+    /// Whether it may be a direct member of a group. Where it is `false` it was none when it was
+    /// read, and nobody has to look.
+    pub may_be_member: bool,
 }
 
 /// A place in the order of a tenant's resources of one kind. Opaque outside the store.

@@ -80,6 +80,21 @@ impl Narrowing {
         run(filter, &narrow, &is_one_value)
     }
 
+    /// Whether everything that it finds for this filter matches it: the filter is one comparison
+    /// with a text, and the evaluator would compare the same keys again.
+    #[must_use]
+    pub fn is_exact(&self, filter: &Filter) -> bool {
+        let is_comparison = matches!(
+            filter.steps(),
+            [Step::Test(Test {
+                operator: Operator::Eq,
+                operand: Operand::Text { .. },
+                ..
+            })]
+        );
+        is_comparison && matches!(self, Self::Text(_, TextTest::Is(_)))
+    }
+
     /// Whether its indexes give what they find in list order, so that reading on costs no more
     /// than reading at once.
     #[must_use]

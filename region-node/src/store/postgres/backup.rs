@@ -300,6 +300,7 @@ pub(super) async fn send_tenant(
             let sql = concat!(
                 "SELECT ",
                 resources::resource_columns!(),
+                resources::may_be_member!(),
                 " FROM resource r WHERE r.tenant = $1 AND r.kind = $2
                      AND r.position > $3 AND r.position <= $4 ORDER BY r.position LIMIT $5"
             );
@@ -314,7 +315,11 @@ pub(super) async fn send_tenant(
             for stored in some {
                 let row = match kind {
                     ResourceKind::User => {
-                        let groups = groups_of(&transaction, number, stored.position).await?;
+                        let groups = if stored.may_be_member {
+                            groups_of(&transaction, number, stored.position).await?
+                        } else {
+                            Vec::new()
+                        };
                         ExportRow::User(stored, groups)
                     }
                     ResourceKind::Group => {
@@ -338,7 +343,7 @@ async fn groups_of(
     let sql = concat!(
         "SELECT ",
         resources::resource_columns!(),
-        " FROM member m JOIN resource r ON r.position = m.group_position AND r.tenant = $1
+        ", true AS may_be_member FROM member m JOIN resource r ON r.position = m.group_position AND r.tenant = $1
           WHERE m.member_position = $2 ORDER BY r.position"
     );
     resources::stored(&some_more(transaction, sql, &[&tenant, &member.0]).await?)

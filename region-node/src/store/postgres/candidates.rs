@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::Connections;
 use super::key;
-use super::resources::{Holder, resource_columns, stored};
+use super::resources::{Holder, may_be_member, resource_columns, stored};
 use super::tenants::{held, with_head};
 use super::writer::uuid;
 use crate::scim::ResourceKind;
@@ -79,6 +79,7 @@ pub(super) async fn find(
         concat!(
             "SELECT h.users + h.groups <= $7 AS within_budget, ",
             resource_columns!(),
+            may_be_member!(),
             " FROM tenant t ",
             with_head!(),
             "LEFT JOIN LATERAL (

@@ -59,7 +59,7 @@ pub(super) async fn groups_of(
         "LEFT JOIN LATERAL (
              SELECT u.n, ",
         resource_columns!(),
-        "  FROM unnest($4::bigint[]) WITH ORDINALITY AS u(position, n)
+        ", true AS may_be_member FROM unnest($4::bigint[]) WITH ORDINALITY AS u(position, n)
                JOIN member m ON m.member_position = u.position
                JOIN resource r ON r.position = m.group_position AND r.tenant = $1
               WHERE h.groups > 0) y ON true

@@ -657,6 +657,7 @@ impl Store for PostgresStore {
             created: write.now,
             modified: write.now,
             document: content.document,
+            may_be_member: false,
         })
     }
 
@@ -692,6 +693,7 @@ impl Store for PostgresStore {
                 .ok_or(StoreError::Corrupt("a resource without a beginning"))?,
             modified: write.now,
             document: content.document,
+            may_be_member: true,
         })
     }
 

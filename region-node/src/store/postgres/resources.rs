@@ -24,7 +24,17 @@ macro_rules! resource_columns {
 }
 pub(super) use resource_columns;
 
-/// Reads `resource_columns`; nothing where an outer join found no resource.
+/// Column that tells whether `r` is a member of a group. A sub-select of one row and no `EXISTS`,
+/// which the planner may answer from a hash of all memberships.
+macro_rules! may_be_member {
+    () => {
+        ", (SELECT true FROM member m WHERE m.member_position = r.position LIMIT 1) IS NOT NULL
+            AS may_be_member"
+    };
+}
+pub(super) use may_be_member;
+
+/// Reads `resource_columns` and `may_be_member`; nothing where an outer join found no resource.
 pub(super) fn read(row: &Row) -> Result<Option<Stored>, StoreError> {
     let Some(position) = row.try_get("position")? else {
         return Ok(None);
@@ -36,6 +46,7 @@ pub(super) fn read(row: &Row) -> Result<Option<Stored>, StoreError> {
         created: Timestamp(row.try_get("created")?),
         modified: Timestamp(row.try_get("modified")?),
         document: row.try_get("document")?,
+        may_be_member: row.try_get("may_be_member")?,
     }))
 }
 
@@ -107,6 +118,7 @@ pub(super) async fn get(
     let sql = concat!(
         "SELECT ",
         resource_columns!(),
+        may_be_member!(),
         " FROM tenant t LEFT JOIN resource r ON r.tenant = $1 AND r.id = $4 AND r.kind = $5
           WHERE ",
         held!()
@@ -129,6 +141,7 @@ pub(super) async fn page(
     let sql = concat!(
         "SELECT CASE WHEN $8::smallint = 0 THEN h.users ELSE h.groups END AS total, ",
         resource_columns!(),
+        may_be_member!(),
         " FROM tenant t ",
         with_head!(),
         "LEFT JOIN LATERAL (

@@ -240,13 +240,20 @@ pub(super) fn send_tenant(
 ) -> Result<(), StoreError> {
     let key = tenants::key(connection, id)?.ok_or(StoreError::NotFound)?;
     let tenant = tenants::get(connection, id)?.ok_or(StoreError::NotFound)?;
+    let tenant_has_groups = tenant.groups > 0;
     send(rows, ExportRow::Tenant(Box::new(tenant)))?;
     for kind in [ResourceKind::User, ResourceKind::Group] {
         let (_, end) = of_kind(key, kind);
         let mut after = None;
         loop {
-            let some =
-                resources::behind_position(connection, key, kind, after, 0, EXPORTED_AT_ONCE)?;
+            let some = resources::behind_position(
+                connection,
+                (key, tenant_has_groups),
+                kind,
+                after,
+                0,
+                EXPORTED_AT_ONCE,
+            )?;
             let Some(last) = some.last().map(|last| last.position) else {
                 break;
             };
@@ -254,7 +261,11 @@ pub(super) fn send_tenant(
                 let position = stored.position;
                 let row = match kind {
                     ResourceKind::User => {
-                        let groups = members::groups_of(connection, key, position)?;
+                        let groups = if stored.may_be_member {
+                            members::groups_of(connection, key, position)?
+                        } else {
+                            Vec::new()
+                        };
                         ExportRow::User(stored, groups)
                     }
                     ResourceKind::Group => {

@@ -21,7 +21,7 @@ macro_rules! held {
     ($join:expr, $order:expr) => {
         concat!(
             "SELECT ",
-            resource_columns!(),
+            resource_columns!("t.groups > 0"),
             " FROM tenant t ",
             $join,
             " WHERE t.id = ?1 AND t.state = 'active' AND t.credential_version = ?2 ORDER BY ",

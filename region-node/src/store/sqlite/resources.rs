@@ -14,9 +14,18 @@ use crate::store::{
 };
 
 /// Columns of a resource, in the order in which [`read`] takes them.
+/// The argument is SQL for whether the tenant has groups at all; without it nobody asks about
+/// memberships.
 macro_rules! resource_columns {
     () => {
-        "r.position, r.id, r.version, r.created, r.modified, r.document"
+        "r.position, r.id, r.version, r.created, r.modified, r.document, 1"
+    };
+    ($groups:literal) => {
+        concat!(
+            "r.position, r.id, r.version, r.created, r.modified, r.document, ",
+            $groups,
+            " AND EXISTS (SELECT 1 FROM member m WHERE m.member_position = r.position)"
+        )
     };
 }
 
@@ -31,6 +40,7 @@ pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Stored, StoreError> {
         created: Timestamp(row.get(at + 3)?),
         modified: Timestamp(row.get(at + 4)?),
         document: row.get(at + 5)?,
+        may_be_member: row.get(at + 6)?,
     })
 }
 
@@ -72,6 +82,7 @@ pub(super) fn create(
         created: now,
         modified: now,
         document: content.document,
+        may_be_member: false,
     })
 }
 
@@ -239,7 +250,7 @@ pub(super) fn get(
         connection,
         concat!(
             "SELECT t.tenant, ",
-            resource_columns!(),
+            resource_columns!("t.groups > 0"),
             " FROM tenant t
               LEFT JOIN resource r ON r.tenant = t.tenant AND r.id = ?3 AND r.kind = ?4
               WHERE t.id = ?1 AND t.state = 'active' AND t.credential_version = ?2"
@@ -269,6 +280,7 @@ pub(super) struct Present {
     external_id: Option<String>,
     display_name: Option<String>,
     attributes: Option<String>,
+    may_be_member: bool,
 }
 
 /// The resource as it is, if it is there and at the version that the write expects.
@@ -281,7 +293,8 @@ pub(super) fn present(
 ) -> Result<Present, StoreError> {
     let present = first(
         connection,
-        "SELECT position, version, created, user_name, external_id, display_name, attributes
+        "SELECT position, version, created, user_name, external_id, display_name, attributes,
+                EXISTS (SELECT 1 FROM member m WHERE m.member_position = position)
          FROM resource WHERE tenant = ?1 AND id = ?2 AND kind = ?3",
         (tenant, id.as_bytes(), kind_number(kind)),
         |row| {
@@ -293,6 +306,7 @@ pub(super) fn present(
                 external_id: row.get(4)?,
                 display_name: row.get(5)?,
                 attributes: row.get(6)?,
+                may_be_member: row.get(7)?,
             })
         },
     )?
@@ -391,6 +405,7 @@ pub(super) fn replace(
         created: Timestamp(present.created),
         modified: now,
         document: content.document,
+        may_be_member: present.may_be_member,
     })
 }
 
@@ -436,13 +451,14 @@ pub(super) fn behind(
     offset: i64,
     limit: i64,
 ) -> Result<Vec<Stored>, StoreError> {
-    behind_position(connection, head.key, kind, after, offset, limit)
+    let of_tenant = (head.key, head.groups > 0);
+    behind_position(connection, of_tenant, kind, after, offset, limit)
 }
 
-/// The same, whoever asks.
+/// The same, whoever asks: of a tenant, which has groups or none.
 pub(super) fn behind_position(
     connection: &Connection,
-    tenant: i64,
+    (tenant, has_groups): (i64, bool),
     kind: ResourceKind,
     after: Option<Position>,
     offset: i64,
@@ -453,7 +469,7 @@ pub(super) fn behind_position(
         connection,
         concat!(
             "SELECT ",
-            resource_columns!(),
+            resource_columns!("?5"),
             " FROM resource r WHERE r.position > ?1 AND r.position <= ?2
               ORDER BY r.position LIMIT ?3 OFFSET ?4"
         ),
@@ -462,6 +478,7 @@ pub(super) fn behind_position(
             end,
             limit,
             offset,
+            has_groups,
         ),
         |row| read(row, 0),
     )

@@ -1,8 +1,7 @@
 //! [`Lines`]: standard error for a log, written by a thread of its own.
 //!
 //! Whoever logs only appends to memory: a call of the system for each line, and waiting for each
-//! other while it lasts, would cost a request more than its look-up does. What a line says is
-//! decided in `telemetry`.
+//! other while it lasts, would cost a request more than its look-up does.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ const MOST: usize = 4 * 1024 * 1024;
 
 /// Takes whole lines and sees to it that they reach standard error in their order, within moments.
 #[derive(Clone)]
-pub struct Lines(Arc<Shared>);
+pub(super) struct Lines(Arc<Shared>);
 
 struct Shared {
     waiting: Mutex<Waiting>,
@@ -48,7 +47,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(output: impl Write + Send + 'static) -> io::Result<(Self, LinesGuard)> {
+    pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Self, LinesGuard)> {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             filled: Condvar::new(),
