@@ -14,6 +14,8 @@ use reqwest::Url;
 use serde::Deserialize;
 use shared::{LogFormat, LogLevel, RegionId, Secret};
 
+use crate::link::Node;
+
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What the names of environment variables begin with.
@@ -177,6 +179,8 @@ pub struct TimeoutSettings {
     pub node_hold_ms: u64,
     /// Between two requests on a connection to a node.
     pub node_idle_ms: u64,
+    /// From one look at a node's health to the next.
+    pub node_look_ms: u64,
     /// For requests under way at stop, in seconds.
     pub shutdown_s: u64,
 }
@@ -286,7 +290,7 @@ impl Settings {
         Ok(())
     }
 
-    fn amounts(&self) -> [(&'static str, u64); 15] {
+    fn amounts(&self) -> [(&'static str, u64); 16] {
         let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
         [
             ("limits.lookups_per_s", limits.lookups_per_s.into()),
@@ -308,6 +312,7 @@ impl Settings {
             ("timeouts.body_read_ms", timeouts.body_read_ms),
             ("timeouts.request_ms", timeouts.request_ms),
             ("timeouts.lookup_ms", timeouts.lookup_ms),
+            ("timeouts.node_look_ms", timeouts.node_look_ms),
             ("cache.live_mib", cache.live_mib.into()),
             ("cache.keep_max_s", cache.keep_max_s.into()),
         ]
@@ -353,12 +358,12 @@ impl RegionSettings {
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] when there is none or one is no plain `http://host:port`.
-    pub fn node_urls(&self, region: &RegionId) -> Result<Vec<Url>, ConfigError> {
+    pub fn nodes(&self, region: &RegionId) -> Result<Vec<Node>, ConfigError> {
         let setting = format!("regions.{region}.nodes");
         if self.nodes.is_empty() {
             return Err(ConfigError::invalid(setting, "lists no node"));
         }
-        let urls = self.nodes.iter().map(|text| {
+        let nodes = self.nodes.iter().map(|text| {
             let url = Url::parse(text).ok();
             // Only an origin: a path, a query or a password here would travel with every call.
             url.filter(|url| {
@@ -370,9 +375,10 @@ impl RegionSettings {
                     && url.username().is_empty()
                     && url.password().is_none()
             })
+            .and_then(Node::new)
             .ok_or_else(|| ConfigError::invalid(&setting, "an entry is no http://host:port"))
         });
-        urls.collect()
+        nodes.collect()
     }
 }
 
@@ -433,7 +439,7 @@ mod tests {
         let settings = from_toml(US).unwrap();
         settings.check().unwrap();
         let region = settings.regions.get(&us).unwrap();
-        assert_eq!(region.node_urls(&us).unwrap().len(), 1);
+        assert_eq!(region.nodes(&us).unwrap().len(), 1);
         assert_eq!(region.read_link_key(&us).unwrap().reveal().len(), 32);
 
         for (problem, region) in [
@@ -469,7 +475,7 @@ mod tests {
                 nodes: vec![node.to_owned()],
                 ..RegionSettings::default()
             };
-            assert!(region.node_urls(&us).is_err(), "{node}");
+            assert!(region.nodes(&us).is_err(), "{node}");
         }
     }
 

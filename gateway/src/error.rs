@@ -17,7 +17,7 @@ use shared::{Fault, RegionId, Scope, api_token::RandomnessError};
 use crate::credential::CredentialError;
 use crate::host::HostError;
 use crate::limits::TooMany;
-use crate::region::LinkError;
+use crate::link::LinkError;
 use crate::resolver::ResolveError;
 
 /// Why a request was not answered by its region.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod forward;
 pub mod host;
 pub mod limits;
+pub mod link;
 pub mod provisioning_client;
 pub mod region;
 pub mod resolver;

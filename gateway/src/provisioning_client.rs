@@ -135,14 +135,20 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::limits::{Bucket, Rate};
-    use crate::region::{LookupLimits, RegionLink};
+    use crate::link::RegionLink;
+    use crate::region::LookupLimits;
 
     /// Some client of some region, for tests of what is kept.
     pub(crate) fn client() -> Arc<ProvisioningClient> {
         let id = RegionId::parse("us").unwrap();
         let digest = ApiToken::generate(&id).unwrap().digest();
         let key = HeaderValue::from_static("a link key");
-        let link = RegionLink::new(reqwest::Client::new(), Vec::new(), key, Duration::ZERO);
+        let link = RegionLink::new(
+            Vec::new(),
+            key,
+            Duration::ZERO,
+            (Duration::ZERO, Duration::ZERO),
+        );
         let region = Arc::new(Region {
             id,
             base_url: "http://global-us.localhost/api/v1/scim".to_owned(),

@@ -83,12 +83,12 @@ pub async fn serve(
     let dialect = routes::dialect(request.path());
     let (request_id, outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
-            let mut record = RequestRecord::begin(ids.request_id.clone(), request.method());
+            let mut record = RequestRecord::begin(ids.request_id().to_owned(), request.method());
             let answering = answer(&request, &mut payload, &edge, &ids, &mut record);
             // Whatever goes wrong in one request must not end its connection without an answer.
             let outcome = AssertUnwindSafe(answering).catch_unwind().await;
             let outcome = outcome.unwrap_or(Err(Error::Panic));
-            (ids.request_id, outcome, record)
+            (ids.request_id().to_owned(), outcome, record)
         }
         Err(error) => {
             let record = RequestRecord::begin(String::new(), request.method());

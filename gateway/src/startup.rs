@@ -18,10 +18,10 @@ use tokio::sync::Semaphore;
 
 use crate::config::{ConfigError, RegionSettings, Scheme, Settings};
 use crate::connection::{Connection, ConnectionLimits, Seats};
-use crate::forward;
 use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate, Tenants};
-use crate::region::{LookupLimits, Region, RegionLink};
+use crate::link::{self, Probing, RegionLink};
+use crate::region::{LookupLimits, Region};
 use crate::resolver::Resolver;
 use crate::serve::{self, Edge, LINGER};
 
@@ -53,6 +53,8 @@ pub struct Application {
     management_address: SocketAddr,
     edge: Server,
     management: Server,
+    regions: Vec<Arc<Region>>,
+    probing: Probing,
 }
 
 impl Application {
@@ -69,8 +71,21 @@ impl Application {
         let (listener, address) = listen("listen", settings.listen)?;
         let (management_listener, management_address) =
             listen("management_listen", settings.management_listen)?;
-        let edge = Data::new(build_edge(&settings, address, clock)?);
+        let client = link::http_client(
+            Duration::from_millis(settings.timeouts.node_connect_ms),
+            Duration::from_millis(settings.timeouts.node_idle_ms),
+        )
+        .map_err(StartupError::Client)?;
+        let look = Duration::from_millis(settings.timeouts.node_look_ms);
+        let probing = Probing {
+            client: client.clone(),
+            every: look,
+            timeout: look,
+        };
+        let edge = Data::new(build_edge(&settings, address, client, clock)?);
         Ok(Self {
+            regions: edge.regions.clone(),
+            probing,
             address,
             management_address,
             edge: serve_edge(&settings, listener, Data::clone(&edge)).map_err(|source| {
@@ -111,8 +126,13 @@ impl Application {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let Self {
-            edge, management, ..
+            edge,
+            management,
+            regions,
+            probing,
+            ..
         } = self;
+        let watch = tokio::spawn(link::keep_watch(regions, probing));
         let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
         let stopping = tokio::spawn(async move {
             stop.await;
@@ -123,6 +143,7 @@ impl Application {
         });
         let ended = tokio::try_join!(edge, management);
         stopping.abort();
+        watch.abort();
         ended.map(|_| ())
     }
 }
@@ -159,24 +180,20 @@ fn public_port(settings: &Settings, listener: SocketAddr) -> Option<u16> {
 fn build_edge(
     settings: &Settings,
     listener: SocketAddr,
+    client: reqwest::Client,
     clock: Arc<dyn Clock>,
 ) -> Result<Edge, StartupError> {
-    let client = forward::http_client(
-        Duration::from_millis(settings.timeouts.node_connect_ms),
-        Duration::from_millis(settings.timeouts.node_idle_ms),
-    )
-    .map_err(StartupError::Client)?;
     let port = public_port(settings, listener);
     let regions = settings
         .regions
         .iter()
         .filter(|(id, _)| settings.is_served(id))
-        .map(|(id, region)| build_region(settings, id, region, &client, port).map(Arc::new))
+        .map(|(id, region)| build_region(settings, id, region, port).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Edge {
         hosts: Hosts::build(settings, &regions, port)?,
         regions,
-        resolver: Arc::new(Resolver::new(settings, Arc::clone(&clock))),
+        resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))),
         tenants: Tenants::default(),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
         body_read: Duration::from_millis(settings.timeouts.body_read_ms),
@@ -190,7 +207,6 @@ fn build_region(
     settings: &Settings,
     id: &RegionId,
     region: &RegionSettings,
-    client: &reqwest::Client,
     public_port: Option<u16>,
 ) -> Result<Region, ConfigError> {
     let limits = &settings.limits;
@@ -207,7 +223,15 @@ fn build_region(
     Ok(Region {
         id: id.clone(),
         base_url: host::base_url(settings, &name, public_port),
-        link: RegionLink::new(client.clone(), region.node_urls(id)?, key, hold),
+        link: RegionLink::new(
+            region.nodes(id)?,
+            key,
+            hold,
+            (
+                Duration::from_millis(settings.timeouts.node_connect_ms),
+                Duration::from_millis(settings.timeouts.node_idle_ms),
+            ),
+        ),
         lookups: LookupLimits {
             rate: Rate {
                 per_s: limits.lookups_per_s,

@@ -5,7 +5,8 @@ use actix_web::web::{
 };
 use actix_web::{Resource, Route, guard};
 use shared::link::{
-    ADMIN_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
+    ADMIN_PATH, HEALTH_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH,
+    SCIM11_PATH,
 };
 
 use crate::error::Error;
@@ -28,6 +29,11 @@ pub fn link(config: &mut ServiceConfig) {
             resource(RESOLVE_PATH)
                 .app_data(PayloadConfig::new(SMALL_BODY))
                 .route(post().to(resolve::resolve))
+                .default_service(to(resolve::not_allowed)),
+        )
+        .service(
+            resource(HEALTH_PATH)
+                .route(get().to(health::link))
                 .default_service(to(resolve::not_allowed)),
         )
         .service(

@@ -32,6 +32,13 @@ pub const REFUSED: &str = "x-meridian-refused";
 /// again and, if the token is still good, sends again.
 pub const REFUSED_GRANT: &str = "grant";
 
+/// Header of an answer to a look at a node's health: it is about to stop, and new work should go to
+/// another node.
+pub const STOPPING: &str = "x-meridian-stopping";
+
+/// Path of the call by which a gateway looks whether a node is well: 200, or 503 with
+/// [`STOPPING`].
+pub const HEALTH_PATH: &str = "/internal/v1/health";
 /// Path of the resolve call.
 pub const RESOLVE_PATH: &str = "/internal/v1/resolve";
 /// Prefix of the operator's calls.

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use reqwest::Client;
 use shared::link::{Refusal, ResolveAnswer};
 use shared::{Clock, TokenDigest};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -61,6 +62,7 @@ pub struct Resolver {
     flights: Mutex<HashMap<Key, Flight>>,
     failures: SourceFailures,
     timeout: Duration,
+    client: Client,
     clock: Arc<dyn Clock>,
 }
 
@@ -74,9 +76,9 @@ enum Standing {
 }
 
 impl Resolver {
-    /// A resolver that knows nothing yet.
+    /// A resolver that knows nothing yet, and asks through this client.
     #[must_use]
-    pub fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: &Settings, client: Client, clock: Arc<dyn Clock>) -> Self {
         Self {
             memory: Memory::new(&settings.cache),
             flights: Mutex::default(),
@@ -85,6 +87,7 @@ impl Resolver {
                 burst: settings.limits.failures_burst,
             }),
             timeout: Duration::from_millis(settings.timeouts.lookup_ms),
+            client,
             clock,
         }
     }
@@ -227,10 +230,15 @@ struct TakenOff {
 
 impl TakenOff {
     async fn fly(&self, region: &Arc<Region>, standing: Standing, source: IpAddr) -> Outcome {
-        let Resolver { memory, clock, .. } = &*self.resolver;
+        let Resolver {
+            memory,
+            clock,
+            client,
+            ..
+        } = &*self.resolver;
         // The time of asking, not of the answer: what is kept may only end too early.
         let asked = clock.now();
-        let answer = region_node::ask(region, self.key.digest, self.resolver.timeout).await;
+        let answer = region_node::ask(client, region, self.key.digest, self.resolver.timeout).await;
         let unavailable = |error: LookupError| {
             let error = Arc::new(error);
             tracing::warn!(

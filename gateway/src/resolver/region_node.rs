@@ -1,14 +1,16 @@
 //! One question to a region: whose token is this?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, StatusCode};
 use shared::TokenDigest;
 use shared::link::{LINK_KEY, RESOLVE_PATH, ResolveAnswer, ResolveRequest};
 use tokio::time::Instant;
 
-use crate::region::{LinkError, Region};
+use crate::link::{Attempt, LinkError, Node, NodeError};
+use crate::region::Region;
 
 /// Why a region did not say whose token it is. None of these says anything about the token.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,7 @@ pub enum LookupError {
 /// # Errors
 /// [`LookupError`] when the region did not say.
 pub async fn ask(
+    client: &Client,
     region: &Region,
     digest: TokenDigest,
     timeout: Duration,
@@ -42,13 +45,28 @@ pub async fn ask(
     let question = serde_json::to_vec(&ResolveRequest { digest }).map_err(LookupError::Contract)?;
     // The hold for a node that restarts comes on top of the time for an answer.
     let deadline = Instant::now() + timeout + region.link.hold;
-    let call = |client: &Client, mut node: Url| {
-        node.set_path(RESOLVE_PATH);
-        client
-            .post(node)
+    let call = |node: Arc<Node>| {
+        let mut url = node.url();
+        url.set_path(RESOLVE_PATH);
+        let call = client
+            .post(url)
             .header(LINK_KEY, region.link.key.clone())
             .header(CONTENT_TYPE, shared::urn::JSON)
             .body(question.clone())
+            .timeout(deadline.saturating_duration_since(Instant::now()));
+        let under_way = node.begin();
+        async move {
+            let answer = call.send().await;
+            drop(under_way);
+            answer.map_err(|error| {
+                let error = error.without_url();
+                match (error.is_connect(), error.is_timeout()) {
+                    (true, _) => Attempt::NotSent(NodeError::Call(error)),
+                    (false, true) => Attempt::Deadline,
+                    (false, false) => Attempt::Unanswered(NodeError::Call(error)),
+                }
+            })
+        }
     };
     let answer = match region.link.send(deadline, call).await {
         // A question changes nothing.

@@ -163,6 +163,11 @@ async fn resolve(
     HttpResponse::Ok().json(answer)
 }
 
+/// Looks at a node's health are no calls, and are not noted.
+async fn health() -> HttpResponse {
+    HttpResponse::Ok().finish()
+}
+
 async fn scim(request: HttpRequest, body: Bytes, end: Data<FarEnd>) -> HttpResponse {
     let headers = request.headers();
     let text = |value: &actix_web::http::header::HeaderValue| value.to_str().unwrap().to_owned();
@@ -235,6 +240,7 @@ impl Node {
                 .app_data(shared.clone())
                 .app_data(web::PayloadConfig::new(32 * 1024 * 1024))
                 .route(link::RESOLVE_PATH, web::post().to(resolve))
+                .route(link::HEALTH_PATH, web::get().to(health))
                 .default_service(web::to(scim))
         })
         .workers(1)

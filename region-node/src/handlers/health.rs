@@ -1,11 +1,14 @@
-//! The management listener: is the process alive, can it serve, how much has it written.
+//! Is the process alive, can it serve, how much has it written: for the management listener, and
+//! for the gateways.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde_json::json;
+use shared::link::STOPPING;
 
 use crate::error::Error;
 use crate::startup::Parts;
+use crate::tenant_scope::FromGateway;
 
 /// `GET /livez`: the process answers.
 pub async fn livez() -> HttpResponse {
@@ -43,4 +46,16 @@ pub async fn metrics(parts: Data<Parts>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text)
+}
+
+/// `GET /internal/v1/health`: a gateway looks whether this node answers, and whether it should go to
+/// another one. The store is not asked: all nodes of a region may stand on one, and what it is in
+/// trouble with is told by each call.
+pub async fn link(_gateway: FromGateway, parts: Data<Parts>) -> HttpResponse {
+    if parts.is_stopping() {
+        return HttpResponse::ServiceUnavailable()
+            .insert_header((STOPPING, "1"))
+            .finish();
+    }
+    HttpResponse::Ok().json(json!({"status": "ready"}))
 }

@@ -1,0 +1,212 @@
+//! [`Node`]: one region-node as this gateway sees it: where it is, what it has to do, whether it
+//! can be reached.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// How long a node may take to accept a connection for a look at it.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// So many looks in a row without an answer, and a node counts as away.
+const MOST_MISSED: u32 = 3;
+
+/// A region-node.
+#[derive(Debug)]
+pub struct Node {
+    number: usize,
+    url: Url,
+    host: String,
+    port: u16,
+    authority: HeaderValue,
+    in_flight: AtomicUsize,
+    /// Since when it cannot be reached, by [`now_ms`]; [`UP`] while it can.
+    away_since: AtomicI64,
+    is_stopping: AtomicBool,
+    missed: AtomicU32,
+    lost: Notify,
+}
+
+const UP: i64 = -1;
+
+/// Milliseconds since this program first asked.
+pub(super) fn now_ms() -> i64 {
+    i64::try_from(epoch().elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+impl Node {
+    /// The node whose link listener has this URL; `None` where that is no place to connect to.
+    #[must_use]
+    pub fn new(url: Url) -> Option<Self> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let host = url.host_str()?;
+        let port = url.port_or_known_default()?;
+        let authority = HeaderValue::from_str(&format!("{host}:{port}")).ok()?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Some(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            url,
+            host,
+            port,
+            authority,
+            in_flight: AtomicUsize::new(0),
+            away_since: AtomicI64::new(UP),
+            is_stopping: AtomicBool::new(false),
+            missed: AtomicU32::new(0),
+            lost: Notify::new(),
+        })
+    }
+
+    /// Its number, which no other node of this process has.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Where it is, for calls of the management kind.
+    #[must_use]
+    pub fn url(&self) -> Url {
+        self.url.clone()
+    }
+
+    /// Its `Host`.
+    #[must_use]
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn connect(&self) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Whether it accepts a connection.
+    pub async fn accepts(&self) -> bool {
+        matches!(timeout(LOOK_TIMEOUT, self.connect()).await, Ok(Ok(_)))
+    }
+
+    /// Notes that a call is under way, until the answer is dropped.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> UnderWay {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Calls under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can be reached, as far as is known.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.away_since.load(Ordering::Relaxed) == UP
+    }
+
+    /// Whether it is up and takes new work.
+    #[must_use]
+    pub fn is_welcome(&self) -> bool {
+        self.is_up() && !self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Since when it cannot be reached.
+    #[must_use]
+    pub fn away_since(&self) -> Option<Instant> {
+        let since = self.away_since.load(Ordering::Relaxed);
+        let since = u64::try_from(since).ok()?;
+        Some(epoch() + Duration::from_millis(since))
+    }
+
+    /// It answered a call.
+    pub fn answered(&self) {
+        if !self.is_up() {
+            self.away_since.store(UP, Ordering::Relaxed);
+        }
+    }
+
+    /// It could not be connected to.
+    pub fn is_away(&self) {
+        let since = now_ms();
+        let _known_before =
+            self.away_since
+                .compare_exchange(UP, since, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// It answered a look at it.
+    pub fn looks_well(&self, is_stopping: bool) {
+        self.missed.store(0, Ordering::Relaxed);
+        self.is_stopping.store(is_stopping, Ordering::Relaxed);
+        self.answered();
+    }
+
+    /// It did not answer a look at it in time. After several of these it counts as away, and
+    /// calls that wait for it are told: a process that hangs keeps its connections open. Answers
+    /// whether that is news.
+    pub fn looks_lost(&self) -> bool {
+        let missed = self.missed.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_news = missed == MOST_MISSED;
+        if missed >= MOST_MISSED {
+            self.is_away();
+            self.lost.notify_waiters();
+        }
+        is_news
+    }
+
+    /// Waits until the node is lost.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
+    }
+}
+
+/// A call under way at a node.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Node>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_is_lost_after_several_looks_and_found_by_one() {
+        let node = Node::new(Url::parse("http://node.example:9001").unwrap()).unwrap();
+        assert_eq!(node.authority(), "node.example:9001");
+        let mut waiting = Box::pin(node.lost());
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(!node.looks_lost() && !node.looks_lost());
+        assert!(node.is_up() && (&mut waiting).now_or_never().is_none());
+        assert!(node.looks_lost());
+        assert!(!node.is_up() && (&mut waiting).now_or_never().is_some());
+        assert!(!node.looks_lost());
+        node.looks_well(false);
+        assert!(node.is_welcome() && node.away_since().is_none());
+        node.looks_well(true);
+        assert!(node.is_up() && !node.is_welcome());
+    }
+}
