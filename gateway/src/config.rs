@@ -12,7 +12,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use reqwest::Url;
 use serde::Deserialize;
-use shared::{LogFormat, LogLevel, RegionId, Secret};
+use shared::{LogFormat, LogLevel, RegionId, Secret, TenantId};
 
 use crate::link::Node;
 
@@ -83,6 +83,9 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// What is written to the log.
     pub telemetry: TelemetrySettings,
+    /// The file that was read, if there was one: hostnames are read from it again when it changes.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// Scheme of the public base URL.
@@ -127,6 +130,8 @@ pub struct HostnameSettings {
     pub name: String,
     /// The region that it means.
     pub region: RegionId,
+    /// The only tenant whose tokens are good there; absent is any of the region's.
+    pub tenant: Option<TenantId>,
 }
 
 /// `[limits]`.
@@ -145,8 +150,10 @@ pub struct LimitSettings {
     pub failures_per_s: u32,
     /// Bad look-ups at once after a pause, for each source address.
     pub failures_burst: u32,
-    /// Requests under way, for each region.
-    pub region_in_flight: usize,
+    /// Calls under way, for each node of a region.
+    pub node_in_flight: usize,
+    /// Calls that wait for their turn, for each region.
+    pub region_waiting: usize,
     /// Connections, for each worker.
     pub connections: usize,
     /// Connections from one source address.
@@ -179,8 +186,12 @@ pub struct TimeoutSettings {
     pub node_hold_ms: u64,
     /// Between two requests on a connection to a node.
     pub node_idle_ms: u64,
+    /// For a call's turn at its region.
+    pub turn_ms: u64,
     /// From one look at a node's health to the next.
     pub node_look_ms: u64,
+    /// Between the wish to stop and the end of listening.
+    pub drain_ms: u64,
     /// For requests under way at stop, in seconds.
     pub shutdown_s: u64,
 }
@@ -220,7 +231,11 @@ impl Settings {
             layers = layers.merge(Toml::file_exact(path));
         }
         let environment = Env::prefixed(ENVIRONMENT_PREFIX).split("__");
-        read(&layers.merge(environment))
+        let settings = read(&layers.merge(environment))?;
+        Ok(Self {
+            file: file.map(Path::to_owned),
+            ..settings
+        })
     }
 
     /// The compiled-in defaults alone. They have no region, and so are no settings to start with.
@@ -302,7 +317,7 @@ impl Settings {
             ),
             ("limits.failures_per_s", limits.failures_per_s.into()),
             ("limits.failures_burst", limits.failures_burst.into()),
-            ("limits.region_in_flight", limits.region_in_flight as u64),
+            ("limits.node_in_flight", limits.node_in_flight as u64),
             (
                 "limits.connections_per_source",
                 limits.connections_per_source.into(),

@@ -19,6 +19,7 @@ use crate::host::HostError;
 use crate::limits::TooMany;
 use crate::link::LinkError;
 use crate::resolver::ResolveError;
+use crate::turns::Busy;
 
 /// Why a request was not answered by its region.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +86,12 @@ pub enum Error {
     /// The body broke off, or its framing is off.
     #[error("the request body is incomplete")]
     BodyBroken,
-    /// There is no memory for another body, or too many requests of the region are under way.
+    /// There is no memory for another body.
     #[error("too much is under way")]
     Overloaded,
+    /// Too many calls of the region are under way or wait for their turn.
+    #[error("the region has no turn for this call")]
+    Turn(#[from] Busy),
     /// The region gave no answer.
     #[error("the region gave no answer")]
     Link(#[from] LinkError),
@@ -251,7 +255,7 @@ impl Error {
                 "The request body is incomplete or badly framed.",
             )
             .typed(ScimType::InvalidSyntax),
-            Self::Overloaded => Answer::unavailable(Fault::Quota),
+            Self::Overloaded | Self::Turn(_) => Answer::unavailable(Fault::Quota),
             Self::Link(_) | Self::GrantRefused | Self::LinkRefused | Self::WrongAnswer => {
                 Answer::unavailable(Fault::Upstream)
             }
@@ -387,6 +391,7 @@ mod tests {
             Error::BodyTooSlow,
             Error::BodyBroken,
             Error::Overloaded,
+            Error::Turn(Busy),
             Error::Link(LinkError::Deadline),
             Error::GrantRefused,
             Error::LinkRefused,

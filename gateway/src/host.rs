@@ -4,10 +4,11 @@
 //! `X-Forwarded-Host` (DESIGN section 4).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header;
+use shared::TenantId;
 
 use crate::config::{ConfigError, Settings};
 use crate::region::Region;
@@ -97,11 +98,16 @@ pub struct ServedHost {
     pub region: Arc<Region>,
     /// `scheme://host[:port]/api/v1/scim`, as the tenant's administrator pasted it.
     pub base_url: String,
+    /// The only tenant whose tokens are good here; `None` for all of the region's.
+    pub tenant: Option<TenantId>,
 }
 
-/// All hostnames of this gateway.
+/// The hostnames of a configuration; `None` for those of regions that are not served here.
+type Table = HashMap<RegionalHost, Option<Arc<ServedHost>>>;
+
+/// All hostnames of this gateway. They can be exchanged while requests are served.
 #[derive(Debug)]
-pub struct Hosts(HashMap<RegionalHost, Option<ServedHost>>);
+pub struct Hosts(RwLock<Arc<Table>>);
 
 impl Hosts {
     /// The table of hostnames: the regions' own, then the configured ones. `public_port` is the
@@ -114,44 +120,77 @@ impl Hosts {
         regions: &[Arc<Region>],
         public_port: Option<u16>,
     ) -> Result<Self, ConfigError> {
-        let own = settings
-            .regions
-            .keys()
-            .map(|region| (regional_name(region, &settings.domain), region, "domain"));
-        let further = settings
-            .hostname
-            .iter()
-            .map(|entry| (entry.name.clone(), &entry.region, "hostname"));
-        let mut table = HashMap::new();
-        for (name, region, setting) in own.chain(further) {
-            let host = RegionalHost::parse(&name)
-                .ok()
-                .filter(|_| !name.contains(':'))
-                .ok_or_else(|| ConfigError::invalid(setting, format!("{name:?} is no hostname")))?;
-            let served = regions.iter().find(|served| served.id == *region);
-            let entry = served.map(|region| ServedHost {
-                region: Arc::clone(region),
-                base_url: base_url(settings, &host.0, public_port),
-            });
-            if table.insert(host, entry).is_some() {
-                let problem = format!("{name:?} stands for two regions");
-                return Err(ConfigError::invalid(setting, problem));
-            }
-        }
-        Ok(Self(table))
+        let table = table(settings, regions, public_port)?;
+        Ok(Self(RwLock::new(Arc::new(table))))
+    }
+
+    /// Exchanges all hostnames for those of other settings, at once.
+    ///
+    /// # Errors
+    /// As [`Hosts::build`]; then the hostnames stay as they were.
+    pub fn exchange(
+        &self,
+        settings: &Settings,
+        regions: &[Arc<Region>],
+        public_port: Option<u16>,
+    ) -> Result<(), ConfigError> {
+        let table = Arc::new(table(settings, regions, public_port)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
+        Ok(())
     }
 
     /// What the host of a request stands for.
     ///
     /// # Errors
     /// [`HostError`] when it stands for nothing that is served here.
-    pub fn find(&self, head: &RequestHead) -> Result<&ServedHost, HostError> {
-        match self.0.get(&RegionalHost::of(head)?) {
-            Some(Some(served)) => Ok(served),
+    pub fn find(&self, head: &RequestHead) -> Result<Arc<ServedHost>, HostError> {
+        let host = RegionalHost::of(head)?;
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match table.get(&host) {
+            Some(Some(served)) => Ok(Arc::clone(served)),
             Some(None) => Err(HostError::NotServed),
             None => Err(HostError::Unknown),
         }
     }
+}
+
+fn table(
+    settings: &Settings,
+    regions: &[Arc<Region>],
+    public_port: Option<u16>,
+) -> Result<Table, ConfigError> {
+    let own = settings.regions.keys().map(|region| {
+        (
+            regional_name(region, &settings.domain),
+            region,
+            None,
+            "domain",
+        )
+    });
+    let further = settings.hostname.iter().map(|entry| {
+        let tenant = entry.tenant.clone();
+        (entry.name.clone(), &entry.region, tenant, "hostname")
+    });
+    let mut table = HashMap::new();
+    for (name, region, tenant, setting) in own.chain(further) {
+        let host = RegionalHost::parse(&name)
+            .ok()
+            .filter(|_| !name.contains(':'))
+            .ok_or_else(|| ConfigError::invalid(setting, format!("{name:?} is no hostname")))?;
+        let served = regions.iter().find(|served| served.id == *region);
+        let entry = served.map(|region| {
+            Arc::new(ServedHost {
+                region: Arc::clone(region),
+                base_url: base_url(settings, &host.0, public_port),
+                tenant,
+            })
+        });
+        if table.insert(host, entry).is_some() {
+            let problem = format!("{name:?} stands there twice");
+            return Err(ConfigError::invalid(setting, problem));
+        }
+    }
+    Ok(table)
 }
 
 /// `global-{region}.{domain}`.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
-use shared::link::{Resolved, TenantLimits};
+use shared::link::{Refusal, Resolved, TenantLimits};
 use shared::{ApiToken, Scope, TenantId, TokenDigest, TokenId};
 
 use crate::error::Error;
@@ -83,7 +83,12 @@ pub async fn identify(
     source: IpAddr,
 ) -> Result<Arc<ProvisioningClient>, Error> {
     if *token.region() != host.region.id {
-        let home = regions.iter().find(|region| region.id == *token.region());
+        // A tenant's own hostname tells others nothing: every token that is not the tenant's is
+        // unknown there.
+        let home = match host.tenant {
+            Some(_) => None,
+            None => regions.iter().find(|region| region.id == *token.region()),
+        };
         let right_base = match home {
             Some(home) => is_genuine(resolver, home, token, source)
                 .await
@@ -98,6 +103,13 @@ pub async fn identify(
     let client = resolver
         .resolve(&host.region, token.digest(), source)
         .await?;
+    if host
+        .tenant
+        .as_ref()
+        .is_some_and(|tenant| *tenant != client.tenant_id)
+    {
+        return Err(ResolveError::Refused(Refusal::Unknown).into());
+    }
     if client.scope == base.scope() {
         Ok(client)
     } else {
@@ -115,7 +127,6 @@ async fn is_genuine(
     token: &ApiToken,
     source: IpAddr,
 ) -> bool {
-    use shared::link::Refusal;
     match resolver.resolve(home, token.digest(), source).await {
         Ok(_) => true,
         Err(ResolveError::Refused(reason)) => match reason {
@@ -137,6 +148,7 @@ pub(crate) mod tests {
     use crate::limits::{Bucket, Rate};
     use crate::link::RegionLink;
     use crate::region::LookupLimits;
+    use crate::turns::Turns;
 
     /// Some client of some region, for tests of what is kept.
     pub(crate) fn client() -> Arc<ProvisioningClient> {
@@ -159,7 +171,7 @@ pub(crate) mod tests {
                 strangers: Arc::new(Semaphore::new(1)),
                 known: Arc::new(Semaphore::new(1)),
             },
-            in_flight: Arc::new(Semaphore::new(1)),
+            turns: Turns::new(1, 0, Duration::ZERO),
         });
         let resolved = Resolved {
             grant: Grant::from_compact("a.grant.text".to_owned()),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use shared::RegionId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::limits::{Bucket, Rate};
 use crate::link::RegionLink;
+use crate::turns::Turns;
 
 /// A region that is served here.
 #[derive(Debug)]
@@ -19,17 +20,8 @@ pub struct Region {
     pub link: RegionLink,
     /// How many look-ups it may be asked for.
     pub lookups: LookupLimits,
-    /// How many requests may be under way.
-    pub in_flight: Arc<Semaphore>,
-}
-
-impl Region {
-    /// Leave to send one request to the region, or `None` when too many are under way: a slow
-    /// region takes nothing from the others (DESIGN section 5).
-    #[must_use]
-    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_owned().ok()
-    }
+    /// Whose call may be sent now: a slow region takes nothing from the others (DESIGN section 5).
+    pub turns: Turns,
 }
 
 /// How many look-ups may be under way, for strangers and for tokens that were live here before.

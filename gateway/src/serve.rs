@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
@@ -62,6 +63,16 @@ pub struct Edge {
     pub answer_max_bytes: u64,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Set when the gateway is about to stop.
+    pub draining: AtomicBool,
+}
+
+impl Edge {
+    /// Whether clients should go elsewhere.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
 }
 
 /// Serves any request there is. Never panics, and never fails: an error is an answer too.
@@ -105,6 +116,11 @@ pub async fn serve(
         &mut response,
         header::HeaderValue::from_str(&request_id).ok(),
     );
+    if edge.is_draining() {
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
     // A body that was not read must not be taken for the next request (failure class 45).
     if has_body(request.headers()) && record.bytes_in == 0 {
         response
@@ -139,7 +155,7 @@ async fn answer(
     let client = identify(
         &edge.resolver,
         &edge.regions,
-        host,
+        &host,
         route.base,
         &token,
         source,
@@ -163,7 +179,7 @@ async fn answer(
     };
     record.bytes_in = body.len();
 
-    let region_pass = host.region.admit().ok_or(Error::Overloaded)?;
+    let turn = host.region.turns.take(&client.tenant_id).await?;
     let base_url = format!("{}{}", host.base_url, route.base.suffix());
     let passage = Passage {
         begun,
@@ -183,7 +199,7 @@ async fn answer(
     record.upstream_ms = Some(millis_since(asked));
     // The body was needed to send it again; the answer is here.
     drop((passage, body_pass));
-    forward::pass_on(answer?, edge.answer_max_bytes, (tenant_pass, region_pass))
+    forward::pass_on(answer?, edge.answer_max_bytes, (tenant_pass, turn))
 }
 
 fn dialect_of(base: Base) -> Dialect {
@@ -278,8 +294,7 @@ fn has_body(headers: &HeaderMap) -> bool {
         || content_length(headers).is_some_and(|length| length > 0)
 }
 
-/// Reads a body whole, within a time for all of it.
-/// Reads a body. Room for it is taken as it arrives: what is only announced takes none, or a few
+/// Reads a body whole, within a time for all of it. Room for it is taken as it arrives: what is only announced takes none, or a few
 /// idle connections could take all of it from everybody.
 async fn read_body(
     payload: &mut Payload,
@@ -312,7 +327,8 @@ pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
 }
 
-/// `GET /readyz`: at least one region can be reached. Which ones, the body says.
+/// `GET /readyz`: at least one region can be reached, and this gateway is not about to stop. Which
+/// ones, the body says.
 pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
     let probes = edge.regions.iter().map(|region| async move {
         let reachable = region.link.is_reachable().await;
@@ -322,11 +338,16 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
         .await
         .into_iter()
         .collect();
-    let ready = regions.values().any(|reachable| *reachable == true);
+    let is_stopping = edge.is_draining();
+    let ready = !is_stopping && regions.values().any(|reachable| *reachable == true);
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    HttpResponse::build(status).json(serde_json::json!({ "ready": ready, "regions": regions }))
+    HttpResponse::build(status).json(serde_json::json!({
+        "ready": ready,
+        "stopping": is_stopping,
+        "regions": regions,
+    }))
 }

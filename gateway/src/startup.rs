@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Protocol};
@@ -22,8 +23,10 @@ use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate, Tenants};
 use crate::link::{self, Probing, RegionLink};
 use crate::region::{LookupLimits, Region};
+use crate::reload::Changes;
 use crate::resolver::Resolver;
 use crate::serve::{self, Edge, LINGER};
+use crate::turns::Turns;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +56,9 @@ pub struct Application {
     management_address: SocketAddr,
     edge: Server,
     management: Server,
-    regions: Vec<Arc<Region>>,
+    parts: Data<Edge>,
     probing: Probing,
+    settings: Settings,
 }
 
 impl Application {
@@ -84,8 +88,9 @@ impl Application {
         };
         let edge = Data::new(build_edge(&settings, address, client, clock)?);
         Ok(Self {
-            regions: edge.regions.clone(),
+            parts: Data::clone(&edge),
             probing,
+            settings: settings.clone(),
             address,
             management_address,
             edge: serve_edge(&settings, listener, Data::clone(&edge)).map_err(|source| {
@@ -117,7 +122,8 @@ impl Application {
         self.management_address
     }
 
-    /// Serves until `stop` is ready, then accepts nothing more and lets what is under way finish.
+    /// Serves until `stop` is ready. Then says for the time of `timeouts.drain_ms` that it is about
+    /// to stop, accepts nothing more, and lets what is under way finish.
     ///
     /// # Errors
     /// When a listener fails.
@@ -128,14 +134,19 @@ impl Application {
         let Self {
             edge,
             management,
-            regions,
+            parts,
             probing,
+            settings,
             ..
         } = self;
-        let watch = tokio::spawn(link::keep_watch(regions, probing));
+        let drain = Duration::from_millis(settings.timeouts.drain_ms);
+        let watch = tokio::spawn(link::keep_watch(parts.regions.clone(), probing));
+        let hostnames = tokio::spawn(keep_hostnames(Data::clone(&parts), settings, self.address));
         let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
         let stopping = tokio::spawn(async move {
             stop.await;
+            parts.draining.store(true, Ordering::Relaxed);
+            tokio::time::sleep(drain).await;
             // Health checks answer until the last request has finished.
             for handle in handles {
                 handle.stop(true).await;
@@ -144,7 +155,43 @@ impl Application {
         let ended = tokio::try_join!(edge, management);
         stopping.abort();
         watch.abort();
+        hostnames.abort();
         ended.map(|_| ())
+    }
+}
+
+/// Reads the hostnames again whenever the file changes that they stand in. What cannot be used
+/// changes nothing.
+async fn keep_hostnames(edge: Data<Edge>, settings: Settings, listener: SocketAddr) {
+    // Without a file SIGHUP asks for nothing, and must not end the program.
+    let mut changes = match Changes::of(settings.file.iter().cloned().collect()) {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::error!(%error, "hostnames cannot be read again without a restart");
+            return;
+        }
+    };
+    let port = public_port(&settings, listener);
+    loop {
+        changes.next().await;
+        let Some(file) = &settings.file else {
+            continue;
+        };
+        let exchanged = Settings::load(Some(file)).and_then(|read| {
+            read.check()?;
+            let settings = Settings {
+                hostname: read.hostname,
+                ..settings.clone()
+            };
+            edge.hosts.exchange(&settings, &edge.regions, port)?;
+            Ok(settings.hostname.len())
+        });
+        match exchanged {
+            Ok(hostnames) => tracing::info!(hostnames, "the hostnames were read again"),
+            Err(error) => {
+                tracing::error!(%error, "the hostnames stay as they were: {error}");
+            }
+        }
     }
 }
 
@@ -200,6 +247,7 @@ fn build_edge(
         request: Duration::from_millis(settings.timeouts.request_ms),
         answer_max_bytes: u64::from(settings.limits.answer_max_mib) * 1024 * 1024,
         clock,
+        draining: AtomicBool::new(false),
     })
 }
 
@@ -220,18 +268,16 @@ fn build_region(
     key.set_sensitive(true);
     let hold = Duration::from_millis(settings.timeouts.node_hold_ms);
     let name = host::regional_name(id, &settings.domain);
+    let nodes = region.nodes(id)?;
+    let (number_of_nodes, connect, idle) = (
+        nodes.len(),
+        Duration::from_millis(settings.timeouts.node_connect_ms),
+        Duration::from_millis(settings.timeouts.node_idle_ms),
+    );
     Ok(Region {
         id: id.clone(),
         base_url: host::base_url(settings, &name, public_port),
-        link: RegionLink::new(
-            region.nodes(id)?,
-            key,
-            hold,
-            (
-                Duration::from_millis(settings.timeouts.node_connect_ms),
-                Duration::from_millis(settings.timeouts.node_idle_ms),
-            ),
-        ),
+        link: RegionLink::new(nodes, key, hold, (connect, idle)),
         lookups: LookupLimits {
             rate: Rate {
                 per_s: limits.lookups_per_s,
@@ -241,7 +287,11 @@ fn build_region(
             strangers: Arc::new(Semaphore::new(limits.lookups_in_flight)),
             known: Arc::new(Semaphore::new(limits.known_lookups_in_flight)),
         },
-        in_flight: Arc::new(Semaphore::new(limits.region_in_flight)),
+        turns: Turns::new(
+            limits.node_in_flight.saturating_mul(number_of_nodes),
+            limits.region_waiting,
+            Duration::from_millis(settings.timeouts.turn_ms),
+        ),
     })
 }
 

@@ -80,6 +80,8 @@ pub(super) fn gateway(
     settings.management_listen = ANY;
     settings.domain.clone_from(&arguments.domain);
     settings.public_port = Some(0);
+    // Nobody balances load before it.
+    settings.timeouts.drain_ms = 0;
     let regions = links.iter().map(|link| {
         let region = edge::RegionSettings {
             nodes: vec![format!("http://{}", link.node)],

@@ -370,7 +370,11 @@ async fn a_node_that_does_not_answer_in_time_is_503() {
 
 #[tokio::test]
 async fn a_slow_region_takes_nothing_from_the_others() {
-    let world = World::start_with(|settings| settings.limits.region_in_flight = 2).await;
+    let world = World::start_with(|settings| {
+        settings.limits.node_in_flight = 2;
+        settings.limits.region_waiting = 0;
+    })
+    .await;
     let (us, de) = (world.token("us"), world.token("de"));
     assert_eq!(
         world
@@ -470,7 +474,7 @@ async fn readiness_tells_which_regions_can_be_reached() {
         ready().await,
         (
             200,
-            r#"{"ready":true,"regions":{"de":true,"us":true}}"#.to_owned()
+            r#"{"ready":true,"stopping":false,"regions":{"de":true,"us":true}}"#.to_owned()
         )
     );
     world.us.stop().await;
@@ -478,7 +482,7 @@ async fn readiness_tells_which_regions_can_be_reached() {
         ready().await,
         (
             200,
-            r#"{"ready":true,"regions":{"de":true,"us":false}}"#.to_owned()
+            r#"{"ready":true,"stopping":false,"regions":{"de":true,"us":false}}"#.to_owned()
         )
     );
     world.de.stop().await;

@@ -14,6 +14,8 @@ mod support;
 mod flood;
 mod forwarding;
 mod hostile;
+mod hostnames;
 mod log;
 mod panics;
 mod resolving;
+mod stopping;

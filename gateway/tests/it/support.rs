@@ -316,6 +316,7 @@ impl World {
         settings.workers = Some(2);
         settings.timeouts.node_hold_ms = 200;
         settings.timeouts.shutdown_s = 5;
+        settings.timeouts.drain_ms = 0;
         for (name, node) in [("us", &us), ("de", &de)] {
             let region_settings = RegionSettings {
                 nodes: vec![format!("http://{}", node.address)],
@@ -327,6 +328,7 @@ impl World {
         settings.hostname.push(HostnameSettings {
             name: "scim.customer.example".to_owned(),
             region: region("us"),
+            tenant: None,
         });
         change(&mut settings);
         let application = Application::build(settings, clock).await.unwrap();
