@@ -11,6 +11,7 @@ mod discovery;
 mod disk_faults;
 mod durability;
 mod extensions;
+mod faults;
 mod flood;
 mod groups;
 mod honesty;

@@ -389,6 +389,8 @@ pub struct Told {
     wrong: Mutex<Vec<String>>,
     /// Answers that something cannot be done at the moment.
     refused: AtomicUsize,
+    /// Clients that were answered nothing.
+    silence: AtomicUsize,
     /// Even: the store works; odd: it takes no writes.
     phase: AtomicUsize,
     enough: AtomicBool,
@@ -521,6 +523,7 @@ impl Load {
             None => request,
         };
         let Ok(answer) = Answer::try_of(request).await else {
+            self.told.silence.fetch_add(1, Ordering::Relaxed);
             return Err(Gone::Silence);
         };
         match answer.status {
@@ -593,6 +596,11 @@ impl Told {
     /// How many changes were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.history.lock().unwrap().acknowledged()
+    }
+
+    /// How many clients were answered nothing at all.
+    pub fn silence(&self) -> usize {
+        self.silence.load(Ordering::Relaxed)
     }
 
     /// How many changes were answered with 503 or 429.

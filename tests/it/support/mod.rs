@@ -1,9 +1,11 @@
 //! [`World`]: the real `meridian up` on a data directory of its own; clients that use the real
 //! hostnames; the operator's command.
 
+pub mod balancer;
 pub mod conversation;
 pub mod disk;
 pub mod expect;
+pub mod fleet;
 pub mod history;
 pub mod link;
 pub mod postgres;
