@@ -197,9 +197,10 @@ async fn answer(
     let asked = Instant::now();
     let answer = forward::forward(&passage, client, &edge.resolver).await;
     record.upstream_ms = Some(millis_since(asked));
-    // The body was needed to send it again; the answer is here.
-    drop((passage, body_pass));
-    forward::pass_on(answer?, edge.answer_max_bytes, (tenant_pass, turn))
+    // The body was needed to send it again; the answer is here. A node begins to answer when its
+    // work is done, so a client that reads slowly keeps nobody's turn.
+    drop((passage, body_pass, turn));
+    forward::pass_on(answer?, edge.answer_max_bytes, tenant_pass)
 }
 
 fn dialect_of(base: Base) -> Dialect {
