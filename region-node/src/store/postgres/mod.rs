@@ -402,7 +402,6 @@ async fn get_ready(
     );
     let aside = Aside::new(server, above, runtime);
     abandon_restores(&aside).await.map_err(away)?;
-    resume_erasures(&connections, runtime).await.map_err(away)?;
     runtime.spawn(look_for_leftovers(connections.clone(), aside.clone()));
     Ok(Ready {
         connections,
@@ -463,12 +462,11 @@ async fn abandon_restores(aside: &Aside) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What a node leaves unfinished when it dies is finished by one that lives.
+/// What a node leaves unfinished when it dies is finished by one that lives, or by the next that
+/// starts.
 async fn look_for_leftovers(connections: Connections, aside: Aside) {
     let mut ticks = tokio::time::interval(LEFTOVERS_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first tick is at once, and the start has just looked.
-    ticks.tick().await;
     loop {
         ticks.tick().await;
         let looked = async {
@@ -485,25 +483,6 @@ async fn look_for_leftovers(connections: Connections, aside: Aside) {
             );
         }
     }
-}
-
-/// Erasures that a crash cut short go on in the background.
-async fn resume_erasures(
-    connections: &Connections,
-    runtime: &tokio::runtime::Handle,
-) -> Result<(), StoreError> {
-    for tenant in tenants::unfinished_erasures(connections).await? {
-        let connections = connections.clone();
-        runtime.spawn(async move {
-            if let Err(error) = erase(&connections, tenant).await {
-                tracing::warn!(
-                    error = &error as &(dyn std::error::Error + 'static),
-                    "the erasure of a tenant goes on after the next start"
-                );
-            }
-        });
-    }
-    Ok(())
 }
 
 /// Removes what is left of a tenant, in steps between which others get their turn.
