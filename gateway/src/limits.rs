@@ -3,9 +3,10 @@
 //! Everything here is bounded in memory and answers at once: nothing queues. What never lives
 //! here: what a client is told (`error`).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -85,9 +86,9 @@ impl Bucket {
     }
 }
 
-/// One tenant's bucket and in-flight count.
+/// One tenant's bucket and in-flight count. All of its tokens share it.
 #[derive(Debug, Default)]
-struct TenantGate {
+pub struct TenantGate {
     bucket: Bucket,
     in_flight: AtomicU32,
 }
@@ -102,47 +103,50 @@ impl Drop for TenantPass {
     }
 }
 
-/// The gates of the tenants that were seen lately.
-#[derive(Debug)]
-pub struct Tenants(Cache<TenantId, Arc<TenantGate>>);
-
-impl Default for Tenants {
-    fn default() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(100_000)
-                .time_to_idle(Duration::from_secs(600))
-                .build(),
-        )
-    }
-}
-
-impl Tenants {
-    /// Admits one request of a tenant.
+impl TenantGate {
+    /// Admits one request of the tenant.
     ///
     /// # Errors
     /// [`TooMany`] when its bucket is empty or too many of its requests are under way.
     pub fn admit(
-        &self,
-        tenant: &TenantId,
+        self: &Arc<Self>,
         limits: TenantLimits,
         now: Timestamp,
     ) -> Result<TenantPass, TooMany> {
-        let gate = self.0.get(tenant).unwrap_or_else(|| {
-            self.0
-                .get_with_by_ref(tenant, || Arc::new(TenantGate::default()))
-        });
         let rate = Rate {
             per_s: limits.requests_per_s.max(LEAST_REQUESTS_PER_S),
             burst: limits.burst.max(LEAST_REQUESTS_PER_S),
         };
-        let before = gate.in_flight.fetch_add(1, Ordering::Relaxed);
-        let pass = TenantPass(Arc::clone(&gate));
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let pass = TenantPass(Arc::clone(self));
         if before >= limits.in_flight.max(1) {
             return Err(TooMany(Duration::from_secs(1)));
         }
-        gate.bucket.take(rate, now)?;
+        self.bucket.take(rate, now)?;
         Ok(pass)
+    }
+}
+
+/// The gates of the tenants of which a token is known. Whoever knows one holds its gate, so that a
+/// request need not look for it.
+#[derive(Debug, Default)]
+pub struct Tenants(Mutex<HashMap<TenantId, Weak<TenantGate>>>);
+
+impl Tenants {
+    /// The gate of a tenant.
+    #[must_use]
+    pub fn gate(&self, tenant: &TenantId) -> Arc<TenantGate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(tenant).and_then(Weak::upgrade) {
+            return gate;
+        }
+        // Before the table grows, gates that nobody holds any more make room.
+        if gates.len() == gates.capacity() {
+            gates.retain(|_, gate| gate.strong_count() > 0);
+        }
+        let gate = Arc::<TenantGate>::default();
+        gates.insert(tenant.clone(), Arc::downgrade(&gate));
+        gate
     }
 }
 
@@ -295,8 +299,7 @@ mod tests {
 
     #[test]
     fn no_tenant_gets_less_than_25_a_second() {
-        let tenants = Tenants::default();
-        let tenant = TenantId::generate().unwrap();
+        let gate = Tenants::default().gate(&TenantId::generate().unwrap());
         let stingy = TenantLimits {
             requests_per_s: 1,
             burst: 1,
@@ -305,9 +308,7 @@ mod tests {
         let now = Timestamp(0);
         for second in 0..3 {
             let now = now.after(Duration::from_secs(second));
-            let admitted = (0..100)
-                .filter(|_| tenants.admit(&tenant, stingy, now).is_ok())
-                .count();
+            let admitted = (0..100).filter(|_| gate.admit(stingy, now).is_ok()).count();
             assert_eq!(admitted, 25);
         }
     }
@@ -320,13 +321,27 @@ mod tests {
             in_flight: 2,
             ..TenantLimits::default()
         };
-        let first = tenants.admit(&tenant, limits, Timestamp(0)).unwrap();
-        let _second = tenants.admit(&tenant, limits, Timestamp(0)).unwrap();
-        assert!(tenants.admit(&tenant, limits, Timestamp(0)).is_err());
-        let other = TenantId::generate().unwrap();
-        assert!(tenants.admit(&other, limits, Timestamp(0)).is_ok());
+        // Two tokens of one tenant.
+        let (gate, same) = (tenants.gate(&tenant), tenants.gate(&tenant));
+        let first = gate.admit(limits, Timestamp(0)).unwrap();
+        let _second = same.admit(limits, Timestamp(0)).unwrap();
+        assert!(gate.admit(limits, Timestamp(0)).is_err());
+        let other = tenants.gate(&TenantId::generate().unwrap());
+        assert!(other.admit(limits, Timestamp(0)).is_ok());
         drop(first);
-        assert!(tenants.admit(&tenant, limits, Timestamp(0)).is_ok());
+        assert!(same.admit(limits, Timestamp(0)).is_ok());
+    }
+
+    #[test]
+    fn gates_that_nobody_holds_are_forgotten() {
+        let tenants = Tenants::default();
+        let held = TenantId::generate().unwrap();
+        let gate = tenants.gate(&held);
+        for _ in 0..10_000 {
+            drop(tenants.gate(&TenantId::generate().unwrap()));
+        }
+        assert!(tenants.0.lock().unwrap().len() < 100);
+        assert!(Arc::ptr_eq(&gate, &tenants.gate(&held)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use shared::{ApiToken, Scope, TenantId, TokenDigest, TokenId};
 
 use crate::error::Error;
 use crate::host::ServedHost;
+use crate::limits::{TenantGate, Tenants};
 use crate::region::Region;
 use crate::resolver::{ResolveError, Resolver};
 use crate::routes::Base;
@@ -26,6 +27,8 @@ pub struct ProvisioningClient {
     pub scope: Scope,
     /// How much the tenant may ask for.
     pub limits: TenantLimits,
+    /// Lets the tenant's requests in, within those limits.
+    pub gate: Arc<TenantGate>,
     /// The token's digest, to ask about it again.
     pub digest: TokenDigest,
     /// `Bearer <grant>`, which takes the token's place.
@@ -35,12 +38,18 @@ pub struct ProvisioningClient {
 impl ProvisioningClient {
     /// Puts a region's answer together; `None` when its grant cannot travel in a header.
     #[must_use]
-    pub fn new(region: &Arc<Region>, digest: TokenDigest, resolved: Resolved) -> Option<Self> {
+    pub fn new(
+        region: &Arc<Region>,
+        digest: TokenDigest,
+        resolved: Resolved,
+        tenants: &Tenants,
+    ) -> Option<Self> {
         let bearer = format!("Bearer {}", resolved.grant.as_compact());
         let mut authorization = HeaderValue::from_str(&bearer).ok()?;
         authorization.set_sensitive(true);
         Some(Self {
             region: Arc::clone(region),
+            gate: tenants.gate(&resolved.tenant_id),
             tenant_id: resolved.tenant_id,
             token_id: resolved.token_id,
             scope: resolved.scope,
@@ -145,7 +154,7 @@ pub(crate) mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::limits::{Bucket, Rate};
+    use crate::limits::{Bucket, Rate, Tenants};
     use crate::link::RegionLink;
     use crate::region::LookupLimits;
     use crate::turns::Turns;
@@ -182,7 +191,7 @@ pub(crate) mod tests {
             limits: TenantLimits::default(),
             keep_s: 1,
         };
-        Arc::new(ProvisioningClient::new(&region, digest, resolved).unwrap())
+        Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::default()).unwrap())
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::credential;
 use crate::error::{self, Error};
 use crate::forward::{self, CallIds, Passage};
 use crate::host::Hosts;
-use crate::limits::{BodyMemory, BodyRoom, Tenants};
+use crate::limits::{BodyMemory, BodyRoom};
 use crate::provisioning_client::identify;
 use crate::region::Region;
 use crate::resolver::Resolver;
@@ -51,8 +51,6 @@ pub struct Edge {
     pub regions: Vec<Arc<Region>>,
     /// Who is calling.
     pub resolver: Arc<Resolver>,
-    /// What each tenant may ask for.
-    pub tenants: Tenants,
     /// Room for bodies.
     pub body_memory: BodyMemory,
     /// For a body to arrive.
@@ -164,9 +162,7 @@ async fn answer(
     record.tenant_id = Some(client.tenant_id.clone());
     record.token_id = Some(client.token_id.clone());
     let begun = edge.clock.now();
-    let tenant_pass = edge
-        .tenants
-        .admit(&client.tenant_id, client.limits, begun)?;
+    let tenant_pass = client.gate.admit(client.limits, begun)?;
 
     let takes_body =
         matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());

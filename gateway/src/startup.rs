@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::config::{ConfigError, RegionSettings, Scheme, Settings};
 use crate::connection::{Connection, ConnectionLimits, Seats};
 use crate::host::{self, Hosts};
-use crate::limits::{BodyMemory, Bucket, Rate, Tenants};
+use crate::limits::{BodyMemory, Bucket, Rate};
 use crate::link::{self, Probing, RegionLink};
 use crate::region::{LookupLimits, Region};
 use crate::reload::Changes;
@@ -241,7 +241,6 @@ fn build_edge(
         hosts: Hosts::build(settings, &regions, port)?,
         regions,
         resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))),
-        tenants: Tenants::default(),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
         body_read: Duration::from_millis(settings.timeouts.body_read_ms),
         request: Duration::from_millis(settings.timeouts.request_ms),

@@ -19,7 +19,7 @@ use shared::{Clock, TokenDigest};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::config::Settings;
-use crate::limits::{Rate, SourceFailures};
+use crate::limits::{Rate, SourceFailures, Tenants};
 use crate::provisioning_client::ProvisioningClient;
 use crate::region::Region;
 use memory::{Key, Known, Live, Memory};
@@ -61,6 +61,7 @@ pub struct Resolver {
     /// The look-ups under way. Bounded, because each holds a permit of its region.
     flights: Mutex<HashMap<Key, Flight>>,
     failures: SourceFailures,
+    tenants: Tenants,
     timeout: Duration,
     client: Client,
     clock: Arc<dyn Clock>,
@@ -86,6 +87,7 @@ impl Resolver {
                 per_s: settings.limits.failures_per_s,
                 burst: settings.limits.failures_burst,
             }),
+            tenants: Tenants::default(),
             timeout: Duration::from_millis(settings.timeouts.lookup_ms),
             client,
             clock,
@@ -234,6 +236,7 @@ impl TakenOff {
             memory,
             clock,
             client,
+            tenants,
             ..
         } = &*self.resolver;
         // The time of asking, not of the answer: what is kept may only end too early.
@@ -252,7 +255,8 @@ impl TakenOff {
         match answer {
             Ok(ResolveAnswer::Granted(resolved)) => {
                 let keep = memory.keep_at_most(Duration::from_secs(resolved.keep_s.into()));
-                let Some(client) = ProvisioningClient::new(region, self.key.digest, resolved)
+                let Some(client) =
+                    ProvisioningClient::new(region, self.key.digest, resolved, tenants)
                 else {
                     return unavailable(LookupError::Grant);
                 };
