@@ -1,5 +1,7 @@
 //! What the benchmark is asked to do.
 
+use crate::common::numbers::number;
+
 /// Where the node keeps its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -83,9 +85,4 @@ impl Arguments {
         let default = if users >= 1_000_000 { 2000 } else { 0 };
         self.tenants.unwrap_or(default)
     }
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    let plain = text.replace('_', "");
-    plain.parse().map_err(|_| format!("'{text}' is no number"))
 }

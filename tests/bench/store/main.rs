@@ -5,8 +5,8 @@
 //! program starts the real `meridian-region-node` and speaks to its link as a gateway would.
 
 mod arguments;
-mod client;
-mod drive;
+#[path = "../common/mod.rs"]
+mod common;
 mod node;
 mod peer;
 mod pgbench;
@@ -14,20 +14,22 @@ mod pgbench;
 #[expect(dead_code, reason = "the tests do more with a server")]
 mod postgres;
 mod report;
+mod session;
 mod users;
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use arguments::{Arguments, Engine};
-use client::find;
-use drive::{Call, Driven, Session, Turn, drive};
+use common::client::find;
+use common::drive::{Driven, Turn};
+use common::numbers::{grouped, mix};
+use common::report::{circumstances, progress};
 use node::{Node, Tenant};
-use report::{Figure, Size, grouped};
-use users::mix;
+use report::{Figure, Size};
+use session::{Call, Session, drive};
 
 /// Connections of a gateway that reads, and of one that writes.
 const READING: usize = 16;
@@ -70,32 +72,10 @@ async fn main() -> ExitCode {
     }
     println!("{}", report::tables(&arguments.engine, &sizes));
     if !arguments.keep {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
-        report::write(&folder, &arguments.engine, &sizes, &circumstances());
+        let circumstances = circumstances("the node shares", "tests/bench/run store");
+        report::write(&arguments.engine, &sizes, &circumstances);
     }
     ExitCode::SUCCESS
-}
-
-/// Where and of what this was measured.
-fn circumstances() -> String {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("an unknown processor", |name| {
-            name.trim_start_matches([' ', '\t', ':'])
-        });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let revision = std::process::Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .output()
-        .map_or(String::new(), |said| {
-            String::from_utf8_lossy(&said.stdout).trim().to_owned()
-        });
-    format!(
-        "Measured on {cores} cores ({model}), which the node shares with the load, at revision \
-         {revision}, with `tests/bench/run store`."
-    )
 }
 
 /// One node with a tenant of one size.
@@ -191,14 +171,14 @@ impl Bench {
                     self.ids.borrow_mut()[done + turn.number] = id_in(body);
                     if shown.elapsed() > Duration::from_secs(1) {
                         shown = Instant::now();
-                        progress(done + turn.number, users, began);
+                        progress("users", done + turn.number, users, began);
                     }
                 },
             )
             .await;
             done += some;
         }
-        progress(users, users, began);
+        progress("users", users, users, began);
         users as f64 / began.elapsed().as_secs_f64()
     }
 
@@ -267,7 +247,11 @@ impl Bench {
     async fn post(&self) -> Figure {
         let users = self.ids.borrow().len();
         let round = (users / 5).clamp(200, 10_000).min(self.answers);
-        let (mut all, mut spent, mut commits) = (Driven::none(), (0.0, 0.0), Some((0, 0)));
+        let mut all = Driven {
+            latencies: Vec::new(),
+            took: Duration::ZERO,
+        };
+        let (mut spent, mut commits) = ((0.0, 0.0), Some((0, 0)));
         for nth in 0..self.answers.div_ceil(round) {
             self.session.renew(&self.node, &self.tenant).await;
             let first = users + nth * round;
@@ -282,7 +266,8 @@ impl Bench {
             commits = commits
                 .zip(after.commits_since(&before))
                 .map(|((writes, commits), (w, c))| (writes + w, commits + c));
-            all.add(&driven);
+            all.latencies.extend(driven.latencies);
+            all.took += driven.took;
             let delete = |turn: Turn| Call {
                 method: "DELETE",
                 path: path(&created.borrow()[turn.number]),
@@ -290,6 +275,7 @@ impl Bench {
             };
             drive(&self.session, WRITING, round, 204, delete, |_, _| {}).await;
         }
+        all.latencies.sort_unstable();
         figure(report::POST, WRITING, &all, spent, commits)
     }
 
@@ -363,7 +349,7 @@ fn figure(
         server_us: (server_us > 0.0).then_some(server_us / driven.answers() as f64),
         p50_us: driven.percentile(50),
         p99_us: driven.percentile(99),
-        per_s: driven.answers() as f64 / driven.took.as_secs_f64(),
+        per_s: driven.per_s(),
         writes_per_commit: commits
             .filter(|(writes, commits)| *commits > 0 && *writes > *commits)
             .map(|(writes, commits)| writes as f64 / commits as f64),
@@ -375,19 +361,6 @@ fn figure(
         grouped(figure.per_s as u64)
     );
     figure
-}
-
-fn progress(done: usize, of: usize, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
-    let per_s = done as f64 / seconds.max(1e-9);
-    let left = (of - done) as f64 / per_s.max(1e-9);
-    eprintln!(
-        "{} of {} users ({} %), {}/s, {left:.0} s left",
-        grouped(done as u64),
-        grouped(of as u64),
-        done * 100 / of,
-        grouped(per_s as u64)
-    );
 }
 
 fn path(id: &Id) -> String {

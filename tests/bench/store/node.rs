@@ -1,18 +1,19 @@
 //! The real `meridian-region-node`, alone: started on free ports with keys of its own, asked by
 //! the kernel's files what it used, and stopped.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::link::{LINK_KEY, OPERATOR_KEY, OPERATOR_PATH, RESOLVE_PATH};
 
-use crate::client::Connection;
+use crate::common::client::Connection;
+use crate::common::cpu::{self, Threads};
+use crate::common::program::{Program, beside};
 use crate::pgbench;
 
 const LINK: &str = "link-0123456789abcdefghijklmnopqrstuv";
@@ -23,7 +24,7 @@ const BASE_URL: &str = "https://global-us.example.com/api/v1/scim";
 
 /// A node that serves.
 pub(crate) struct Node {
-    process: Child,
+    process: Program,
     pub(crate) link: SocketAddr,
     management: SocketAddr,
     /// The file of its store, with SQLite.
@@ -52,12 +53,9 @@ impl Node {
              production = true\n[store]\n{store}[keys]\n{keys}"
         );
         fs::write(&settings, text).expect("a folder of our own");
-        let mut process = Command::new(program())
-            .arg(&settings)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the node was built: tests/bench/run does that");
-        let mut log = BufReader::new(process.stderr.take().expect("it is piped"));
+        let mut command = Command::new(beside("meridian-region-node"));
+        let mut process = Program::start(command.arg(&settings).stderr(Stdio::piped()));
+        let mut log = BufReader::new(process.child().stderr.take().expect("it is piped"));
         let ready = wait_until_ready(&mut log);
         // Somebody has to read the log, as a machine's log service would.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -76,10 +74,7 @@ impl Node {
 
     /// Asks the node to stop and waits until it has.
     pub(crate) fn stop(mut self) {
-        let pid = self.process.id().to_string();
-        let told = Command::new("kill").arg(&pid).status();
-        assert!(told.is_ok_and(|status| status.success()));
-        let ended = self.process.wait().expect("a child of ours");
+        let ended = self.process.stop();
         assert!(ended.success(), "the node did not stop well: {ended}");
     }
 
@@ -128,8 +123,8 @@ impl Node {
             line.and_then(|count| count.trim().parse().ok())
         };
         Usage {
-            threads: self.threads(),
-            server: self.server.map(pgbench::processes).unwrap_or_default(),
+            threads: cpu::threads(self.process.pid()),
+            server: self.server.map(cpu::family).unwrap_or_default(),
             commits: count("meridian_store_commits_total "),
             writes: count("meridian_store_writes_total "),
         }
@@ -146,22 +141,9 @@ impl Node {
         }
     }
 
-    /// CPU time of each thread, user and system, in nanoseconds. `stat` would tell the same in
-    /// steps of 10 ms.
-    fn threads(&self) -> HashMap<String, u64> {
-        let folder = format!("/proc/{}/task", self.process.id());
-        let threads = fs::read_dir(folder).expect("a running child");
-        let of = |thread: fs::DirEntry| {
-            let schedule = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            let on_cpu = schedule.split(' ').next()?.parse().ok()?;
-            Some((thread.file_name().to_string_lossy().into_owned(), on_cpu))
-        };
-        threads.filter_map(|thread| of(thread.ok()?)).collect()
-    }
-
     /// Memory that the node holds at this moment, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
+        let path = format!("/proc/{}/status", self.process.pid());
         let status = fs::read_to_string(path).expect("a running child");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
@@ -185,22 +167,22 @@ impl Node {
 
 /// What a node had used at a moment.
 pub(crate) struct Usage {
-    threads: HashMap<String, u64>,
-    server: HashMap<String, u64>,
+    threads: Threads,
+    server: Threads,
     commits: Option<u64>,
     writes: Option<u64>,
 }
 
 impl Usage {
-    /// CPU microseconds since an earlier moment. What a thread used that has ended since is lost:
-    /// those of the blocking pool end when they have been idle for ten seconds.
+    /// CPU microseconds since an earlier moment, less those of threads that have ended since: those
+    /// of the blocking pool end when they have been idle for ten seconds.
     pub(crate) fn cpu_us_since(&self, before: &Self) -> f64 {
-        us_since(&self.threads, &before.threads)
+        cpu::us_since(&self.threads, &before.threads)
     }
 
     /// The same of the database server's processes, where it is another program.
     pub(crate) fn server_us_since(&self, before: &Self) -> f64 {
-        us_since(&self.server, &before.server)
+        cpu::us_since(&self.server, &before.server)
     }
 
     /// Writes and commits since an earlier moment, if the node tells.
@@ -208,13 +190,6 @@ impl Usage {
         let writes = self.writes?.checked_sub(before.writes?)?;
         Some((writes, self.commits?.checked_sub(before.commits?)?))
     }
-}
-
-fn us_since(now: &HashMap<String, u64>, before: &HashMap<String, u64>) -> f64 {
-    let spent = now
-        .iter()
-        .map(|(one, ns)| ns.saturating_sub(before.get(one).copied().unwrap_or(0)));
-    spent.sum::<u64>() as f64 / 1000.0
 }
 
 /// A tenant and the token of its client.
@@ -255,14 +230,4 @@ fn wait_until_ready(log: &mut impl BufRead) -> Value {
         line.clear();
     }
     panic!("the node ended before it was ready");
-}
-
-/// The node's program: built beside this one.
-fn program() -> PathBuf {
-    let own = std::env::current_exe().expect("a program has a path");
-    let folder = own
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/release/deps");
-    folder.join("meridian-region-node")
 }

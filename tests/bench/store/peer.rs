@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
-use crate::users::{email, external_id, mix, user_name};
+use crate::common::numbers::mix;
+use crate::users::{email, external_id, user_name};
 
 const A_COMMIT: usize = 64;
 /// Users of the peer have numbers that none of the node's has.

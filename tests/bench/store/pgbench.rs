@@ -1,10 +1,11 @@
 //! What PostgreSQL itself can do: `pgbench` calls the same function for each create as the node does,
 //! from as many clients, each in a transaction of its own. Also what the server used.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use crate::common::cpu;
 
 /// Seconds that pgbench runs.
 const SECONDS: u32 = 10;
@@ -63,25 +64,7 @@ pub(crate) fn server(url: &str) -> u32 {
         "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'",
     );
     let serving = serving.parse().expect("a process has a number");
-    parent(serving).expect("the server runs on this machine")
-}
-
-/// CPU time of a server's processes, in nanoseconds.
-pub(crate) fn processes(server: u32) -> HashMap<String, u64> {
-    let all = fs::read_dir("/proc").expect("/proc").flatten();
-    let numbers = all.filter_map(|one| one.file_name().to_str()?.parse::<u32>().ok());
-    let ours = numbers.filter(|pid| *pid == server || parent(*pid) == Some(server));
-    ours.filter_map(|pid| {
-        let schedule = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
-        Some((pid.to_string(), schedule.split(' ').next()?.parse().ok()?))
-    })
-    .collect()
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    line.trim().parse().ok()
+    cpu::parent(serving).expect("the server runs on this machine")
 }
 
 fn ask(url: &str, query: &str) -> String {

@@ -1,10 +1,10 @@
 //! What was measured: on the screen, as a Markdown table, as a plot.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use crate::arguments::Engine;
+use crate::common::numbers::grouped;
+use crate::common::report::{COLOURS, Drawing, GRID, publish};
 
 /// One operation at one size of the tenant.
 #[derive(Clone, Debug)]
@@ -160,17 +160,15 @@ fn goals(text: &mut String, engine: &Engine, sizes: &[Size]) {
     }
 }
 
-/// Writes the tables and the plot into a folder.
-pub(crate) fn write(folder: &Path, engine: &Engine, sizes: &[Size], circumstances: &str) {
+/// Writes the tables and the plot into docs/benchmarks.
+pub(crate) fn write(engine: &Engine, sizes: &[Size], circumstances: &str) {
     let name = format!("store-{}", engine.name());
     let mut text = tables(engine, sizes);
     let _ = write!(
         text,
         "\n![CPU time by number of users]({name}.svg)\n\n{circumstances}\n"
     );
-    let written = fs::write(folder.join(format!("{name}.md")), text)
-        .and_then(|()| fs::write(folder.join(format!("{name}.svg")), plot(sizes)));
-    written.expect("docs/benchmarks can be written");
+    publish(&name, &text, &plot(sizes));
 }
 
 const WIDTH: f64 = 860.0;
@@ -179,10 +177,6 @@ const LEFT: f64 = 60.0;
 const RIGHT: f64 = 610.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 390.0;
-const COLOURS: [&str; 10] = [
-    "#1b6ca8", "#d1495b", "#3a7d44", "#8a5a99", "#c77d0a", "#00798c", "#7a4419", "#444444",
-    "#b5179e", "#5f7d00",
-];
 
 /// CPU time of each operation by number of users, both axes logarithmic.
 fn plot(sizes: &[Size]) -> String {
@@ -197,37 +191,26 @@ fn plot(sizes: &[Size]) -> String {
     };
     let y = |us: f64| BOTTOM - (BOTTOM - TOP) * (us.log10() - decades.0) / (decades.1 - decades.0);
 
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"18\">CPU microseconds of the node for each answer, by number of \
-         users in the tenant</text>\n"
+    let mut svg = Drawing::begin(WIDTH, HEIGHT);
+    svg.text(
+        (LEFT, 18.0),
+        "start",
+        "CPU microseconds of the node for each answer, by number of users in the tenant",
     );
     for decade in decades.0 as i32..=decades.1 as i32 {
         for step in [1.0, 2.0, 5.0] {
             let us = step * 10_f64.powi(decade);
             if us.log10() <= decades.1 {
                 let at = y(us);
-                let _ = writeln!(
-                    svg,
-                    "<path d=\"M{LEFT} {at:.1}H{RIGHT}\" stroke=\"#ddd\"/>\
-                     <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{us}</text>",
-                    LEFT - 6.0,
-                    at + 4.0,
-                );
+                svg.line(&[(LEFT, at), (RIGHT, at)], GRID, 1.0);
+                svg.text((LEFT - 6.0, at + 4.0), "end", &us.to_string());
             }
         }
     }
     for size in sizes {
         let at = x(size.users);
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{at:.1} {TOP}V{BOTTOM}\" stroke=\"#ddd\"/>\
-             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-            BOTTOM + 18.0,
-            grouped(size.users),
-        );
+        svg.line(&[(at, TOP), (at, BOTTOM)], GRID, 1.0);
+        svg.text((at, BOTTOM + 18.0), "middle", &grouped(size.users));
     }
     let mut operations: Vec<&str> = Vec::new();
     for figure in figures() {
@@ -241,44 +224,13 @@ fn plot(sizes: &[Size]) -> String {
             .iter()
             .filter_map(|size| Some((x(size.users), y(size.figure(operation)?.cpu_us))))
             .collect();
-        let line: Vec<String> = points
-            .iter()
-            .map(|(x, y)| format!("{x:.1},{y:.1}"))
-            .collect();
-        let _ = writeln!(
-            svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-            line.join(" "),
-        );
+        svg.line(&points, colour, 2.0);
         for (x, y) in points {
-            let _ = writeln!(
-                svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"
-            );
+            svg.line(&[(x - 3.0, y), (x + 3.0, y)], colour, 6.0);
         }
         let at = TOP + 16.0 + 22.0 * nth as f64;
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{} {at:.1}h18\" stroke=\"{colour}\" stroke-width=\"3\"/>\
-             <text x=\"{}\" y=\"{:.1}\">{operation}</text>",
-            RIGHT + 20.0,
-            RIGHT + 44.0,
-            at + 4.0,
-        );
+        svg.line(&[(RIGHT + 20.0, at), (RIGHT + 38.0, at)], colour, 3.0);
+        svg.text((RIGHT + 44.0, at + 4.0), "start", operation);
     }
-    svg.push_str("</svg>\n");
-    svg
-}
-
-/// `1000000` as `1,000,000`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    svg.end()
 }

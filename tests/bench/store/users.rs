@@ -1,5 +1,7 @@
 //! Made-up users, the same ones in every run: user number 17 is always the same person.
 
+use crate::common::numbers::mix;
+
 const GIVEN: [&str; 32] = [
     "Amara", "Bjoern", "Chiara", "Dmitri", "Elif", "Farid", "Greta", "Hiroshi", "Ines", "Jamal",
     "Katarina", "Liam", "Mei", "Nikhil", "Olga", "Pedro", "Quentin", "Rosa", "Sven", "Tomoko",
@@ -60,14 +62,6 @@ const DEPARTMENTS: [&str; 8] = [
     "People",
     "Logistics",
 ];
-
-/// Mixes a number so that neighbours have nothing in common (the finaliser of SplitMix64).
-pub(crate) fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
 
 fn given(number: u64) -> &'static str {
     GIVEN[mix(number) as usize % GIVEN.len()]

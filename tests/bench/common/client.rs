@@ -1,12 +1,12 @@
-//! One keep-alive connection to the node's link. As little as a load generator can do: the machine
-//! is shared with what it measures.
+//! One keep-alive connection to a server. As little as a load generator can do: the machine is
+//! shared with what it measures.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What the node answered last on a connection.
+/// What the server answered last on a connection.
 pub(crate) struct Answer<'c> {
     pub(crate) status: u16,
     pub(crate) body: &'c [u8],
@@ -20,7 +20,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the node listens");
+        let stream = TcpStream::connect(address)
+            .await
+            .expect("the server listens");
         stream.set_nodelay(true).expect("a socket of our own");
         Self {
             stream,
@@ -33,7 +35,7 @@ impl Connection {
         self.stream
             .write_all(request)
             .await
-            .expect("the node reads");
+            .expect("the server reads");
         self.received.clear();
         let (status, head, length) = loop {
             self.receive().await;
@@ -54,20 +56,23 @@ impl Connection {
 
     async fn receive(&mut self) {
         let bytes = self.stream.read_buf(&mut self.received).await;
-        assert!(bytes.expect("the node writes") > 0, "the node hung up");
+        assert!(bytes.expect("the server writes") > 0, "the server hung up");
     }
 }
 
-/// The node never answers in chunks; an answer without a length has no body.
-fn content_length(head: &str) -> usize {
-    for line in head.split("\r\n").skip(1) {
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            return value.trim().parse().expect("a length is a number");
-        }
-    }
-    0
+/// The length of the body behind a head. Nobody here sends in chunks; a head without a length has
+/// no body.
+pub(crate) fn content_length(head: &str) -> usize {
+    header(head, "content-length").map_or(0, |text| text.parse().expect("a length is a number"))
+}
+
+/// The value of a header in a head.
+pub(crate) fn header<'h>(head: &'h str, wanted: &str) -> Option<&'h str> {
+    let lines = head.split("\r\n").skip(1);
+    lines
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+        .map(|(_, value)| value.trim())
 }
 
 /// Where `wanted` begins in `text`.
