@@ -19,7 +19,6 @@ use crate::host::HostError;
 use crate::limits::TooMany;
 use crate::link::LinkError;
 use crate::resolver::ResolveError;
-use crate::turns::Busy;
 
 /// Why a request was not answered by its region.
 #[derive(Debug, thiserror::Error)]
@@ -89,9 +88,6 @@ pub enum Error {
     /// There is no memory for another body.
     #[error("too much is under way")]
     Overloaded,
-    /// Too many calls of the region are under way or wait for their turn.
-    #[error("the region has no turn for this call")]
-    Turn(#[from] Busy),
     /// The region gave no answer.
     #[error("the region gave no answer")]
     Link(#[from] LinkError),
@@ -255,7 +251,9 @@ impl Error {
                 "The request body is incomplete or badly framed.",
             )
             .typed(ScimType::InvalidSyntax),
-            Self::Overloaded | Self::Turn(_) => Answer::unavailable(Fault::Quota),
+            Self::Overloaded | Self::Link(LinkError::Busy(_) | LinkError::OverBudget) => {
+                Answer::unavailable(Fault::Quota)
+            }
             Self::Link(_) | Self::GrantRefused | Self::LinkRefused | Self::WrongAnswer => {
                 Answer::unavailable(Fault::Upstream)
             }
@@ -391,7 +389,8 @@ mod tests {
             Error::BodyTooSlow,
             Error::BodyBroken,
             Error::Overloaded,
-            Error::Turn(Busy),
+            Error::Link(LinkError::Busy(crate::turns::Busy)),
+            Error::Link(LinkError::OverBudget),
             Error::Link(LinkError::Deadline),
             Error::GrantRefused,
             Error::LinkRefused,

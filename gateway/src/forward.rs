@@ -29,8 +29,9 @@ use shared::{Dialect, TenantId, Timestamp, link};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::link::{Answer, AnswerError, Attempt, Call, LinkError, Node, RegionLink};
+use crate::link::{Answer, AnswerError, Attempt, Call, LinkError, Node};
 use crate::provisioning_client::ProvisioningClient;
+use crate::region::Region;
 use crate::resolver::Resolver;
 
 /// The request's id, in answers.
@@ -277,23 +278,29 @@ impl Passage<'_> {
         head.uri = self.target()?;
         head.headers = self.headers(client)?;
         let link = &client.region.link;
-        let first = link.send(self.deadline, |node| self.attempt(&head, node, link));
+        let first = link.send(self.deadline, |node| self.attempt(&head, node, client));
         match first.await {
             Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
                 head.headers.insert(RESENT, HeaderValue::from_static("1"));
-                let again = link.send_again(self.deadline, |node| self.attempt(&head, node, link));
+                let again =
+                    link.send_again(self.deadline, |node| self.attempt(&head, node, client));
                 Ok(again.await?)
             }
             answer => Ok(answer?),
         }
     }
 
+    /// Sends the call to a node when it is its turn. A node begins to answer when its work is done,
+    /// so a client that reads slowly keeps nobody's turn, and neither does a call that waits for a
+    /// region to come back.
     async fn attempt(
         &self,
         head: &request::Parts,
         node: Arc<Node>,
-        link: &RegionLink,
+        client: &ProvisioningClient,
     ) -> Result<Answer, Attempt> {
+        let Region { turns, link, .. } = &*client.region;
+        let _turn = turns.take(&client.tenant_id).await.map_err(Attempt::Busy)?;
         let build = |node: &Node| self.call(head, node);
         link.attempt(&node, self.deadline, build).await
     }

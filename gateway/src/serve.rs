@@ -175,7 +175,6 @@ async fn answer(
     };
     record.bytes_in = body.len();
 
-    let turn = host.region.turns.take(&client.tenant_id).await?;
     let base_url = format!("{}{}", host.base_url, route.base.suffix());
     let passage = Passage {
         begun,
@@ -193,9 +192,8 @@ async fn answer(
     let asked = Instant::now();
     let answer = forward::forward(&passage, client, &edge.resolver).await;
     record.upstream_ms = Some(millis_since(asked));
-    // The body was needed to send it again; the answer is here. A node begins to answer when its
-    // work is done, so a client that reads slowly keeps nobody's turn.
-    drop((passage, body_pass, turn));
+    // The body was needed to send it again; the answer is here.
+    drop((passage, body_pass));
     forward::pass_on(answer?, edge.answer_max_bytes, tenant_pass)
 }
 

@@ -3,8 +3,9 @@
 //! A region gets no more calls at a time than its nodes do well with; the others wait here, where
 //! waiting costs nothing. Each tenant has a line of its own and the lines are served in turn, so
 //! that one tenant's full cycle makes another wait for one call and not for all of them (failure
-//! class 93). When too many wait, the newest call of the longest line goes (class 94): it has
-//! waited least, and its client has the others to wait for anyway.
+//! class 93). When more wait than can be served soon, the newest call of the longest line goes
+//! (class 94): it has waited least, and its client has the others to wait for anyway. How many that
+//! are follows from how long calls take.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,13 @@ use std::time::Duration;
 
 use shared::TenantId;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+
+/// No more calls wait than can be served in about so long: a client that is refused at once can
+/// come again, and one that waits for longer may have given up.
+const SOON: Duration = Duration::from_millis(150);
+/// Of how many turns the time of a call is the average, about.
+const TURNS_IN_AVERAGE: u32 = 32;
 
 /// There is no turn for this call: too many wait, or it has waited for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +43,8 @@ struct State {
     under_way: usize,
     /// Calls in all lines, those included whose clients have gone since.
     waiting: usize,
+    /// How long a call takes, of late.
+    average: Duration,
     lines: HashMap<TenantId, VecDeque<Waiter>>,
     /// The tenants that have a line, in the order in which they are served.
     order: VecDeque<TenantId>,
@@ -45,7 +54,11 @@ type Waiter = oneshot::Sender<Turn>;
 
 /// A call's turn. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Turn(Option<Arc<Shared>>);
+pub struct Turn {
+    /// Gone when it has ended.
+    turns: Option<Arc<Shared>>,
+    since: Instant,
+}
 
 impl Turns {
     /// Turns for so many calls at a time, while so many others may wait for so long.
@@ -68,9 +81,9 @@ impl Turns {
             let mut state = self.0.lock();
             if state.under_way < self.0.most_under_way && state.waiting == 0 {
                 state.under_way += 1;
-                return Ok(Turn(Some(Arc::clone(&self.0))));
+                return Ok(Turn::begin(&self.0));
             }
-            if state.waiting >= self.0.most_waiting && !state.make_room(tenant) {
+            if state.waiting >= self.0.most_waiting(&state) && !state.make_room(tenant) {
                 return Err(Busy);
             }
             state.queue(tenant)
@@ -95,6 +108,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many may wait at the moment: as many as can be served soon, and at least one for each
+    /// call that is under way.
+    fn most_waiting(&self, state: &State) -> usize {
+        let rounds = SOON.as_micros() / state.average.as_micros().max(1);
+        let rounds = usize::try_from(rounds).unwrap_or(usize::MAX).max(1);
+        self.most_under_way
+            .saturating_mul(rounds)
+            .min(self.most_waiting)
+    }
+
     /// Gives free turns to those who wait.
     fn serve(self: &Arc<Self>) {
         loop {
@@ -110,7 +133,7 @@ impl Shared {
                 waiter
             };
             // Out of the lock: a turn that nobody waits for any more ends at once, and takes it.
-            if let Err(turn) = waiter.send(Turn(Some(Arc::clone(self)))) {
+            if let Err(turn) = waiter.send(Turn::begin(self)) {
                 turn.end();
             }
         }
@@ -170,19 +193,31 @@ impl State {
 }
 
 impl Turn {
+    fn begin(turns: &Arc<Shared>) -> Self {
+        Self {
+            turns: Some(Arc::clone(turns)),
+            since: Instant::now(),
+        }
+    }
+
     /// Ends without serving the next one: for whoever is doing that already.
     fn end(mut self) {
-        if let Some(shared) = self.0.take() {
-            shared.lock().under_way -= 1;
+        if let Some(turns) = self.turns.take() {
+            turns.lock().under_way -= 1;
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.take() {
-            shared.lock().under_way -= 1;
-            shared.serve();
+        if let Some(turns) = self.turns.take() {
+            {
+                let mut state = turns.lock();
+                state.under_way -= 1;
+                let others = state.average * (TURNS_IN_AVERAGE - 1);
+                state.average = (others + self.since.elapsed()) / TURNS_IN_AVERAGE;
+            }
+            turns.serve();
         }
     }
 }
@@ -256,6 +291,20 @@ mod tests {
         assert_eq!(turns.load().0, 1);
         drop(turn);
         assert_eq!(turns.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn where_calls_take_long_few_may_wait() {
+        let turns = Turns::new(2, 1_000, LONG);
+        let most = |average: Duration| {
+            let mut state = turns.0.lock();
+            state.average = average;
+            turns.0.most_waiting(&state)
+        };
+        assert_eq!(most(Duration::ZERO), 1_000);
+        assert_eq!(most(Duration::from_micros(100)), 1_000);
+        assert_eq!(most(Duration::from_millis(10)), 30);
+        assert_eq!(most(Duration::from_secs(5)), 2);
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 use tokio::time::{Instant, sleep};
 
+use crate::turns::Busy;
+
 pub use self::health::{Probing, keep_watch};
 pub use self::node::Node;
 pub use self::pool::{Answer, AnswerError, Call};
@@ -38,6 +40,9 @@ pub enum LinkError {
     /// The time was over.
     #[error("the node did not answer in time")]
     Deadline,
+    /// The region has more to do than it can.
+    #[error("the region has no turn for this call")]
+    Busy(#[source] Busy),
     /// Too many calls of the region had to be sent again already.
     #[error("too many calls are being sent again")]
     OverBudget,
@@ -70,6 +75,8 @@ pub enum Attempt {
     NotSent(NodeError),
     /// It was sent, and nobody knows what became of it.
     Unanswered(NodeError),
+    /// It was not its turn in time.
+    Busy(Busy),
     /// The time was over.
     Deadline,
 }
@@ -150,6 +157,7 @@ impl RegionLink {
                         }
                     }
                     Err(Attempt::Unanswered(error)) => return Err(LinkError::NoAnswer(error)),
+                    Err(Attempt::Busy(busy)) => return Err(LinkError::Busy(busy)),
                     Err(Attempt::Deadline) => return Err(LinkError::Deadline),
                 }
             }
