@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
         report::write(
             &arguments,
             &figures,
-            &format!("{} {place}", peers::versions()),
+            &format!("{}. {place}", peers::versions()),
         );
     }
     ExitCode::SUCCESS
