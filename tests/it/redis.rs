@@ -1,0 +1,194 @@
+//! `meridian up --redis`: one look-up serves all gateways, a Redis that fails or lies changes no
+//! answer, and whoever reads it learns nothing.
+
+use serde_json::{Value, json};
+use shared::ApiToken;
+
+use crate::support::redis::{Redis, Reply};
+use crate::support::{Answer, Tenant, World, plain_client};
+
+async fn status(world: &World) -> Value {
+    let management = world.ready["management"].as_str().unwrap();
+    let answer = Answer::of(plain_client().get(format!("{management}/readyz"))).await;
+    answer.json()["redis"].take()
+}
+
+/// Looks until Redis is said to be as wanted. What a request brings about is told after its
+/// answer.
+async fn until(world: &World, wanted: impl Fn(&Value) -> bool) -> Value {
+    let looking = async {
+        loop {
+            let status = status(world).await;
+            if wanted(&status) {
+                return status;
+            }
+        }
+    };
+    let patience = std::time::Duration::from_secs(30);
+    tokio::time::timeout(patience, looking).await.unwrap()
+}
+
+fn count(status: &Value, name: &str) -> u64 {
+    status[name].as_u64().unwrap()
+}
+
+/// A tenant with a user, whose token Redis knows.
+async fn told(redis: &Redis) -> (World, Tenant) {
+    let world = World::with_redis(&redis.url());
+    let mut acme = world.tenant("acme", "us").await;
+    // On a busy machine the first connection may take longer than a look-up waits.
+    while redis.keys().is_empty() {
+        acme.token = world.token("us", &acme.id, json!({})).await;
+        assert_eq!(acme.get("/Users").await.status, 200);
+        until(&world, |status| {
+            count(status, "stored") + count(status, "failures") > 0
+        })
+        .await;
+    }
+    acme.create_user(json!({ "userName": "bjensen@example.com" }))
+        .await;
+    (world, acme)
+}
+
+/// What `meridian doctor` says about Redis.
+fn doctor(world: &World) -> (String, String) {
+    let told = world.meridian(&["doctor"]);
+    assert_eq!(told["ok"], true, "{told}");
+    let checks = told["checks"].as_array().unwrap();
+    let found = checks.iter().find(|check| check["check"] == "redis");
+    let text = |name: &str| found.unwrap()[name].as_str().unwrap().to_owned();
+    (text("status"), text("detail"))
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_again_knows_its_clients_from_redis() {
+    let redis = Redis::start();
+    let (mut world, acme) = told(&redis).await;
+    assert_eq!(doctor(&world).0, "ok");
+    world.kill_and_restart();
+    let acme = acme.in_world(&world);
+    assert_eq!(acme.find("userName sw \"bjensen\"").await.len(), 1);
+    let status = status(&world).await;
+    // A busy machine may have been too slow for the budget; then the region was asked.
+    assert_eq!(
+        count(&status, "hits") + count(&status, "failures").min(1),
+        1,
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn whoever_reads_redis_learns_nothing() {
+    let redis = Redis::start();
+    let (world, acme) = told(&redis).await;
+    let dump = redis.dump();
+    assert!(dump.len() > 400, "there is an entry");
+    let token = ApiToken::parse(&acme.token.secret).unwrap();
+    let (_, random) = token.reveal().rsplit_once('_').unwrap();
+    let digest = token.digest();
+    let secrets: [&[u8]; 9] = [
+        token.reveal().as_bytes(),
+        random.as_bytes(),
+        digest.as_bytes(),
+        &String::from(digest).into_bytes(),
+        acme.id.as_bytes(),
+        acme.token.id.as_bytes(),
+        b"bjensen",
+        // What every grant begins with.
+        b"eyJ",
+        b"grant",
+    ];
+    for secret in secrets {
+        let found = dump.windows(secret.len()).any(|part| part == secret);
+        assert!(!found, "{}", secret.escape_ascii());
+    }
+    // The words are there to be found where they belong.
+    let stored = world.stored("us");
+    assert!(stored.windows(7).any(|part| part == b"bjensen"));
+}
+
+#[tokio::test]
+async fn redis_may_end_hang_and_come_back_without_a_failed_call() {
+    let mut redis = Redis::start();
+    let (world, acme) = told(&redis).await;
+    let new_tokens_work = async |count: usize| {
+        for _ in 0..count {
+            let mut acme = acme.clone();
+            acme.token = world.token("us", &acme.id, json!({})).await;
+            assert_eq!(acme.get("/Users").await.status, 200);
+        }
+    };
+    redis.freeze();
+    new_tokens_work(12).await;
+    let status = until(&world, |status| status["resting"] == true).await;
+    assert_eq!(status["reachable"], false);
+    let (how, detail) = doctor(&world);
+    assert_eq!(how, "warning");
+    assert!(detail.contains("in time"), "{detail}");
+    redis.thaw();
+    redis.kill();
+    new_tokens_work(12).await;
+    assert_eq!(acme.get("/Users").await.status, 200);
+    let (how, detail) = doctor(&world);
+    assert_eq!(how, "warning");
+    assert!(detail.contains("cannot be reached"), "{detail}");
+
+    redis.start_again();
+    while redis.keys().is_empty() {
+        // One call in each pause tries it.
+        until(&world, |status| status["resting"] == false).await;
+        new_tokens_work(1).await;
+    }
+    assert!(!world.log().contains("redis://"));
+}
+
+#[tokio::test]
+async fn what_was_in_redis_before_a_revocation_opens_nothing_after_it() {
+    let redis = Redis::start();
+    let (mut world, acme) = told(&redis).await;
+    let keys = redis.keys();
+    let old: Vec<_> = keys.iter().map(|key| redis.get(key).unwrap()).collect();
+    world.meridian(&["token", "revoke", &acme.token.id]);
+    acme.get("/Users").await.scim_error(401, None);
+    // It is taken away twice: when the grant is refused, and when the region has said why.
+    let is_over = |status: &Value| count(status, "removed") + count(status, "failures") >= 2;
+    until(&world, is_over).await;
+    // The whole of Redis goes back in time, and the gateway forgets what it knew.
+    for _ in 0..2 {
+        for (key, value) in keys.iter().zip(&old) {
+            redis.set(key, value);
+        }
+        world.kill_and_restart();
+        let acme = acme.in_world(&world);
+        acme.get("/Users").await.scim_error(401, None);
+        let status = until(&world, is_over).await;
+        assert_eq!(count(&status, "rejected"), 0, "{status}");
+        if count(&status, "failures") == 0 {
+            assert_eq!(count(&status, "hits"), 1, "it was tried: {status}");
+            assert!(redis.keys().is_empty());
+        }
+    }
+    // Another token of the tenant works.
+    let mut other = acme.in_world(&world);
+    other.token = world.token("us", &acme.id, json!({})).await;
+    assert_eq!(other.get("/Users").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_others_put_into_redis_is_counted_and_ignored() {
+    let redis = Redis::start();
+    let (mut world, acme) = told(&redis).await;
+    for key in redis.keys() {
+        redis.set(&key, br#"{"outcome":"granted"}"#);
+    }
+    world.kill_and_restart();
+    let acme = acme.in_world(&world);
+    assert_eq!(acme.get("/Users").await.status, 200);
+    let status = status(&world).await;
+    if count(&status, "failures") == 0 {
+        assert_eq!(count(&status, "rejected"), 1, "{status}");
+        let told = world.meridian(&["doctor"]).to_string();
+        assert!(told.contains("did not open"), "{told}");
+    }
+    assert_eq!(redis.command(&[b"PING"]), Reply::Status("PONG".to_owned()));
+}
