@@ -526,31 +526,13 @@ fn authorities_of_system() -> Result<Vec<u8>, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use shared::link::TenantLimits;
-    use shared::{Grant, Scope, TenantId, TokenId};
-
     use super::*;
-
-    fn entry(asked: i64, keep_ms: u64) -> Entry {
-        Entry {
-            asked: Timestamp(asked),
-            keep_ms,
-            resolved: Resolved {
-                grant: Grant::from_compact("a.grant".to_owned()),
-                grant_expires: Timestamp(0),
-                tenant_id: TenantId::generate().unwrap(),
-                token_id: TokenId::generate().unwrap(),
-                scope: Scope::Scim,
-                limits: TenantLimits::default(),
-                keep_s: 300,
-            },
-        }
-    }
+    use crate::resolver::sealed::tests::entry;
 
     #[test]
     fn an_entry_is_kept_for_the_shortest_of_its_times() {
         let ends = |asked, server_ms, now| {
-            let found = in_time(entry(asked, 300), server_ms, Timestamp(now))?;
+            let found = in_time(entry(asked, 300, "a.grant"), server_ms, Timestamp(now))?;
             Some(found.asked.after(found.keep).as_millis())
         };
         // By the clocks, by the server, by neither more than the whole.

@@ -161,9 +161,9 @@ impl fmt::Debug for Sealing {
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::link::TenantLimits;
-    use shared::{Grant, Scope, TenantId, TokenId};
+pub(crate) mod tests {
+    use serde_json::json;
+    use shared::{TenantId, TokenId};
 
     use super::*;
 
@@ -175,20 +175,26 @@ mod tests {
         ApiToken::generate(&region("us")).unwrap()
     }
 
-    fn entry(grant: &str) -> Entry {
-        Entry {
-            asked: Timestamp(7),
-            keep_ms: 300_000,
-            resolved: Resolved {
-                grant: Grant::from_compact(grant.to_owned()),
-                grant_expires: Timestamp(300_007),
-                tenant_id: TenantId::generate().unwrap(),
-                token_id: TokenId::generate().unwrap(),
-                scope: Scope::Scim,
-                limits: TenantLimits::default(),
-                keep_s: 300,
+    /// An answer with this grant. Spelled as it crosses the link.
+    pub(crate) fn entry(asked: i64, keep_ms: u64, grant: &str) -> Entry {
+        let entry = json!({
+            "asked": asked,
+            "keep_ms": keep_ms,
+            "resolved": {
+                "grant": grant,
+                "grant_expires": asked + 300_000,
+                "tenant_id": TenantId::generate().unwrap(),
+                "token_id": TokenId::generate().unwrap(),
+                "scope": "scim",
+                "limits": {"requests_per_s": 100, "burst": 500, "in_flight": 100},
+                "keep_s": 300,
             },
-        }
+        });
+        serde_json::from_value(entry).unwrap()
+    }
+
+    fn entry_of(grant: &str) -> Entry {
+        entry(7, 300_000, grant)
     }
 
     fn is_entry(opened: &Opened, grant: &str) -> bool {
@@ -199,18 +205,18 @@ mod tests {
     fn a_token_opens_what_it_sealed() {
         let token = token();
         let sealing = Sealing::of(&token, &region("us")).unwrap();
-        let bytes = sealing.seal(&entry("a.grant")).unwrap();
+        let bytes = sealing.seal(&entry_of("a.grant")).unwrap();
         let again = Sealing::of(&token, &region("us")).unwrap();
         assert_eq!(sealing.name(), again.name());
         assert!(is_entry(&again.open(&bytes), "a.grant"));
-        assert_ne!(bytes, sealing.seal(&entry("a.grant")).unwrap());
+        assert_ne!(bytes, sealing.seal(&entry_of("a.grant")).unwrap());
     }
 
     #[test]
     fn nothing_else_opens_it() {
         let token = token();
         let sealing = Sealing::of(&token, &region("us")).unwrap();
-        let bytes = sealing.seal(&entry("a.grant")).unwrap();
+        let bytes = sealing.seal(&entry_of("a.grant")).unwrap();
         let foreign = |sealing: &Sealing, bytes: &[u8]| {
             assert!(matches!(sealing.open(bytes), Opened::Foreign));
         };
@@ -234,7 +240,7 @@ mod tests {
     #[test]
     fn half_an_answer_is_none() {
         let sealing = Sealing::of(&token(), &region("us")).unwrap();
-        let whole = serde_json::to_string(&entry("a.grant")).unwrap();
+        let whole = serde_json::to_string(&entry_of("a.grant")).unwrap();
         for other in [
             whole.replacen("\"keep_s\"", "\"only_from\":[],\"keep_s\"", 1),
             whole.replacen("\"keep_s\":300", "\"keep_s2\":300", 1),
@@ -258,7 +264,7 @@ mod tests {
     fn an_entry_tells_nothing_and_has_a_limit() {
         let token = token();
         let sealing = Sealing::of(&token, &region("us")).unwrap();
-        let bytes = sealing.seal(&entry("a.grant.text")).unwrap();
+        let bytes = sealing.seal(&entry_of("a.grant.text")).unwrap();
         let shown = format!("{sealing:?} {} {}", sealing.name(), bytes.escape_ascii());
         for secret in [
             token.reveal(),
@@ -270,6 +276,6 @@ mod tests {
             assert!(!shown.contains(secret), "{secret}");
         }
         let large = "x".repeat(MAX_ENTRY_BYTES);
-        assert_eq!(sealing.seal(&entry(&large)).unwrap_err(), SealError);
+        assert_eq!(sealing.seal(&entry_of(&large)).unwrap_err(), SealError);
     }
 }

@@ -451,6 +451,37 @@ async fn a_wrong_password_is_no_reason_to_fail() {
     }
 }
 
+/// What docs/OPERATIONS.md gives to a gateway's user is what a gateway needs.
+#[tokio::test]
+async fn a_user_who_may_do_little_is_enough() {
+    const RULES: &str = "~meridian:* resetchannels -@all \
+                         +ping +unwatch +getrange +pttl +set +del";
+    let operations = include_str!("../../../docs/OPERATIONS.md");
+    let redis = Redis::start();
+    let rules = RULES.split_whitespace();
+    assert!(operations.contains(&rules.clone().collect::<Vec<_>>().join(" ")));
+    let user = ["ACL", "SETUSER", "gateway", "on", ">a-password"];
+    let words: Vec<&[u8]> = user.into_iter().chain(rules).map(str::as_bytes).collect();
+    assert_eq!(redis.command(&words), Reply::Status("OK".to_owned()));
+    let url = format!("redis://gateway:a-password@127.0.0.1:{}", redis.port());
+    let first = World::start_with(patient(url.clone())).await;
+    let token = first.token("us");
+    for count in 1..=3 {
+        assert_eq!(get(&first, &token).await, 200);
+        first.redis_until(at_least("stored", count)).await;
+        first.end("us").refuse_current_grant(&token);
+    }
+    let second = first.beside(patient(url)).await;
+    assert_eq!(get(&second, &token).await, 200);
+    second.redis_until(at_least("stored", 1)).await;
+    for (world, hits, removed) in [(&first, 0, 2), (&second, 1, 1)] {
+        let status = world.redis().await;
+        assert_eq!(status["failures"], 0, "{status}");
+        assert_eq!(status["hits"], hits, "{status}");
+        assert_eq!(status["removed"], removed, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn a_dump_tells_nothing() {
     let redis = Redis::start();
