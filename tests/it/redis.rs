@@ -1,14 +1,23 @@
 //! `meridian up --redis`: one look-up serves all gateways, a Redis that fails or lies changes no
 //! answer, and whoever reads it learns nothing.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use shared::ApiToken;
 
+use crate::support::fleet::{Fleet, Plan};
+use crate::support::link::{Link, State};
 use crate::support::redis::{Redis, Reply};
 use crate::support::{Answer, Tenant, World, meridian_command, plain_client};
 
 async fn status(world: &World) -> Value {
-    let management = world.ready["management"].as_str().unwrap();
+    status_at(world.ready["management"].as_str().unwrap()).await
+}
+
+/// What a gateway says about its Redis.
+async fn status_at(management: &str) -> Value {
     let answer = Answer::of(plain_client().get(format!("{management}/readyz"))).await;
     answer.json()["redis"].take()
 }
@@ -24,8 +33,9 @@ async fn until(world: &World, wanted: impl Fn(&Value) -> bool) -> Value {
             }
         }
     };
-    let patience = std::time::Duration::from_secs(30);
-    tokio::time::timeout(patience, looking).await.unwrap()
+    tokio::time::timeout(Duration::from_secs(30), looking)
+        .await
+        .unwrap()
 }
 
 fn count(status: &Value, name: &str) -> u64 {
@@ -226,4 +236,118 @@ fn a_url_that_is_none_stops_the_start_and_is_shown_to_nobody() {
         assert!(said.contains("redis.url"), "{said}");
         assert!(!said.contains("a-password"), "{said}");
     }
+}
+
+/// Three gateways before one node. Connections come to them in turn.
+async fn three_gateways(url: &str, budget_ms: u32) -> Fleet {
+    // New tokens come without a pause here, and what is tried is not how they are held back.
+    let of_gateways = format!(
+        "[limits]\nlookups_per_s = 100000\nlookups_burst = 100000\n\
+         [redis]\nurl = \"{url}\"\nbudget_ms = {budget_ms}\nbreaker_ms = 200\n"
+    );
+    let plan = Plan {
+        gateways: 3,
+        of_gateways: &of_gateways,
+        ..Plan::default()
+    };
+    Fleet::start(plan).await
+}
+
+/// One call at each gateway, over connections that are new.
+async fn at_each(fleet: &Fleet, tenant: &Tenant, status: u16) {
+    for _ in &fleet.gateways {
+        let answer = tenant.reconnected().get("/Users").await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+}
+
+async fn sum(fleet: &Fleet, name: &str) -> u64 {
+    let mut sum = 0;
+    for gateway in &fleet.gateways {
+        let status = status_at(&format!("http://{}", gateway.management)).await;
+        sum += count(&status, name);
+    }
+    sum
+}
+
+/// How often the node was asked whose a token is.
+fn look_ups(fleet: &Fleet) -> usize {
+    let log = fleet.nodes["us"][0].program.log();
+    log.matches("/internal/v1/resolve").count()
+}
+
+#[tokio::test]
+async fn three_gateways_look_a_token_up_once() {
+    let redis = Redis::start();
+    let fleet = three_gateways(&redis.url(), 5_000).await;
+    let acme = fleet.tenant("acme", "us").await;
+    assert_eq!(acme.reconnected().get("/Users").await.status, 200);
+    while sum(&fleet, "stored").await == 0 {}
+    at_each(&fleet, &acme, 200).await;
+    at_each(&fleet, &acme, 200).await;
+    assert_eq!(sum(&fleet, "hits").await, 2);
+    // A node writes the line for a call before it ends, and this call was answered long ago.
+    assert_eq!(look_ups(&fleet), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_is_effective_at_once_at_every_gateway() {
+    let redis = Redis::start();
+    let fleet = three_gateways(&redis.url(), 20).await;
+    let mut acme = fleet.tenant("acme", "us").await;
+    for _ in 0..crate::support::scale("MERIDIAN_TEST_ROUNDS", 10).min(200) {
+        at_each(&fleet, &acme, 200).await;
+        let revoke = format!("/tokens/{}/revoke", acme.token.id);
+        fleet.operator("us", &revoke, json!({})).await;
+        at_each(&fleet, &acme, 401).await;
+        at_each(&fleet, &acme, 401).await;
+        let path = format!("/tenants/{}/tokens", acme.id);
+        let token = fleet.operator("us", &path, json!({})).await;
+        acme.token.id = token["id"].as_str().unwrap().to_owned();
+        acme.token.secret = token["token"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(sum(&fleet, "rejected").await, 0);
+}
+
+#[tokio::test]
+async fn whatever_happens_on_the_way_to_redis_no_call_fails() {
+    let redis = Redis::start();
+    let link = Link::to(SocketAddr::from(([127, 0, 0, 1], redis.port()))).await;
+    let fleet = three_gateways(&format!("redis://{}", link.address), 20).await;
+    let acme = fleet.tenant("acme", "us").await;
+    let new_token = async || {
+        let path = format!("/tenants/{}/tokens", acme.id);
+        let token = fleet.operator("us", &path, json!({})).await;
+        let mut acme = acme.clone();
+        acme.token.secret = token["token"].as_str().unwrap().to_owned();
+        acme
+    };
+    for fault in [
+        State::Slow(Duration::from_millis(60)),
+        State::Silent,
+        State::Hangs,
+        State::ResetAfter(0),
+        State::ResetAfter(3),
+        State::ResetAfter(40),
+        State::ResetAfter(300),
+        State::CutAfter(0),
+        State::CutAfter(40),
+        State::CutAfter(300),
+        State::Broken,
+    ] {
+        // From a Redis that is in use.
+        link.breaks();
+        link.works();
+        let stored = sum(&fleet, "stored").await;
+        while sum(&fleet, "stored").await == stored {
+            at_each(&fleet, &new_token().await, 200).await;
+        }
+        link.is(fault);
+        for _ in 0..4 {
+            at_each(&fleet, &new_token().await, 200).await;
+        }
+        at_each(&fleet, &acme, 200).await;
+    }
+    assert!(sum(&fleet, "failures").await > 0);
+    assert_eq!(sum(&fleet, "rejected").await, 0);
 }
