@@ -87,6 +87,16 @@ pub struct UpArguments {
     )]
     pub postgres: Option<String>,
 
+    /// Redis that the gateway shares with others: `redis://user:password@host:6379`, `rediss://`
+    /// for TLS, `unix:///path` for a socket. It saves look-ups of tokens and is never needed.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MERIDIAN_REDIS_URL",
+        hide_env_values = true
+    )]
+    pub redis: Option<String>,
+
     /// How much to log, as JSON lines on standard error.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
@@ -102,6 +112,7 @@ impl Default for UpArguments {
                 .filter_map(|region| RegionId::parse(region).ok())
                 .collect(),
             postgres: std::env::var("MERIDIAN_POSTGRES_URL").ok(),
+            redis: std::env::var("MERIDIAN_REDIS_URL").ok(),
             log_level: LogLevel::Info,
         }
     }

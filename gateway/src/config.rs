@@ -81,6 +81,8 @@ pub struct Settings {
     pub timeouts: TimeoutSettings,
     /// What is remembered.
     pub cache: CacheSettings,
+    /// What gateways tell each other.
+    pub redis: RedisSettings,
     /// What is written to the log.
     pub telemetry: TelemetrySettings,
     /// The file that was read, if there was one: hostnames are read from it again when it changes.
@@ -210,6 +212,28 @@ pub struct CacheSettings {
     pub refused_s: u32,
 }
 
+/// `[redis]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSettings {
+    /// The server; absent is none.
+    pub url: Option<Secret>,
+    /// A file that holds the URL.
+    pub url_file: Option<PathBuf>,
+    /// Authorities of the server's certificate, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long a look-up waits for an answer.
+    pub budget_ms: u64,
+    /// Connections, at most.
+    pub connections: usize,
+    /// Failures in a row after which the server is left alone.
+    pub breaker_after: u32,
+    /// For how long.
+    pub breaker_ms: u64,
+    /// Look-ups of strangers a second.
+    pub lookups_per_s: u32,
+}
+
 /// `[telemetry]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -305,8 +329,9 @@ impl Settings {
         Ok(())
     }
 
-    fn amounts(&self) -> [(&'static str, u64); 16] {
+    fn amounts(&self) -> [(&'static str, u64); 21] {
         let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
+        let redis = &self.redis;
         [
             ("limits.lookups_per_s", limits.lookups_per_s.into()),
             ("limits.lookups_burst", limits.lookups_burst.into()),
@@ -330,7 +355,35 @@ impl Settings {
             ("timeouts.node_look_ms", timeouts.node_look_ms),
             ("cache.live_mib", cache.live_mib.into()),
             ("cache.keep_max_s", cache.keep_max_s.into()),
+            ("redis.budget_ms", redis.budget_ms),
+            ("redis.connections", redis.connections as u64),
+            ("redis.breaker_after", redis.breaker_after.into()),
+            ("redis.breaker_ms", redis.breaker_ms),
+            ("redis.lookups_per_s", redis.lookups_per_s.into()),
         ]
+    }
+}
+
+impl RedisSettings {
+    /// The server's URL, if one is set. Whether it is one is found out by whoever uses it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when there are two, or its file cannot be read.
+    pub fn read_url(&self) -> Result<Option<Secret>, ConfigError> {
+        match (&self.url, &self.url_file) {
+            (None, None) => Ok(None),
+            (Some(url), None) => Ok(Some(url.clone())),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    ConfigError::invalid("redis.url_file", format!("cannot be read: {error}"))
+                })?;
+                Ok(Some(Secret::new(&text)))
+            }
+            (Some(_), Some(_)) => Err(ConfigError::invalid(
+                "redis.url",
+                "is set beside url_file: keep one of the two",
+            )),
+        }
     }
 }
 
@@ -430,6 +483,9 @@ mod tests {
             "serves",
             "[regions.us]",
             "[[hostname]]",
+            "url =",
+            "url_file",
+            "ca_file",
         ] {
             assert!(DEFAULTS.contains(&format!("# {name}")), "{name}");
         }
@@ -442,6 +498,7 @@ mod tests {
             ("[limits]\nlookups = 1", "lookups"),
             ("[regions.us]\nnode = \"x\"", "node"),
             ("[regions.US]\nnodes = []", "region"),
+            ("[redis]\nurls = \"redis://a\"", "urls"),
         ] {
             let message = from_toml(text).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");
@@ -508,6 +565,10 @@ mod tests {
                 format!("{US}\n[limits]\nlookups_burst = 0"),
                 "limits.lookups_burst",
             ),
+            (
+                format!("{US}\n[redis]\nconnections = 0"),
+                "redis.connections",
+            ),
         ] {
             let message = from_toml(&text).unwrap().check().unwrap_err().to_string();
             assert!(message.contains(&format!("`{name}`")), "{message}");
@@ -515,8 +576,32 @@ mod tests {
     }
 
     #[test]
+    fn the_url_of_redis_is_set_in_one_place() {
+        let redis = |text: &str| from_toml(&format!("[redis]\n{text}")).unwrap().redis;
+        assert!(redis("").read_url().unwrap().is_none());
+        let url = redis("url = \"redis://a\"").read_url().unwrap();
+        assert_eq!(url.unwrap().reveal(), "redis://a");
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        std::fs::write(&path, "redis://b\n").unwrap();
+        let url = redis(&format!("url_file = {path:?}")).read_url().unwrap();
+        assert_eq!(url.unwrap().reveal(), "redis://b");
+
+        for (text, setting) in [
+            ("url_file = \"/nonexistent\"", "redis.url_file"),
+            ("url = \"redis://a\"\nurl_file = \"b\"", "redis.url"),
+        ] {
+            let message = redis(text).read_url().unwrap_err().to_string();
+            assert!(message.contains(&format!("`{setting}`")), "{message}");
+        }
+    }
+
+    #[test]
     fn no_debug_output_shows_a_key() {
-        let shown = format!("{:?}", from_toml(US).unwrap());
+        let text = format!("{US}[redis]\nurl = \"redis://:a-password@b\"");
+        let shown = format!("{:?}", from_toml(&text).unwrap());
         assert!(!shown.contains("0123456789abcdef"), "{shown}");
+        assert!(!shown.contains("a-password"), "{shown}");
     }
 }

@@ -25,7 +25,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use reqwest::header::{HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use shared::api_token::RandomnessError;
-use shared::{Dialect, TenantId, Timestamp, link};
+use shared::{ApiToken, Dialect, TenantId, Timestamp, link};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -200,6 +200,8 @@ pub struct Passage<'a> {
     pub deadline: Instant,
     /// The client's address, for the look-up limits.
     pub source: IpAddr,
+    /// The client's credential, to ask about it again. It does not travel.
+    pub token: &'a ApiToken,
 }
 
 impl Passage<'_> {
@@ -348,7 +350,7 @@ pub async fn forward(
         answer.discard().await;
         let region = Arc::clone(&client.region);
         client = resolver
-            .resolve_again(&region, client.digest, &client, passage.source)
+            .resolve_again(&region, passage.token, &client, passage.source)
             .await?;
     }
 }

@@ -29,7 +29,7 @@ pub struct ProvisioningClient {
     pub limits: TenantLimits,
     /// Lets the tenant's requests in, within those limits.
     pub gate: Arc<TenantGate>,
-    /// The token's digest, to ask about it again.
+    /// The token's digest, under which its region and our memory know it.
     pub digest: TokenDigest,
     /// `Bearer <grant>`, which takes the token's place.
     pub authorization: HeaderValue,
@@ -109,9 +109,7 @@ pub async fn identify(
             right_base,
         });
     }
-    let client = resolver
-        .resolve(&host.region, token.digest(), source)
-        .await?;
+    let client = resolver.resolve(&host.region, token, source).await?;
     if host
         .tenant
         .as_ref()
@@ -136,7 +134,7 @@ async fn is_genuine(
     token: &ApiToken,
     source: IpAddr,
 ) -> bool {
-    match resolver.resolve(home, token.digest(), source).await {
+    match resolver.resolve(home, token, source).await {
         Ok(_) => true,
         Err(ResolveError::Refused(reason)) => match reason {
             Refusal::TenantSuspended => true,
@@ -182,10 +180,11 @@ pub(crate) mod tests {
             },
             turns: Turns::new(1, 0, Duration::ZERO),
         });
+        let tenant_id = TenantId::generate().unwrap();
         let resolved = Resolved {
-            grant: Grant::from_compact("a.grant.text".to_owned()),
+            grant: Grant::from_compact(format!("a.grant.text.{tenant_id}")),
             grant_expires: Timestamp(0),
-            tenant_id: TenantId::generate().unwrap(),
+            tenant_id,
             token_id: TokenId::generate().unwrap(),
             scope: Scope::Scim,
             limits: TenantLimits::default(),

@@ -188,6 +188,7 @@ async fn answer(
         ids,
         deadline,
         source,
+        token: &token,
     };
     let asked = Instant::now();
     let answer = forward::forward(&passage, client, &edge.resolver).await;
@@ -323,7 +324,7 @@ pub async fn livez() -> HttpResponse {
 }
 
 /// `GET /readyz`: at least one region can be reached, and this gateway is not about to stop. Which
-/// ones, the body says.
+/// ones, the body says; and how Redis is doing, which is never a reason not to be ready.
 pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
     let probes = edge.regions.iter().map(|region| async move {
         let reachable = region.link.is_reachable().await;
@@ -340,9 +341,13 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    HttpResponse::build(status).json(serde_json::json!({
+    let mut body = serde_json::json!({
         "ready": ready,
         "stopping": is_stopping,
         "regions": regions,
-    }))
+    });
+    if let (Some(body), Some(redis)) = (body.as_object_mut(), edge.resolver.redis()) {
+        body.insert("redis".to_owned(), redis.status().await);
+    }
+    HttpResponse::build(status).json(body)
 }

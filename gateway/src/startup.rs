@@ -240,7 +240,7 @@ fn build_edge(
     Ok(Edge {
         hosts: Hosts::build(settings, &regions, port)?,
         regions,
-        resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))),
+        resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))?),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
         body_read: Duration::from_millis(settings.timeouts.body_read_ms),
         request: Duration::from_millis(settings.timeouts.request_ms),

@@ -20,6 +20,7 @@ mod malformed;
 mod postgres_faults;
 mod power_cut;
 mod privacy;
+mod redis;
 mod regions;
 mod restart;
 mod revocation;

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HOST};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{Clock as _, RegionId, SystemClock, Timestamp};
 
 use crate::arguments::RemoteArguments;
@@ -110,7 +110,8 @@ async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
             state.pid
         ),
     );
-    ready("gateway", &state.management, findings).await;
+    let gateway = ready("gateway", &state.management, findings).await;
+    redis(&gateway, findings);
     let address = state
         .gateway
         .trim_start_matches("http://")
@@ -144,8 +145,9 @@ fn regions_of(data_dir: &Path, region: &RegionId) -> Result<Regions, CommandErro
     Regions::find(&local, data_dir, Some(region))
 }
 
-/// The program behind a management listener is ready, and its clock is ours.
-async fn ready(what: &str, management: &str, findings: &mut Findings) {
+/// The program behind a management listener is ready, and its clock is ours. What it says of
+/// itself, if it says anything.
+async fn ready(what: &str, management: &str, findings: &mut Findings) -> Value {
     let response = match http_client() {
         Ok(http) => http.get(format!("{management}/readyz")).send().await,
         Err(error) => Err(error),
@@ -164,11 +166,38 @@ async fn ready(what: &str, management: &str, findings: &mut Findings) {
                 .get(DATE)
                 .and_then(|date| date.to_str().ok());
             clock(what, date, findings);
+            response.json().await.unwrap_or_default()
         }
         Err(_) => {
             let detail = format!("{management} does not answer: see its log, or start it again");
             findings.note(Status::Failed, what, detail);
+            Value::Null
         }
+    }
+}
+
+/// The gateway's Redis, if it has one, as the gateway sees it. Trouble with it stops nobody.
+fn redis(gateway: &Value, findings: &mut Findings) {
+    let Some(redis) = gateway.get("redis") else {
+        return;
+    };
+    let text = |name: &str| redis.get(name).and_then(Value::as_str);
+    if redis.get("reachable") == Some(&Value::Bool(true)) {
+        findings.note(Status::Ok, "redis", "the gateway reaches it");
+    } else {
+        let detail = format!(
+            "of no use to the gateway, which asks the regions instead: {}",
+            text("trouble").unwrap_or("see the gateway's log")
+        );
+        findings.note(Status::Warning, "redis", detail);
+    }
+    let rejected = redis.get("rejected").and_then(Value::as_u64).unwrap_or(0);
+    if rejected > 0 {
+        let detail = format!(
+            "{rejected} entries that were found there did not open and were ignored: somebody \
+             else writes to keys that begin with meridian:"
+        );
+        findings.note(Status::Warning, "redis", detail);
     }
 }
 
@@ -365,6 +394,27 @@ mod tests {
             Some(("example.com", ""))
         );
         assert_eq!(host_and_path("ftp://example.com"), None);
+    }
+
+    #[test]
+    fn redis_is_looked_at_where_there_is_one() {
+        let found = |gateway: Value| {
+            let mut findings = Findings::default();
+            redis(&gateway, &mut findings);
+            let found = findings.0.into_iter();
+            found
+                .map(|one| (one.status, one.detail))
+                .collect::<Vec<_>>()
+        };
+        assert!(found(json!({"ready": true})).is_empty());
+        let good = found(json!({"redis": {"reachable": true, "rejected": 0}}));
+        assert!(matches!(good.as_slice(), [(Status::Ok, _)]));
+        let away = found(json!({"redis": {"reachable": false, "trouble": "it cannot be reached"}}));
+        assert!(
+            matches!(away.as_slice(), [(Status::Warning, detail)] if detail.contains("cannot be reached"))
+        );
+        let poisoned = found(json!({"redis": {"reachable": true, "rejected": 3}}));
+        assert!(matches!(poisoned.as_slice(), [_, (Status::Warning, _)]));
     }
 
     #[test]

@@ -80,6 +80,7 @@ pub(super) fn gateway(
     settings.management_listen = ANY;
     settings.domain.clone_from(&arguments.domain);
     settings.public_port = Some(0);
+    settings.redis.url = arguments.redis.as_deref().map(Secret::new);
     // Nobody balances load before it.
     settings.timeouts.drain_ms = 0;
     let regions = links.iter().map(|link| {

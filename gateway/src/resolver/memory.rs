@@ -165,13 +165,13 @@ impl Memory {
         self.refused.insert(key.clone(), (reason, until));
     }
 
-    /// Forgets a live token, if it is still the one that is meant: another request may have
-    /// resolved it anew in the meantime.
-    pub fn forget(&self, key: &Key, stale: &Arc<ProvisioningClient>) {
+    /// Forgets a live token, if its grant is still the one that is meant: another request may
+    /// have resolved it anew in the meantime.
+    pub fn forget(&self, key: &Key, stale: &ProvisioningClient) {
         let is_meant = self
             .live
             .get(key)
-            .is_some_and(|live| Arc::ptr_eq(&live.client, stale));
+            .is_some_and(|live| live.client.authorization == stale.authorization);
         if is_meant {
             self.live.invalidate(key);
         }

@@ -1,12 +1,14 @@
-//! From a token to a [`ProvisioningClient`]: memory, then the region-node. (A shared level in
-//! Redis fits between the two.)
+//! From a token to a [`ProvisioningClient`]: memory, then Redis if there is one, then the
+//! region-node.
 //!
 //! The region is the only authority; what is kept here only saves work. Errors are never kept.
 //! For each token at most one look-up is under way, in a task of its own: a client that hangs up
 //! ends its waiting and not the look-up, on which others may wait.
 
 pub mod memory;
+pub mod redis;
 pub mod region_node;
+pub mod sealed;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,16 +16,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Client;
-use shared::link::{Refusal, ResolveAnswer};
-use shared::{Clock, TokenDigest};
+use shared::link::{Refusal, ResolveAnswer, Resolved};
+use shared::{ApiToken, Clock, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::limits::{Rate, SourceFailures, Tenants};
 use crate::provisioning_client::ProvisioningClient;
 use crate::region::Region;
 use memory::{Key, Known, Live, Memory};
+use redis::Redis;
 use region_node::LookupError;
+use sealed::{Entry, Sealing};
 
 /// Why a token was not resolved.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,8 +62,9 @@ type Flight = watch::Receiver<Option<Outcome>>;
 #[derive(Debug)]
 pub struct Resolver {
     memory: Memory,
+    redis: Option<Arc<Redis>>,
     /// The look-ups under way. Bounded, because each holds a permit of its region.
-    flights: Mutex<HashMap<Key, Flight>>,
+    flights: Mutex<HashMap<Boarding, Flight>>,
     failures: SourceFailures,
     tenants: Tenants,
     timeout: Duration,
@@ -68,7 +73,7 @@ pub struct Resolver {
 }
 
 /// On whose account a look-up goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// The token is live, or was.
     Known,
@@ -76,12 +81,47 @@ enum Standing {
     Stranger,
 }
 
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Redis, and the region if that knows nothing.
+    Nearest,
+    /// The region.
+    Region,
+    /// The region, because it refused what is known. What Redis has is as old as that.
+    RegionAgain,
+}
+
+/// A question about a token. It has the token itself, and so lives no longer than the request
+/// that asks; what a look-up takes along is derived from it.
+struct Question<'a> {
+    token: &'a ApiToken,
+    key: Key,
+    standing: Standing,
+    way: Way,
+    source: IpAddr,
+}
+
+/// Which look-up is meant. One that must not ask Redis cannot join one that may.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Boarding {
+    key: Key,
+    past_redis: bool,
+}
+
 impl Resolver {
-    /// A resolver that knows nothing yet, and asks through this client.
-    #[must_use]
-    pub fn new(settings: &Settings, client: Client, clock: Arc<dyn Clock>) -> Self {
-        Self {
+    /// A resolver that knows nothing yet, and asks regions through this client.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the settings of Redis cannot be used.
+    pub fn new(
+        settings: &Settings,
+        client: Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
             memory: Memory::new(&settings.cache),
+            redis: Redis::build(&settings.redis, Arc::clone(&clock))?.map(Arc::new),
             flights: Mutex::default(),
             failures: SourceFailures::new(Rate {
                 per_s: settings.limits.failures_per_s,
@@ -91,7 +131,13 @@ impl Resolver {
             timeout: Duration::from_millis(settings.timeouts.lookup_ms),
             client,
             clock,
-        }
+        })
+    }
+
+    /// The Redis that is shared with other gateways, if there is one.
+    #[must_use]
+    pub fn redis(&self) -> Option<&Redis> {
+        self.redis.as_deref()
     }
 
     /// Whose token is this, at this region?
@@ -101,41 +147,56 @@ impl Resolver {
     pub async fn resolve(
         self: &Arc<Self>,
         region: &Arc<Region>,
-        digest: TokenDigest,
+        token: &ApiToken,
         source: IpAddr,
     ) -> Outcome {
         let key = Key {
             region: region.id.clone(),
-            digest,
+            digest: token.digest(),
+        };
+        let question = |key, standing, way| Question {
+            token,
+            key,
+            standing,
+            way,
+            source,
         };
         match self.memory.get(&key, self.clock.now()) {
             Known::Live(live) => {
                 if live.claim_refresh(self.clock.now()) {
-                    // Whether it can start or not, this request has what it needs.
-                    let _flight = self.board(region, key, Standing::Known, source);
+                    // Whether it can start or not, this request has what it needs. What is in
+                    // Redis is about as old as what we know, so the region is asked.
+                    let refresh = question(key, Standing::Known, Way::Region);
+                    let _flight = self.board(region, refresh);
                 }
                 Ok(Arc::clone(&live.client))
             }
             Known::Refused(reason) => Err(ResolveError::Refused(reason)),
-            Known::Formerly => self.look_up(region, key, Standing::Known, source).await,
-            Known::Nothing => self.look_up(region, key, Standing::Stranger, source).await,
+            Known::Formerly => {
+                let question = question(key, Standing::Known, Way::Nearest);
+                self.look_up(region, question).await
+            }
+            Known::Nothing => {
+                let question = question(key, Standing::Stranger, Way::Nearest);
+                self.look_up(region, question).await
+            }
         }
     }
 
-    /// The region refused a grant: forgets it and asks again.
+    /// The region refused a grant: forgets it, here and in Redis, and asks the region again.
     ///
     /// # Errors
     /// As [`Resolver::resolve`].
     pub async fn resolve_again(
         self: &Arc<Self>,
         region: &Arc<Region>,
-        digest: TokenDigest,
-        stale: &Arc<ProvisioningClient>,
+        token: &ApiToken,
+        stale: &ProvisioningClient,
         source: IpAddr,
     ) -> Outcome {
         let key = Key {
             region: region.id.clone(),
-            digest,
+            digest: stale.digest,
         };
         self.memory.forget(&key, stale);
         match self.memory.get(&key, self.clock.now()) {
@@ -143,19 +204,20 @@ impl Resolver {
             Known::Live(live) => Ok(Arc::clone(&live.client)),
             Known::Refused(reason) => Err(ResolveError::Refused(reason)),
             Known::Formerly | Known::Nothing => {
-                self.look_up(region, key, Standing::Known, source).await
+                let question = Question {
+                    token,
+                    key,
+                    standing: Standing::Known,
+                    way: Way::RegionAgain,
+                    source,
+                };
+                self.look_up(region, question).await
             }
         }
     }
 
-    async fn look_up(
-        self: &Arc<Self>,
-        region: &Arc<Region>,
-        key: Key,
-        standing: Standing,
-        source: IpAddr,
-    ) -> Outcome {
-        let mut flight = self.board(region, key, standing, source)?;
+    async fn look_up(self: &Arc<Self>, region: &Arc<Region>, question: Question<'_>) -> Outcome {
+        let mut flight = self.board(region, question)?;
         let landed = flight.wait_for(Option::is_some).await;
         match landed.ok().as_deref() {
             Some(Some(outcome)) => outcome.clone(),
@@ -167,81 +229,189 @@ impl Resolver {
     fn board(
         self: &Arc<Self>,
         region: &Arc<Region>,
-        key: Key,
-        standing: Standing,
-        source: IpAddr,
+        mut question: Question<'_>,
     ) -> Result<Flight, ResolveError> {
+        let boarding = |past_redis| Boarding {
+            key: question.key.clone(),
+            past_redis,
+        };
+        let (to_region, nearest) = (boarding(true), boarding(false));
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(&key) {
+        // The region's own word is good for everybody.
+        if let Some(flight) = flights.get(&to_region) {
             return Ok(flight.clone());
         }
-        let permit = self.admit(region, standing, source)?;
+        if question.way == Way::Nearest
+            && let Some(flight) = flights.get(&nearest)
+        {
+            return Ok(flight.clone());
+        }
+        let permit = self.admit(region, &mut question)?;
+        let boarding = match question.way {
+            Way::Nearest => nearest,
+            Way::Region | Way::RegionAgain => to_region,
+        };
         let (landing, flight) = watch::channel(None);
-        flights.insert(key.clone(), flight.clone());
+        flights.insert(boarding.clone(), flight.clone());
         let takeoff = TakenOff {
             resolver: Arc::clone(self),
-            key,
+            boarding,
+            standing: question.standing,
+            way: question.way,
+            source: question.source,
+            shared: self.redis.as_ref().and_then(|redis| {
+                let sealing = Sealing::of(question.token, &region.id)?;
+                Some((Arc::clone(redis), sealing))
+            }),
         };
         let region = Arc::clone(region);
         tokio::spawn(async move {
-            let outcome = takeoff.fly(&region, standing, source).await;
-            // First out of the list of flights, then the news: who hears it and asks again finds
-            // the memory filled.
-            drop(takeoff);
-            drop(permit);
-            landing.send_replace(Some(outcome));
+            takeoff.fly(&region, permit, landing).await;
         });
         Ok(flight)
     }
 
+    /// Leave for a look-up. Where strangers are too many for Redis, it goes past it.
     fn admit(
         &self,
         region: &Region,
-        standing: Standing,
-        source: IpAddr,
+        question: &mut Question<'_>,
     ) -> Result<OwnedSemaphorePermit, ResolveError> {
-        let overloaded = |retry_after| ResolveError::Overloaded { retry_after };
         let lookups = &region.lookups;
-        let seats = match standing {
+        let seats = match question.standing {
             Standing::Known => &lookups.known,
             Standing::Stranger => {
                 let now = self.clock.now();
-                self.failures.check(source, now).map_err(|too_many| {
-                    ResolveError::SourceLimited {
+                self.failures
+                    .check(question.source, now)
+                    .map_err(|too_many| ResolveError::SourceLimited {
                         retry_after: too_many.0,
-                    }
-                })?;
-                lookups
-                    .bucket
-                    .take(lookups.rate, now)
-                    .map_err(|too_many| overloaded(too_many.0))?;
+                    })?;
+                let asks_redis = question.way == Way::Nearest
+                    && self
+                        .redis
+                        .as_ref()
+                        .is_some_and(|redis| redis.admits_stranger());
+                if !asks_redis {
+                    question.way = Way::Region;
+                    take_from_region(region, now)?;
+                }
                 &lookups.strangers
             }
         };
         Arc::clone(seats)
             .try_acquire_owned()
-            .map_err(|_| overloaded(Duration::from_secs(1)))
+            .map_err(|_| ResolveError::Overloaded {
+                retry_after: Duration::from_secs(1),
+            })
     }
+}
+
+/// Counts the look-up of a stranger at its region.
+fn take_from_region(region: &Region, now: Timestamp) -> Result<(), ResolveError> {
+    let lookups = &region.lookups;
+    lookups
+        .bucket
+        .take(lookups.rate, now)
+        .map_err(|too_many| ResolveError::Overloaded {
+            retry_after: too_many.0,
+        })
 }
 
 /// A look-up that is under way. Takes itself off the list when it ends, however it ends.
 struct TakenOff {
     resolver: Arc<Resolver>,
-    key: Key,
+    boarding: Boarding,
+    standing: Standing,
+    way: Way,
+    source: IpAddr,
+    /// Redis, and what the token is called there.
+    shared: Option<(Arc<Redis>, Sealing)>,
+}
+
+/// What Redis is to be told.
+enum News {
+    Live(Box<Entry>),
+    Dead,
 }
 
 impl TakenOff {
-    async fn fly(&self, region: &Arc<Region>, standing: Standing, source: IpAddr) -> Outcome {
+    /// Finds out, tells who waits, and then Redis.
+    async fn fly(
+        mut self,
+        region: &Arc<Region>,
+        permit: OwnedSemaphorePermit,
+        landing: watch::Sender<Option<Outcome>>,
+    ) {
+        let shared = self.shared.take();
+        let removing = match (&shared, self.way) {
+            (Some((redis, sealing)), Way::RegionAgain) => {
+                let (redis, name) = (Arc::clone(redis), sealing.name().to_owned());
+                Some(tokio::spawn(async move { redis.remove(&name).await }))
+            }
+            _ => None,
+        };
+        let (outcome, news) = match &shared {
+            Some((redis, sealing)) if self.way == Way::Nearest => {
+                match self.ask_redis(redis, sealing, region).await {
+                    Some(client) => (Ok(client), None),
+                    None => self.ask_region_after_redis(region).await,
+                }
+            }
+            _ => self.ask_region(region).await,
+        };
+        // First out of the list of flights, then the news: who hears it and asks again finds the
+        // memory filled.
+        drop(self);
+        drop(permit);
+        landing.send_replace(Some(outcome));
+
+        // Nobody waits for what follows. What is taken away goes before what comes in its place.
+        if let Some(removing) = removing {
+            drop(removing.await);
+        }
+        match (shared, news) {
+            (Some((redis, sealing)), Some(News::Live(entry))) => redis.put(&sealing, &entry).await,
+            (Some((redis, sealing)), Some(News::Dead)) => redis.remove(sealing.name()).await,
+            _ => {}
+        }
+    }
+
+    /// Another gateway's look-up, if it has time left.
+    async fn ask_redis(
+        &self,
+        redis: &Redis,
+        sealing: &Sealing,
+        region: &Arc<Region>,
+    ) -> Option<Arc<ProvisioningClient>> {
+        let found = redis.get(sealing).await?;
+        let keep = self.resolver.memory.keep_at_most(found.keep);
+        if found.asked.after(keep) <= self.resolver.clock.now() {
+            return None;
+        }
+        self.keep(region, found.asked, keep, found.resolved)
+    }
+
+    async fn ask_region_after_redis(&self, region: &Arc<Region>) -> (Outcome, Option<News>) {
+        if self.standing == Standing::Stranger
+            && let Err(error) = take_from_region(region, self.resolver.clock.now())
+        {
+            return (Err(error), None);
+        }
+        self.ask_region(region).await
+    }
+
+    async fn ask_region(&self, region: &Arc<Region>) -> (Outcome, Option<News>) {
         let Resolver {
             memory,
             clock,
             client,
-            tenants,
             ..
         } = &*self.resolver;
+        let key = &self.boarding.key;
         // The time of asking, not of the answer: what is kept may only end too early.
         let asked = clock.now();
-        let answer = region_node::ask(client, region, self.key.digest, self.resolver.timeout).await;
+        let answer = region_node::ask(client, region, key.digest, self.resolver.timeout).await;
         let unavailable = |error: LookupError| {
             let error = Arc::new(error);
             tracing::warn!(
@@ -255,25 +425,47 @@ impl TakenOff {
         match answer {
             Ok(ResolveAnswer::Granted(resolved)) => {
                 let keep = memory.keep_at_most(Duration::from_secs(resolved.keep_s.into()));
-                let Some(client) =
-                    ProvisioningClient::new(region, self.key.digest, resolved, tenants)
-                else {
-                    return unavailable(LookupError::Grant);
+                let news = Entry {
+                    asked,
+                    keep_ms: u64::try_from(keep.as_millis()).unwrap_or(u64::MAX),
+                    resolved: resolved.clone(),
                 };
-                let client = Arc::new(client);
-                let live = Live::new(Arc::clone(&client), &self.key, asked, keep);
-                memory.keep(&self.key, Arc::new(live));
-                Ok(client)
+                match self.keep(region, asked, keep, resolved) {
+                    Some(client) => (Ok(client), Some(News::Live(Box::new(news)))),
+                    None => (unavailable(LookupError::Grant), None),
+                }
             }
             Ok(ResolveAnswer::Refused { reason }) => {
-                memory.refuse(&self.key, reason, clock.now());
-                if let (Standing::Stranger, true) = (standing, reason != Refusal::TenantSuspended) {
-                    self.resolver.failures.record(source, clock.now());
+                memory.refuse(key, reason, clock.now());
+                if self.standing == Standing::Stranger && reason != Refusal::TenantSuspended {
+                    self.resolver.failures.record(self.source, clock.now());
                 }
-                Err(ResolveError::Refused(reason))
+                // Redis was asked about a stranger, or a flood goes past it.
+                let news = (self.standing == Standing::Known).then_some(News::Dead);
+                (Err(ResolveError::Refused(reason)), news)
             }
-            Err(error) => unavailable(error),
+            Err(error) => (unavailable(error), None),
         }
+    }
+
+    /// Keeps a region's answer in memory; `None` when its grant cannot travel in a header.
+    fn keep(
+        &self,
+        region: &Arc<Region>,
+        asked: Timestamp,
+        keep: Duration,
+        resolved: Resolved,
+    ) -> Option<Arc<ProvisioningClient>> {
+        let key = &self.boarding.key;
+        let client = Arc::new(ProvisioningClient::new(
+            region,
+            key.digest,
+            resolved,
+            &self.resolver.tenants,
+        )?);
+        let live = Live::new(Arc::clone(&client), key, asked, keep);
+        self.resolver.memory.keep(key, Arc::new(live));
+        Some(client)
     }
 }
 
@@ -282,7 +474,7 @@ impl Drop for TakenOff {
         let flights = self.resolver.flights.lock();
         flights
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+            .remove(&self.boarding);
     }
 }
 

@@ -9,6 +9,8 @@
     reason = "a test that cannot go on must stop"
 )]
 
+#[path = "../../../tests/it/support/redis.rs"]
+mod redis_server;
 mod support;
 
 mod flood;
@@ -17,5 +19,6 @@ mod hostile;
 mod hostnames;
 mod log;
 mod panics;
+mod redis;
 mod resolving;
 mod stopping;

@@ -224,6 +224,7 @@ async fn scim(request: HttpRequest, body: Bytes, end: Data<FarEnd>) -> HttpRespo
 }
 
 /// A running far end.
+#[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) state: Data<FarEnd>,
     pub(crate) address: SocketAddr,
@@ -305,10 +306,27 @@ impl World {
         change: impl FnOnce(&mut Settings),
     ) -> Self {
         let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let (us, de) = (
+        let nodes = [
             Node::start(anywhere, Data::new(FarEnd::default())),
             Node::start(anywhere, Data::new(FarEnd::default())),
-        );
+        ];
+        Self::start_before(nodes, clock, change).await
+    }
+
+    /// Another gateway before the same regions, with the same clock.
+    pub(crate) async fn beside(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let nodes = [self.us.clone(), self.de.clone()];
+        let mut world = Self::start_before(nodes, Arc::new(self.clock.clone()), change).await;
+        world.clock = self.clock.clone();
+        world
+    }
+
+    async fn start_before(
+        [us, de]: [Node; 2],
+        clock: Arc<dyn shared::Clock>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut settings = Settings::defaults().unwrap();
         settings.listen = anywhere;
         settings.management_listen = anywhere;
@@ -426,6 +444,26 @@ impl World {
     ) -> reqwest::RequestBuilder {
         self.request(reqwest::Method::GET, region, path)
             .bearer_auth(token.reveal())
+    }
+
+    /// What the gateway says about its Redis.
+    pub(crate) async fn redis(&self) -> Value {
+        let url = format!("http://{}/readyz", self.management);
+        let answer = self.http.get(url).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["redis"].take()
+    }
+
+    /// Asks about Redis until what is said is as wanted, and returns it.
+    pub(crate) async fn redis_until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let asking = async {
+            loop {
+                let status = self.redis().await;
+                if wanted(&status) {
+                    return status;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap()
     }
 
     /// What a raw request is answered with, to the end of the connection.

@@ -10,6 +10,8 @@ pub mod history;
 pub mod link;
 pub mod postgres;
 pub mod raw;
+#[expect(dead_code, reason = "the gateway's own tests use more of it")]
+pub mod redis;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -73,6 +75,7 @@ pub struct World {
     regions: Vec<&'static str>,
     log_level: &'static str,
     store: Store,
+    redis: Option<String>,
     /// What `meridian up --json` said when it was ready.
     pub ready: Value,
 }
@@ -121,6 +124,14 @@ impl World {
         Self::listening(folder, address_to_come_back_to(), &["us"], "info", store)
     }
 
+    /// One region, `us`, and a gateway with a Redis; at an address that is the same after a
+    /// restart.
+    pub fn with_redis(url: &str) -> Self {
+        let (folder, listen) = (new_folder(), address_to_come_back_to());
+        let store = Store::of_this_run();
+        Self::starting(folder, listen, &["us"], "info", store, Some(url.to_owned()))
+    }
+
     fn listening(
         folder: TempDir,
         listen: String,
@@ -128,8 +139,26 @@ impl World {
         log_level: &'static str,
         store: Store,
     ) -> Self {
+        Self::starting(folder, listen, regions, log_level, store, None)
+    }
+
+    fn starting(
+        folder: TempDir,
+        listen: String,
+        regions: &[&'static str],
+        log_level: &'static str,
+        store: Store,
+        redis: Option<String>,
+    ) -> Self {
         let regions = regions.to_vec();
-        let (process, ready) = up(folder.path(), &listen, &regions, log_level, &store);
+        let (process, ready) = up(
+            folder.path(),
+            &listen,
+            &regions,
+            log_level,
+            &store,
+            redis.as_deref(),
+        );
         Self {
             process,
             folder,
@@ -137,6 +166,7 @@ impl World {
             regions,
             log_level,
             store,
+            redis,
             ready,
         }
     }
@@ -185,6 +215,7 @@ impl World {
             &self.regions,
             self.log_level,
             &self.store,
+            self.redis.as_deref(),
         );
     }
 
@@ -387,6 +418,7 @@ pub fn meridian_command() -> Command {
         "MERIDIAN_ENDPOINT",
         "MERIDIAN_OPERATOR_KEY_FILE",
         "MERIDIAN_POSTGRES_URL",
+        "MERIDIAN_REDIS_URL",
     ] {
         command.env_remove(name);
     }
@@ -464,6 +496,7 @@ fn up(
     regions: &[&str],
     log_level: &str,
     store: &Store,
+    redis: Option<&str>,
 ) -> (Child, Value) {
     let log = File::options()
         .create(true)
@@ -476,8 +509,13 @@ fn up(
         Store::Disk(disk) => drop(command.envs(disk.environment(&data_dir.join("us")))),
         Store::Postgres(url) => drop(command.env("MERIDIAN_POSTGRES_URL", url)),
     }
+    if let Some(url) = redis {
+        command.args(["up", "--redis", url]);
+    } else {
+        command.arg("up");
+    }
     let mut process = command
-        .args(["up", "--json", "--listen", listen, "--log-level", log_level])
+        .args(["--json", "--listen", listen, "--log-level", log_level])
         .args(["--regions", &regions.join(",")])
         .arg("--data-dir")
         .arg(data_dir)
