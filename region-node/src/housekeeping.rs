@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::startup::Parts;
 use crate::store::{Retention, StoreError};
 
-/// How often old changes and outcomes are looked for.
+/// How often old changes, outcomes and access tokens are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// How often, and how long.
@@ -57,16 +57,20 @@ async fn prune_regularly(parts: &Parts, housekeeping: Housekeeping) {
         if let Err(error) = prune(parts, housekeeping).await {
             tracing::debug!(
                 error = &error as &(dyn std::error::Error + 'static),
-                "old changes and outcomes wait for the store"
+                "old changes, outcomes and access tokens wait for the store"
             );
         }
     }
 }
 
-/// Tenant after tenant, in small steps between which writes get their turn.
+/// Access tokens that have ended, then tenant after tenant, in small steps between which writes get their turn.
 async fn prune(parts: &Parts, housekeeping: Housekeeping) -> Result<(), StoreError> {
+    let now = parts.clock.now();
+    while !parts.store.prune_access_tokens(now).await? {
+        tokio::task::yield_now().await;
+    }
     let keep = Retention::at(
-        parts.clock.now(),
+        now,
         housekeeping.keep_changes,
         housekeeping.keep_client_keys,
     );

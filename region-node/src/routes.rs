@@ -5,8 +5,8 @@ use actix_web::web::{
 };
 use actix_web::{Resource, Route, guard};
 use shared::link::{
-    ADMIN_PATH, HEALTH_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH,
-    SCIM11_PATH,
+    ACCESS_TOKENS_PATH, ADMIN_PATH, HEALTH_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH,
+    RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
 };
 
 use crate::error::Error;
@@ -29,6 +29,12 @@ pub fn link(config: &mut ServiceConfig) {
             resource(RESOLVE_PATH)
                 .app_data(PayloadConfig::new(SMALL_BODY))
                 .route(post().to(resolve::resolve))
+                .default_service(to(resolve::not_allowed)),
+        )
+        .service(
+            resource(ACCESS_TOKENS_PATH)
+                .app_data(PayloadConfig::new(SMALL_BODY))
+                .route(post().to(resolve::issue_access_token))
                 .default_service(to(resolve::not_allowed)),
         )
         .service(

@@ -41,6 +41,8 @@ pub const STOPPING: &str = "x-meridian-stopping";
 pub const HEALTH_PATH: &str = "/internal/v1/health";
 /// Path of the resolve call.
 pub const RESOLVE_PATH: &str = "/internal/v1/resolve";
+/// Path of the call that stores an access token.
+pub const ACCESS_TOKENS_PATH: &str = "/internal/v1/access-tokens";
 /// Prefix of the operator's calls.
 pub const OPERATOR_PATH: &str = "/internal/v1/operator";
 /// Prefix under which a node serves SCIM 2.0.
@@ -98,6 +100,40 @@ pub struct Resolved {
     pub limits: TenantLimits,
     /// How long a gateway may keep this answer, in seconds; never beyond the grant's end.
     pub keep_s: u32,
+    /// Whether it is an access token that was made from an API token. `token_id` is the API
+    /// token's. An access token makes no other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_access_token: bool,
+}
+
+/// `POST /internal/v1/access-tokens`: stores an access token that a gateway made for the holder of
+/// an API token (RFC 6749 section 4.4). The gateway makes the secret and the region sees its digest
+/// only, so that the same request can be sent twice and stores one access token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessTokenRequest {
+    /// SHA-256 of the API token.
+    pub digest: TokenDigest,
+    /// The API token's id, as the client said it.
+    pub token_id: TokenId,
+    /// SHA-256 of the access token.
+    pub access_digest: TokenDigest,
+}
+
+/// The region's answer, always with HTTP status 200; any other status as for [`ResolveAnswer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum AccessTokenAnswer {
+    /// The access token is good from now on.
+    Issued {
+        /// Whole seconds that it lives.
+        expires_in_s: u32,
+    },
+    /// The API token is not good, or has another id, or is an access token itself.
+    Refused {
+        /// Why.
+        reason: Refusal,
+    },
 }
 
 /// Why a token is not good. All four are positive knowledge.

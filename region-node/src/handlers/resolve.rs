@@ -1,12 +1,16 @@
-//! `POST /internal/v1/resolve`: a gateway asks whose token this is.
+//! What a gateway asks about tokens: `POST /internal/v1/resolve`, whose token this is, and
+//! `POST /internal/v1/access-tokens`, which stores an access token for the holder of an API token.
 
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, web};
-use shared::link::{ResolveAnswer, ResolveRequest, Resolved};
+use shared::link::{
+    AccessTokenAnswer, AccessTokenRequest, ResolveAnswer, ResolveRequest, Resolved,
+};
 
 use crate::error::Error;
-use crate::provider::tokens::Resolution;
+use crate::provider::tokens::{AccessTokenIssue, Resolution};
 use crate::startup::Parts;
+use crate::store::FoundToken;
 use crate::tenant_scope::FromGateway;
 
 /// Answers 200 on positive knowledge only, good or bad; any other status means that nothing is
@@ -21,7 +25,11 @@ pub async fn resolve(
 ) -> Result<web::Json<ResolveAnswer>, Error> {
     let request: ResolveRequest =
         serde_json::from_slice(&body).map_err(|_| Error::Link("the resolve request"))?;
-    let (token, tenant) = match parts.tokens.resolve(&request.digest).await? {
+    let FoundToken {
+        token,
+        tenant,
+        is_access_token,
+    } = match parts.tokens.resolve(&request.digest).await? {
         Resolution::Live(found) => *found,
         Resolution::Refused(reason) => return Ok(web::Json(ResolveAnswer::Refused { reason })),
     };
@@ -45,10 +53,32 @@ pub async fn resolve(
         scope: token.scope,
         limits: tenant.settings.limits,
         keep_s: minted.lifetime_s,
+        is_access_token,
     })))
 }
 
-/// A method that is none of resolve's.
+/// Answers 200 on positive knowledge only, as [`resolve`].
+///
+/// # Errors
+/// As the store.
+pub async fn issue_access_token(
+    _gateway: FromGateway,
+    body: Bytes,
+    parts: Data<Parts>,
+) -> Result<web::Json<AccessTokenAnswer>, Error> {
+    let request: AccessTokenRequest =
+        serde_json::from_slice(&body).map_err(|_| Error::Link("the access token request"))?;
+    let issue = parts
+        .tokens
+        .issue_access_token(&request.digest, &request.token_id, request.access_digest)
+        .await?;
+    Ok(web::Json(match issue {
+        AccessTokenIssue::Issued { expires_in_s } => AccessTokenAnswer::Issued { expires_in_s },
+        AccessTokenIssue::Refused(reason) => AccessTokenAnswer::Refused { reason },
+    }))
+}
+
+/// A method that the endpoint does not have.
 ///
 /// # Errors
 /// Always.

@@ -10,12 +10,16 @@ use shared::{
 };
 
 use super::tenants::checked_name;
-use crate::store::{NewToken, Store, StoreError, StoredToken, Tenant, TenantState};
+use crate::store::{
+    FoundToken, NewAccessToken, NewToken, Store, StoreError, StoredToken, TenantState,
+};
 
 /// Longest life that can be given to a token: ten years.
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// Longest overlap of a rotation: 90 days.
 const LONGEST_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// How long an access token lives, where its API token does not end sooner.
+const ACCESS_TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// What a token is called whose maker gives it no name.
 const DEFAULT_NAME: &str = "API token";
 
@@ -105,8 +109,20 @@ pub struct IssuedToken {
 #[derive(Debug)]
 pub enum Resolution {
     /// A live token of an active tenant.
-    Live(Box<(StoredToken, Tenant)>),
+    Live(Box<FoundToken>),
     /// Nothing that opens anything.
+    Refused(Refusal),
+}
+
+/// What came of a request for an access token.
+#[derive(Debug)]
+pub enum AccessTokenIssue {
+    /// It is stored, and lives so many whole seconds.
+    Issued {
+        /// At least one.
+        expires_in_s: u32,
+    },
+    /// The API token is not good, or not the one that was named.
     Refused(Refusal),
 }
 
@@ -223,21 +239,59 @@ impl Tokens {
     /// # Errors
     /// As the store: then nothing is known about the token.
     pub async fn resolve(&self, digest: &TokenDigest) -> Result<Resolution, TokenError> {
-        let Some((token, tenant)) = self.store.find_token(digest).await? else {
+        let Some(found) = self.store.find_token(digest).await? else {
             return Ok(Resolution::Refused(Refusal::Unknown));
         };
-        Ok(
-            match (TokenState::of(&token, self.clock.now()), tenant.state) {
-                (TokenState::Revoked, _) => Resolution::Refused(Refusal::Revoked),
-                (TokenState::Expired, _) => Resolution::Refused(Refusal::Expired),
-                (TokenState::Live, TenantState::Suspended) => {
-                    Resolution::Refused(Refusal::TenantSuspended)
-                }
-                (TokenState::Live, TenantState::Active) => {
-                    Resolution::Live(Box::new((token, tenant)))
-                }
-            },
-        )
+        let state = TokenState::of(&found.token, self.clock.now());
+        Ok(match (state, found.tenant.state) {
+            (TokenState::Revoked, _) => Resolution::Refused(Refusal::Revoked),
+            (TokenState::Expired, _) => Resolution::Refused(Refusal::Expired),
+            (TokenState::Live, TenantState::Suspended) => {
+                Resolution::Refused(Refusal::TenantSuspended)
+            }
+            (TokenState::Live, TenantState::Active) => Resolution::Live(Box::new(found)),
+        })
+    }
+
+    /// Stores an access token for whoever presented the API token `id` with this digest. The
+    /// access token ends with the API token, whatever ends that; it makes no other.
+    ///
+    /// # Errors
+    /// As the store: then nothing is known about the token. [`StoreError::KeyReused`] when the
+    /// access token's digest is another token's.
+    pub async fn issue_access_token(
+        &self,
+        digest: &TokenDigest,
+        id: &TokenId,
+        access: TokenDigest,
+    ) -> Result<AccessTokenIssue, TokenError> {
+        let found = match self.resolve(digest).await? {
+            Resolution::Live(found) => found,
+            Resolution::Refused(reason) => return Ok(AccessTokenIssue::Refused(reason)),
+        };
+        if found.is_access_token || found.token.id != *id {
+            return Ok(AccessTokenIssue::Refused(Refusal::Unknown));
+        }
+        let now = self.clock.now();
+        let new = NewAccessToken {
+            digest: access,
+            expires: now.after(ACCESS_TOKEN_LIFE),
+        };
+        let expires = match self.store.create_access_token(id, &new, now).await {
+            // It was live a moment ago. If it is so again, nobody knows what to make of it.
+            Err(StoreError::NotFound) => {
+                return match self.resolve(digest).await? {
+                    Resolution::Refused(reason) => Ok(AccessTokenIssue::Refused(reason)),
+                    Resolution::Live(_) => Err(StoreError::Refused.into()),
+                };
+            }
+            stored => stored?,
+        };
+        log("access token issued", &found.token);
+        Ok(match u32::try_from(expires.since(now).as_secs()) {
+            Ok(0) | Err(_) => AccessTokenIssue::Refused(Refusal::Expired),
+            Ok(expires_in_s) => AccessTokenIssue::Issued { expires_in_s },
+        })
     }
 
     fn new_token(

@@ -10,9 +10,9 @@ use super::story::{
     at, clients_key, group, is, named, new_token, resource_id, tenant, user, written,
 };
 use super::{
-    Access, BackupRow, Content, Counts, ExportRow, MemberChange, Narrowing, PageStart,
-    RestoreError, RestoreHow, RestoreStep, Restored, Store, StoreError, TenantSettings,
-    TenantState, TextIndex, UserNameRule,
+    Access, BackupRow, Content, Counts, ExportRow, FoundToken, MemberChange, Narrowing,
+    NewAccessToken, PageStart, RestoreError, RestoreHow, RestoreStep, Restored, Store, StoreError,
+    TenantSettings, TenantState, TextIndex, UserNameRule,
 };
 use crate::scim::{ResourceId, ResourceKind};
 
@@ -281,7 +281,11 @@ pub(crate) async fn what_is_restored_reads_as_before(store: Subject) {
     let asleep = store.get_tenant(&sleeping.tenant).await.unwrap().unwrap();
     assert_eq!(asleep.state, TenantState::Suspended);
     assert_eq!(store.list_tokens(&access.tenant).await.unwrap(), tokens);
-    let (found, its_tenant) = store.find_token(&live.1).await.unwrap().unwrap();
+    let FoundToken {
+        token: found,
+        tenant: its_tenant,
+        ..
+    } = store.find_token(&live.1).await.unwrap().unwrap();
     assert_eq!((found.id, its_tenant.id), (live.0, access.tenant.clone()));
     let found = store.get_token(&revoked).await.unwrap().unwrap();
     assert_eq!(found.revoked, Some(at(2)));
@@ -508,6 +512,14 @@ pub(crate) async fn credentials_do_not_go_back_in_time(store: Subject) {
         .rotate_token(&rotated.id, &successor, Duration::from_secs(60), at(101))
         .await
         .unwrap();
+    let access_token = NewAccessToken {
+        digest: new_token(None).1,
+        expires: at(3700),
+    };
+    store
+        .create_access_token(&successor.id, &access_token, at(102))
+        .await
+        .unwrap();
     store
         .set_tenant_state(&other.tenant, TenantState::Suspended)
         .await
@@ -533,8 +545,14 @@ pub(crate) async fn credentials_do_not_go_back_in_time(store: Subject) {
             .revoked
             .is_some()
     );
-    let (found, its_tenant) = store.find_token(&successors_digest).await.unwrap().unwrap();
+    let FoundToken {
+        token: found,
+        tenant: its_tenant,
+        ..
+    } = store.find_token(&successors_digest).await.unwrap().unwrap();
     assert_eq!((found.id, &its_tenant.id), (successor.id, id));
+    let its_access_token = store.find_token(&access_token.digest).await.unwrap();
+    assert!(its_access_token.is_some_and(|found| found.tenant == its_tenant));
     assert!(its_tenant.seq > head.seq);
     assert!(its_tenant.credential_version > head.credential_version);
     assert!(matches!(

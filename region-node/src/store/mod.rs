@@ -238,6 +238,47 @@ pub struct NewToken {
     pub expires: Option<Timestamp>,
 }
 
+/// Access tokens of one API token that live at the same time. Past it the oldest end: a client
+/// that asks for one before every request is served, and the region's memory of it is bounded.
+pub const MOST_ACCESS_TOKENS: u32 = 100;
+
+/// An access token to be stored: a second, short-lived secret of an API token, with nothing of its
+/// own but its digest and its end.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAccessToken {
+    /// SHA-256 of the secret.
+    pub digest: TokenDigest,
+    /// When it ends; where its API token ends sooner, it ends with that.
+    pub expires: Timestamp,
+}
+
+/// What a digest stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundToken {
+    /// The API token. Where an access token of it was found, `expires` is the nearer of both ends.
+    pub token: StoredToken,
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// Whether the digest is that of an access token.
+    pub is_access_token: bool,
+}
+
+impl FoundToken {
+    /// Puts together what an engine read; `access_ends` is the end of the access token, where it
+    /// is one.
+    fn new(token: StoredToken, tenant: Tenant, access_ends: Option<Timestamp>) -> Self {
+        let ends = token.expires.into_iter().chain(access_ends).min();
+        Self {
+            token: StoredToken {
+                expires: ends,
+                ..token
+            },
+            tenant,
+            is_access_token: access_ends.is_some(),
+        }
+    }
+}
+
 /// What a resource is found by, besides its id: normalised in Rust, compared as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -515,10 +556,21 @@ pub trait Store: Send + Sync {
     async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError>;
 
     /// The token with this digest and its tenant, from one snapshot.
-    async fn find_token(
+    async fn find_token(&self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError>;
+
+    /// Stores an access token of the API token `id`, and answers when it ends. Of those that the
+    /// API token has, the newest [`MOST_ACCESS_TOKENS`] stay. One that is stored already is not
+    /// stored again. `NotFound` unless the API token is live and its tenant active; `KeyReused` if
+    /// the digest is another token's.
+    async fn create_access_token(
         &self,
-        digest: &TokenDigest,
-    ) -> Result<Option<(StoredToken, Tenant)>, StoreError>;
+        id: &TokenId,
+        access: &NewAccessToken,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError>;
+
+    /// Forgets some access tokens whose time is over; answers whether these were the last.
+    async fn prune_access_tokens(&self, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Notes when tokens were last used; never moves a time back.
     async fn touch_tokens(&self, used: &[(TokenId, Timestamp)]) -> Result<(), StoreError>;

@@ -9,9 +9,10 @@ use shared::link::TenantLimits;
 use shared::{ApiToken, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use super::{
-    Access, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys, MemberChange, Narrowing,
-    NewToken, PageStart, RequestKey, Retention, Store, StoreError, Stored, TenantExtension,
-    TenantSettings, TenantState, TextIndex, TextTest, UserNameRule, WriteContext,
+    Access, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys, MOST_ACCESS_TOKENS,
+    MemberChange, Narrowing, NewAccessToken, NewToken, PageStart, RequestKey, Retention, Store,
+    StoreError, Stored, StoredToken, TenantExtension, TenantSettings, TenantState, TextIndex,
+    TextTest, UserNameRule, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -24,6 +25,8 @@ macro_rules! on_every_story {
             a_tenant_is_erased_with_all_it_owns,
             tokens_live_and_end,
             rotation_overlaps_and_never_prolongs,
+            access_tokens_live_under_their_api_token,
+            the_newest_access_tokens_stay,
             last_use_never_moves_back,
             resources_are_created_read_replaced_and_deleted,
             every_write_moves_the_head_by_one,
@@ -308,9 +311,10 @@ pub(crate) async fn tokens_live_and_end(store: Subject) {
     assert_eq!(created.expires, Some(at(100)));
     assert_eq!((created.last_used, created.revoked), (None, None));
 
-    let (found, its_tenant) = store.find_token(&digest).await.unwrap().unwrap();
-    assert_eq!(found, created);
-    assert_eq!(its_tenant.id, access.tenant);
+    let found = store.find_token(&digest).await.unwrap().unwrap();
+    assert_eq!(found.token, created);
+    assert_eq!(found.tenant.id, access.tenant);
+    assert!(!found.is_access_token);
     assert_eq!(
         store.get_token(&token.id).await.unwrap(),
         Some(created.clone())
@@ -367,8 +371,8 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
     assert_eq!(created.id, next.id);
     assert_eq!(created.tenant, access.tenant);
     assert_eq!(created.expires, None);
-    let (before, _) = store.find_token(&old_digest).await.unwrap().unwrap();
-    assert_eq!(before.expires, Some(at(3610)));
+    let before = store.find_token(&old_digest).await.unwrap().unwrap();
+    assert_eq!(before.token.expires, Some(at(3610)));
     assert!(store.find_token(&next_digest).await.unwrap().is_some());
     assert!(matches!(
         store.head(&access).await,
@@ -381,8 +385,8 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
         .rotate_token(&old.id, &third, hour * 10, at(20))
         .await
         .unwrap();
-    let (before, _) = store.find_token(&old_digest).await.unwrap().unwrap();
-    assert_eq!(before.expires, Some(at(3610)));
+    let before = store.find_token(&old_digest).await.unwrap().unwrap();
+    assert_eq!(before.token.expires, Some(at(3610)));
 
     // An ended token has no successor, and a failed rotation leaves nothing behind.
     let (late, late_digest) = new_token(None);
@@ -394,6 +398,162 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
         ));
     }
     assert!(store.find_token(&late_digest).await.unwrap().is_none());
+}
+
+fn new_access_token(expires: Timestamp) -> NewAccessToken {
+    let secret = ApiToken::generate(&RegionId::parse("us").unwrap()).unwrap();
+    NewAccessToken {
+        digest: secret.digest(),
+        expires,
+    }
+}
+
+pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
+    let access = tenant(&*store).await;
+    let (token, digest) = new_token(Some(at(3000)));
+    let api_token = store
+        .create_token(&access.tenant, &token, at(0))
+        .await
+        .unwrap();
+    let before = store.head(&access).await.unwrap();
+    let new = new_access_token(at(1000));
+    let create = async |id: &TokenId, new: NewAccessToken, seconds: i64| {
+        store.create_access_token(id, &new, at(seconds)).await
+    };
+    assert_eq!(create(&token.id, new, 1).await.unwrap(), at(1000));
+    // The same request a second time, and nothing that a grant rests on has changed.
+    let again = NewAccessToken {
+        expires: at(2000),
+        ..new
+    };
+    assert_eq!(create(&token.id, again, 2).await.unwrap(), at(1000));
+    assert_eq!(store.head(&access).await.unwrap(), before);
+    // No longer than the API token.
+    let late = new_access_token(at(9000));
+    assert_eq!(create(&token.id, late, 3).await.unwrap(), at(3000));
+
+    let found = store.find_token(&new.digest).await.unwrap().unwrap();
+    assert!(found.is_access_token);
+    assert_eq!(found.token.expires, Some(at(1000)));
+    let whose = StoredToken {
+        expires: api_token.expires,
+        ..found.token
+    };
+    assert_eq!(whose, api_token, "all else is the API token's");
+    assert!(
+        !store
+            .find_token(&digest)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_access_token
+    );
+    assert_eq!(store.list_tokens(&access.tenant).await.unwrap().len(), 1);
+
+    // A digest stands for one token.
+    let (other, other_digest) = new_token(None);
+    store
+        .create_token(&access.tenant, &other, at(0))
+        .await
+        .unwrap();
+    for taken in [digest, other_digest, late.digest] {
+        let new = NewAccessToken {
+            digest: taken,
+            expires: at(1000),
+        };
+        let result = create(&other.id, new, 4).await;
+        assert!(matches!(result, Err(StoreError::KeyReused)), "{result:?}");
+    }
+
+    // A rotation that leaves the API token no time leaves them none.
+    let (successor, _) = new_token(None);
+    store
+        .rotate_token(&token.id, &successor, Duration::from_secs(10), at(20))
+        .await
+        .unwrap();
+    let found = store.find_token(&new.digest).await.unwrap().unwrap();
+    assert_eq!(found.token.expires, Some(at(30)));
+    // The end of the API token is theirs.
+    let of_other = new_access_token(at(1000));
+    create(&other.id, of_other, 5).await.unwrap();
+    store.revoke_token(&other.id, at(6)).await.unwrap();
+    let found = store.find_token(&of_other.digest).await.unwrap().unwrap();
+    assert_eq!(found.token.revoked, Some(at(6)));
+
+    // Nobody gets one under an API token that has ended, of a tenant that is suspended.
+    let unknown = TokenId::generate().unwrap();
+    for (id, seconds) in [(&other.id, 7), (&token.id, 30), (&unknown, 7)] {
+        let result = create(id, new_access_token(at(1000)), seconds).await;
+        assert!(matches!(result, Err(StoreError::NotFound)), "{result:?}");
+    }
+    let state = TenantState::Suspended;
+    store.set_tenant_state(&access.tenant, state).await.unwrap();
+    let result = create(&successor.id, new_access_token(at(1000)), 40).await;
+    assert!(matches!(result, Err(StoreError::NotFound)), "{result:?}");
+    let found = store.find_token(&new.digest).await.unwrap().unwrap();
+    assert_eq!(found.tenant.state, state);
+
+    let erased = store.delete_tenant(&access.tenant).await.unwrap();
+    assert_eq!((erased.tokens, erased.left), (3, 0));
+    for digest in [new.digest, late.digest, of_other.digest] {
+        assert!(store.find_token(&digest).await.unwrap().is_none());
+    }
+}
+
+pub(crate) async fn the_newest_access_tokens_stay(store: Subject) {
+    let access = tenant(&*store).await;
+    let mut parents = Vec::new();
+    for _ in 0..2 {
+        let (token, _) = new_token(None);
+        store
+            .create_token(&access.tenant, &token, at(0))
+            .await
+            .unwrap();
+        parents.push(token.id);
+    }
+    let count = async |all: &[NewAccessToken]| {
+        let mut count = 0;
+        for one in all {
+            count += usize::from(store.find_token(&one.digest).await.unwrap().is_some());
+        }
+        count
+    };
+    let most = MOST_ACCESS_TOKENS as usize;
+    let neighbour = new_access_token(at(100));
+    store
+        .create_access_token(&parents[1], &neighbour, at(1))
+        .await
+        .unwrap();
+    let all: Vec<_> = (0..most + 5)
+        .map(|_| new_access_token(at(2 * 3600)))
+        .collect();
+    for one in &all {
+        store
+            .create_access_token(&parents[0], one, at(1))
+            .await
+            .unwrap();
+    }
+    assert_eq!(count(&all[..5]).await, 0, "the oldest are gone");
+    assert_eq!(count(&all[5..]).await, most);
+
+    // At the same time, too.
+    let rush: Vec<_> = (0..20).map(|_| new_access_token(at(2 * 3600))).collect();
+    let asking = rush.iter().map(|one| {
+        let (store, id) = (&store, &parents[0]);
+        async move { store.create_access_token(id, one, at(2)).await }
+    });
+    futures_util::future::try_join_all(asking).await.unwrap();
+    assert_eq!(count(&rush).await, rush.len());
+    assert_eq!(count(&all).await + rush.len(), most);
+
+    assert_eq!(count(&[neighbour]).await, 1, "another API token's stay");
+    assert!(store.prune_access_tokens(at(99)).await.unwrap());
+    assert_eq!(count(&[neighbour]).await, 1);
+    while !store.prune_access_tokens(at(100)).await.unwrap() {}
+    assert_eq!(count(&[neighbour]).await, 0, "its time is over");
+    assert_eq!(count(&all).await + rush.len(), most);
+    while !store.prune_access_tokens(at(9000)).await.unwrap() {}
+    assert_eq!(count(&all).await + count(&rush).await, 0);
 }
 
 pub(crate) async fn last_use_never_moves_back(store: Subject) {

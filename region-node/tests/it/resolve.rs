@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::link::{BASE_URL, LINK_KEY, REFUSED, REQUEST_ID, RESOLVE_PATH};
+use shared::link::{ACCESS_TOKENS_PATH, BASE_URL, LINK_KEY, REFUSED, REQUEST_ID, RESOLVE_PATH};
 use shared::{ApiToken, RegionId};
 
 use crate::support::{LINK, Node, OPERATOR, answer};
@@ -68,10 +68,85 @@ async fn what_is_no_live_token_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
+async fn an_access_token_is_issued_and_ends_with_its_api_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder).await;
+    let tenant = node.tenant().await;
+    let refused = |reason: &str| json!({"outcome": "refused", "reason": reason});
+    let issued = |seconds: u32| json!({"outcome": "issued", "expires_in_s": seconds});
+    let made = || ApiToken::generate(&RegionId::parse("us").unwrap()).unwrap();
+
+    let (id, secret) = node.token(&tenant, json!({"scope": "admin"})).await;
+    let access = made();
+    for _ in 0..2 {
+        let answer = node.access_token(&secret, &id, access.reveal()).await;
+        assert_eq!(answer, issued(3600), "sent twice, it is the same");
+    }
+    let granted = node.resolve(access.reveal()).await;
+    assert_eq!(granted["is_access_token"], true);
+    assert_eq!(granted["token_id"], json!(id));
+    assert_eq!(granted["scope"], "admin");
+    assert_eq!(granted["keep_s"], 300);
+
+    // It makes no other, and neither does a wrong pair of id and secret.
+    let (other_id, other) = node.token(&tenant, json!({"expires_s": 20})).await;
+    for (secret, id) in [
+        (access.reveal(), &id),
+        (secret.as_str(), &other_id),
+        (made().reveal(), &id),
+    ] {
+        let answer = node.access_token(secret, id, made().reveal()).await;
+        assert_eq!(answer, refused("unknown"));
+    }
+
+    // It ends after an hour, or with its API token.
+    let brief = made();
+    let answer = node.access_token(&other, &other_id, brief.reveal()).await;
+    assert_eq!(answer, issued(20));
+    assert_eq!(node.resolve(brief.reveal()).await["keep_s"], 20);
+    node.clock.advance(Duration::from_secs(20));
+    assert_eq!(node.resolve(brief.reveal()).await, refused("expired"));
+    let answer = node.access_token(&other, &other_id, made().reveal()).await;
+    assert_eq!(answer, refused("expired"));
+    node.clock.advance(Duration::from_secs(3580));
+    assert_eq!(node.resolve(access.reveal()).await, refused("expired"));
+
+    let second = made();
+    let answer = node.access_token(&secret, &id, second.reveal()).await;
+    assert_eq!(answer, issued(3600));
+    let suspend = format!("/tenants/{tenant}/suspend");
+    node.operator(Method::POST, &suspend, Value::Null).await;
+    let suspended = refused("tenant_suspended");
+    assert_eq!(node.resolve(second.reveal()).await, suspended);
+    let answer = node.access_token(&secret, &id, made().reveal()).await;
+    assert_eq!(answer, suspended);
+    let resume = format!("/tenants/{tenant}/resume");
+    node.operator(Method::POST, &resume, Value::Null).await;
+    assert_eq!(node.resolve(second.reveal()).await["outcome"], "granted");
+    let revoke = format!("/tokens/{id}/revoke");
+    node.operator(Method::POST, &revoke, Value::Null).await;
+    assert_eq!(node.resolve(second.reveal()).await, refused("revoked"));
+    let answer = node.access_token(&secret, &id, made().reveal()).await;
+    assert_eq!(answer, refused("revoked"));
+
+    // Nobody lists them.
+    let path = format!("/tenants/{tenant}/tokens");
+    let (_, listed) = node.operator(Method::GET, &path, Value::Null).await;
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 2);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn only_a_gateway_may_ask() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder).await;
-    let paths = [RESOLVE_PATH, "/scim/v2/Users", "/scim/v2", "/scim/v1/Users"];
+    let paths = [
+        RESOLVE_PATH,
+        ACCESS_TOKENS_PATH,
+        "/scim/v2/Users",
+        "/scim/v2",
+        "/scim/v1/Users",
+    ];
     for path in paths {
         let request = || node.request(Method::POST, path);
         for request in [
@@ -84,13 +159,15 @@ async fn only_a_gateway_may_ask() {
             assert_eq!(status, 403, "{path}");
         }
     }
-    let asked = |method| {
-        node.request(method, RESOLVE_PATH)
-            .header(LINK_KEY, LINK)
-            .body(r#"{"digest":"00"}"#)
-    };
-    assert_eq!(answer(asked(Method::POST)).await.0, 400);
-    assert_eq!(answer(asked(Method::GET)).await.0, 405);
+    for path in [RESOLVE_PATH, ACCESS_TOKENS_PATH] {
+        let asked = |method| {
+            node.request(method, path)
+                .header(LINK_KEY, LINK)
+                .body(r#"{"digest":"00"}"#)
+        };
+        assert_eq!(answer(asked(Method::POST)).await.0, 400);
+        assert_eq!(answer(asked(Method::GET)).await.0, 405);
+    }
     node.stop().await;
 }
 

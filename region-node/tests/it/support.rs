@@ -8,7 +8,7 @@ use region_node::startup::Application;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use shared::Secret;
-use shared::link::{LINK_KEY, OPERATOR_KEY, OPERATOR_PATH, RESOLVE_PATH};
+use shared::link::{ACCESS_TOKENS_PATH, LINK_KEY, OPERATOR_KEY, OPERATOR_PATH, RESOLVE_PATH};
 use shared::{ApiToken, TestClock, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -120,10 +120,24 @@ impl Node {
 
     pub(crate) async fn resolve(&self, token: &str) -> Value {
         let digest = ApiToken::parse(token).unwrap().digest();
+        self.ask(RESOLVE_PATH, serde_json::json!({"digest": digest}))
+            .await
+    }
+
+    /// Asks for an access token under an API token.
+    pub(crate) async fn access_token(&self, token: &str, id: &str, access: &str) -> Value {
+        let digest = |token: &str| ApiToken::parse(token).unwrap().digest();
+        let question = serde_json::json!({
+            "digest": digest(token), "token_id": id, "access_digest": digest(access),
+        });
+        self.ask(ACCESS_TOKENS_PATH, question).await
+    }
+
+    async fn ask(&self, path: &str, question: Value) -> Value {
         let request = self
-            .request(Method::POST, RESOLVE_PATH)
+            .request(Method::POST, path)
             .header(LINK_KEY, LINK)
-            .body(serde_json::json!({"digest": digest}).to_string());
+            .body(question.to_string());
         let (status, answer) = answer(request).await;
         assert_eq!(status, 200, "{answer}");
         answer

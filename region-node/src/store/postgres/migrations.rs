@@ -29,6 +29,14 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         serves_since: 1,
         sql: include_str!("../migrations/postgres/0002_writes.sql"),
     },
+    Migration {
+        version: 3,
+        name: "access_tokens",
+        // An older program does not know them: it calls one unknown, and leaves their rows to a
+        // newer one.
+        serves_since: 1,
+        sql: include_str!("../migrations/postgres/0003_access_tokens.sql"),
+    },
 ];
 
 /// Of all advisory locks, the one that stands for the schema.

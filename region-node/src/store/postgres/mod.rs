@@ -43,10 +43,10 @@ use self::tls::Tls;
 pub use self::tls::TlsError;
 use self::writer::{Call, Writer, Written};
 use super::{
-    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, MemberChange, Narrowing,
-    NewToken, Outcome, Page, PageStart, Position, Related, RequestKey, RestoreError, RestoreHow,
-    RestoreStep, Restored, Retention, Store, StoreError, Stored, StoredToken, Tenant,
-    TenantSettings, TenantState, WriteContext, WriteCounts,
+    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, FoundToken, MemberChange,
+    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, RequestKey,
+    RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError, Stored,
+    StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -603,11 +603,21 @@ impl Store for PostgresStore {
         tokens::revoke(self.connections()?, id, now).await
     }
 
-    async fn find_token(
-        &self,
-        digest: &TokenDigest,
-    ) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+    async fn find_token(&self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {
         tokens::find(self.connections()?, digest).await
+    }
+
+    async fn create_access_token(
+        &self,
+        id: &TokenId,
+        access: &NewAccessToken,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        tokens::create_access_token(self.connections()?, id, access, now).await
+    }
+
+    async fn prune_access_tokens(&self, now: Timestamp) -> Result<bool, StoreError> {
+        tokens::prune_access_tokens(self.connections()?, now).await
     }
 
     async fn touch_tokens(&self, used: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {

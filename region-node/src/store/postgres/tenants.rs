@@ -224,6 +224,7 @@ macro_rules! retire {
                   WHERE ",
             $condition,
             " RETURNING t.tenant),
+             access AS (DELETE FROM access_token a USING gone WHERE a.tenant = gone.tenant),
              tokens AS (DELETE FROM api_token k USING gone WHERE k.tenant = gone.tenant RETURNING 1)
              SELECT gone.tenant, (SELECT count(*) FROM tokens) FROM gone"
         )
@@ -351,7 +352,8 @@ pub(super) async fn erase_some(
     let parameters: Parameters<'_> = &[&begin, &end, &ERASED_AT_ONCE];
     erased.members = unsigned(&counted(&transaction, sql, parameters).await?, 0)?;
     // One that was made in the moment in which the tenant's tokens were taken.
-    let sql = "WITH gone AS (DELETE FROM api_token k WHERE k.tenant = $1 RETURNING 1)
+    let sql = "WITH access AS (DELETE FROM access_token a WHERE a.tenant = $1),
+                    gone AS (DELETE FROM api_token k WHERE k.tenant = $1 RETURNING 1)
                SELECT count(*) FROM gone";
     erased.tokens = unsigned(&counted(&transaction, sql, &[&tenant]).await?, 0)?;
     if erased.rows() == 0 {
@@ -370,6 +372,7 @@ pub(super) async fn count_rows(connections: &Connections, tenant: i64) -> Result
     let sql = "SELECT (SELECT count(*) FROM tenant t WHERE t.tenant = $1)
                     + (SELECT count(*) FROM head h WHERE h.tenant = $1)
                     + (SELECT count(*) FROM api_token k WHERE k.tenant = $1)
+                    + (SELECT count(*) FROM access_token x WHERE x.tenant = $1)
                     + (SELECT count(*) FROM resource x WHERE x.tenant = $1)
                     + (SELECT count(*) FROM attribute_index x WHERE x.tenant = $1)
                     + (SELECT count(*) FROM member x

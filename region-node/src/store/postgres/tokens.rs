@@ -9,7 +9,12 @@ use super::connection::Connections;
 use super::tenants::{self, tenant_columns, unsigned, with_head};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
-use crate::store::{NewToken, StoreError, StoredToken, Tenant};
+use crate::store::{
+    FoundToken, MOST_ACCESS_TOKENS, NewAccessToken, NewToken, StoreError, StoredToken,
+};
+
+/// Access tokens that one step of housekeeping forgets.
+const PRUNED_AT_ONCE: i64 = 500;
 
 /// Columns of a token, as [`read`] takes them; `t` is its tenant's row.
 macro_rules! token_columns {
@@ -179,12 +184,12 @@ pub(super) async fn outlive_restore(
             &[&present, &staged, &STAGED_ID],
         )
         .await?;
-    transaction
-        .execute(
-            "UPDATE api_token k SET tenant = $2 WHERE k.tenant = $1",
-            &[&present, &staged],
-        )
-        .await?;
+    for sql in [
+        "UPDATE api_token k SET tenant = $2 WHERE k.tenant = $1",
+        "UPDATE access_token a SET tenant = $2 WHERE a.tenant = $1",
+    ] {
+        transaction.execute(sql, &[&present, &staged]).await?;
+    }
     unsigned(&kept_ended, 0)
 }
 
@@ -299,23 +304,121 @@ pub(super) async fn revoke(
 pub(super) async fn find(
     connections: &Connections,
     digest: &TokenDigest,
-) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+) -> Result<Option<FoundToken>, StoreError> {
     let sql = concat!(
         "SELECT ",
         token_columns!(),
-        ", ",
+        ", NULL::bigint AS access_expires, ",
         tenant_columns!(),
         " FROM api_token k JOIN tenant t ON t.tenant = k.tenant ",
         with_head!(),
-        "WHERE k.digest = $1"
+        "WHERE k.digest = $1
+         UNION ALL SELECT ",
+        token_columns!(),
+        ", a.expires AS access_expires, ",
+        tenant_columns!(),
+        " FROM access_token a JOIN api_token k ON k.token = a.token
+          JOIN tenant t ON t.tenant = k.tenant ",
+        with_head!(),
+        "WHERE a.digest = $1"
     );
     let rows = connections
         .query(sql, &[&digest.as_bytes().as_slice()])
         .await?;
     let found = rows.first();
     found
-        .map(|row| Ok((read(row)?, tenants::read(row)?)))
+        .map(|row| {
+            let ends = row.try_get::<_, Option<i64>>("access_expires")?;
+            let (token, tenant) = (read(row)?, tenants::read(row)?);
+            Ok(FoundToken::new(token, tenant, ends.map(Timestamp)))
+        })
         .transpose()
+}
+
+pub(super) async fn create_access_token(
+    connections: &Connections,
+    id: &TokenId,
+    access: &NewAccessToken,
+    now: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    let mut lease = connections.take().await?;
+    let transaction = lease.client()?.transaction().await?;
+    // The lock makes those who ask under the same API token take turns, so that each sees how many
+    // there are.
+    let parent = transaction
+        .prepare_cached(
+            "SELECT k.token, k.tenant, k.expires
+               FROM api_token k JOIN tenant t ON t.tenant = k.tenant
+              WHERE k.id = $1 AND k.revoked IS NULL AND (k.expires IS NULL OR k.expires > $2)
+                AND t.state = 'active' FOR NO KEY UPDATE OF k",
+        )
+        .await?;
+    let parents = transaction
+        .query(&parent, &[&id.as_str(), &now.as_millis()])
+        .await?;
+    let Some(parent) = parents.first() else {
+        transaction.rollback().await?;
+        lease.give_back();
+        return Err(StoreError::NotFound);
+    };
+    let (token, tenant): (i64, i64) = (parent.try_get(0)?, parent.try_get(1)?);
+    let end = parent.try_get::<_, Option<i64>>(2)?.map(Timestamp);
+    let expires = end.map_or(access.expires, |end| access.expires.min(end));
+    let digest = access.digest.as_bytes().as_slice();
+    let store = transaction
+        .prepare_cached(
+            "WITH present AS (
+                SELECT a.expires FROM access_token a WHERE a.digest = $1 AND a.token = $2),
+             gone AS (
+                DELETE FROM access_token a WHERE a.token = $2
+                   AND NOT EXISTS (SELECT 1 FROM present)
+                   AND (a.expires <= $4 OR a.number <=
+                        (SELECT b.number FROM access_token b WHERE b.token = $2
+                          ORDER BY b.number DESC LIMIT 1 OFFSET $6))),
+             added AS (
+                INSERT INTO access_token (digest, token, tenant, created, expires)
+                SELECT $1, $2, $3, $4, $5
+                 WHERE NOT EXISTS (SELECT 1 FROM present)
+                   AND NOT EXISTS (SELECT 1 FROM api_token k WHERE k.digest = $1)
+                ON CONFLICT (digest) DO NOTHING RETURNING expires)
+             SELECT expires FROM present UNION ALL SELECT expires FROM added",
+        )
+        .await?;
+    let stored = transaction
+        .query(
+            &store,
+            &[
+                &digest,
+                &token,
+                &tenant,
+                &now.as_millis(),
+                &expires.as_millis(),
+                &i64::from(MOST_ACCESS_TOKENS - 1),
+            ],
+        )
+        .await?;
+    let stored = stored.first().ok_or(StoreError::KeyReused)?;
+    let expires = Timestamp(stored.try_get(0)?);
+    transaction.commit().await?;
+    lease.give_back();
+    Ok(expires)
+}
+
+pub(super) async fn prune_access_tokens(
+    connections: &Connections,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // Nodes do this at the same time; each takes what no other is at.
+    let sql = "WITH gone AS (
+                   DELETE FROM access_token a WHERE a.number = ANY (ARRAY(
+                       SELECT b.number FROM access_token b WHERE b.expires <= $1
+                        ORDER BY b.expires LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1)
+               SELECT count(*) FROM gone";
+    let rows = connections
+        .query(sql, &[&now.as_millis(), &PRUNED_AT_ONCE])
+        .await?;
+    let row = rows.first().ok_or(StoreError::Corrupt("no count"))?;
+    Ok(unsigned(row, 0)? == 0)
 }
 
 pub(super) async fn touch(

@@ -291,6 +291,7 @@ pub(super) fn count_rows(connection: &Connection, tenant: i64) -> Result<u64, St
         connection,
         "SELECT count(*) FROM tenant WHERE tenant = ?1
          UNION ALL SELECT count(*) FROM api_token WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM access_token WHERE tenant = ?1
          UNION ALL SELECT count(*) FROM resource WHERE tenant = ?1
          UNION ALL SELECT count(*) FROM resource WHERE position > ?2 AND position <= ?3
          UNION ALL SELECT count(*) FROM attribute_index WHERE tenant = ?1

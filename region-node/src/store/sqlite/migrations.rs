@@ -29,6 +29,14 @@ const MIGRATIONS: &[Migration] = &[
         serves_since: 2,
         sql: include_str!("../migrations/sqlite/0002_changes_idempotency.sql"),
     },
+    Migration {
+        version: 3,
+        name: "access_tokens",
+        // An older program does not know them: it calls one unknown, and leaves their rows to a
+        // newer one.
+        serves_since: 2,
+        sql: include_str!("../migrations/sqlite/0003_access_tokens.sql"),
+    },
 ];
 
 /// Why the schema could not be brought up to date.

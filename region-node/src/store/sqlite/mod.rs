@@ -40,10 +40,10 @@ use self::readers::{Readers, snapshot};
 use self::writer::{Counters, Writer};
 use super::narrowing::MOST_INDEX_ROWS;
 use super::{
-    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, MemberChange, Narrowing,
-    NewToken, Outcome, Page, PageStart, Position, Related, RequestKey, RestoreError, RestoreHow,
-    RestoreStep, Restored, Retention, Store, StoreError, Stored, StoredToken, Tenant,
-    TenantSettings, TenantState, WriteContext, WriteCounts,
+    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, FoundToken, MemberChange,
+    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, RequestKey,
+    RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError, Stored,
+    StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -425,12 +425,27 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn find_token(
-        &self,
-        digest: &TokenDigest,
-    ) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+    async fn find_token(&self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {
         self.readers
             .point(|connection| tokens::find(connection, digest))
+            .await
+    }
+
+    async fn create_access_token(
+        &self,
+        id: &TokenId,
+        access: &NewAccessToken,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let (id, access) = (id.clone(), *access);
+        self.writer
+            .write(move |connection| tokens::create_access_token(connection, &id, &access, now))
+            .await
+    }
+
+    async fn prune_access_tokens(&self, now: Timestamp) -> Result<bool, StoreError> {
+        self.writer
+            .write(move |connection| tokens::prune_access_tokens(connection, now))
             .await
     }
 

@@ -224,6 +224,8 @@ pub(super) fn retire(connection: &Connection, key: i64) -> Result<u64, StoreErro
              WHERE tenant = ?1",
             (key, ERASING),
         )?;
+        let sql = "DELETE FROM access_token WHERE tenant = ?1";
+        execute(connection, sql, [key])?;
         let tokens = execute(connection, "DELETE FROM api_token WHERE tenant = ?1", [key])?;
         Ok(tokens as u64)
     })

@@ -351,6 +351,7 @@ fn stray_rows(connection: &Connection) -> i64 {
     let of_tenant = [
         "tenant",
         "api_token",
+        "access_token",
         "resource",
         "attribute_index",
         "change",

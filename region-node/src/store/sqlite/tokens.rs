@@ -9,7 +9,12 @@ use super::connection::{all, count, execute, first};
 use super::tenants::{self, tenant_columns};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
-use crate::store::{NewToken, StoreError, StoredToken, Tenant};
+use crate::store::{
+    FoundToken, MOST_ACCESS_TOKENS, NewAccessToken, NewToken, StoreError, StoredToken,
+};
+
+/// Access tokens that one step of housekeeping forgets.
+const PRUNED_AT_ONCE: i64 = 500;
 
 /// Columns of a token, in the order in which [`read`] takes them; `t` is its tenant's row.
 macro_rules! token_columns {
@@ -190,11 +195,12 @@ pub(super) fn outlive_restore(
             AND id IN (SELECT ?3 || id FROM api_token WHERE tenant = ?1)",
         (present, staged, STAGED_ID),
     )?;
-    execute(
-        connection,
+    for sql in [
         "UPDATE api_token SET tenant = ?2 WHERE tenant = ?1",
-        (present, staged),
-    )?;
+        "UPDATE access_token SET tenant = ?2 WHERE tenant = ?1",
+    ] {
+        execute(connection, sql, (present, staged))?;
+    }
     Ok(kept_ended.unwrap_or(0))
 }
 
@@ -281,19 +287,91 @@ pub(super) fn revoke(
 pub(super) fn find(
     connection: &Connection,
     digest: &TokenDigest,
-) -> Result<Option<(StoredToken, Tenant)>, StoreError> {
+) -> Result<Option<FoundToken>, StoreError> {
     first(
         connection,
         concat!(
             "SELECT ",
             token_columns!(),
-            ", ",
+            ", NULL, ",
             tenant_columns!(),
-            " FROM api_token k JOIN tenant t ON t.tenant = k.tenant WHERE k.digest = ?1"
+            " FROM api_token k JOIN tenant t ON t.tenant = k.tenant WHERE k.digest = ?1
+             UNION ALL SELECT ",
+            token_columns!(),
+            ", a.expires, ",
+            tenant_columns!(),
+            " FROM access_token a JOIN api_token k ON k.token = a.token
+              JOIN tenant t ON t.tenant = k.tenant WHERE a.digest = ?1"
         ),
         [digest.as_bytes()],
-        |row| Ok((read(row)?, tenants::read(row, TOKEN_COLUMNS)?)),
+        |row| {
+            let ends = row.get::<_, Option<i64>>(TOKEN_COLUMNS)?.map(Timestamp);
+            Ok(FoundToken::new(
+                read(row)?,
+                tenants::read(row, TOKEN_COLUMNS + 1)?,
+                ends,
+            ))
+        },
     )
+}
+
+pub(super) fn create_access_token(
+    connection: &Connection,
+    id: &TokenId,
+    access: &NewAccessToken,
+    now: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    let (token, tenant, end): (i64, i64, Option<i64>) = first(
+        connection,
+        "SELECT k.token, k.tenant, k.expires FROM api_token k JOIN tenant t ON t.tenant = k.tenant
+         WHERE k.id = ?1 AND k.revoked IS NULL AND (k.expires IS NULL OR k.expires > ?2)
+            AND t.state = 'active'",
+        (id.as_str(), now.as_millis()),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?
+    .ok_or(StoreError::NotFound)?;
+    let digest = access.digest.as_bytes();
+    let stored = first(
+        connection,
+        "SELECT expires FROM access_token WHERE digest = ?1 AND token = ?2",
+        (digest, token),
+        |row| Ok(row.get(0)?),
+    )?;
+    if let Some(expires) = stored {
+        return Ok(Timestamp(expires));
+    }
+    execute(
+        connection,
+        "DELETE FROM access_token WHERE token = ?1 AND (expires <= ?2 OR number <=
+            (SELECT number FROM access_token WHERE token = ?1
+             ORDER BY number DESC LIMIT 1 OFFSET ?3))",
+        (token, now.as_millis(), MOST_ACCESS_TOKENS - 1),
+    )?;
+    let expires = end.map_or(access.expires, |end| access.expires.min(Timestamp(end)));
+    let inserted = execute(
+        connection,
+        "INSERT INTO access_token (digest, token, tenant, created, expires)
+         SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM api_token WHERE digest = ?1)
+         ON CONFLICT (digest) DO NOTHING",
+        (digest, token, tenant, now.as_millis(), expires.as_millis()),
+    )?;
+    match inserted {
+        0 => Err(StoreError::KeyReused),
+        _ => Ok(expires),
+    }
+}
+
+pub(super) fn prune_access_tokens(
+    connection: &Connection,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let pruned = execute(
+        connection,
+        "DELETE FROM access_token WHERE number IN
+            (SELECT number FROM access_token WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
+        (now.as_millis(), PRUNED_AT_ONCE),
+    )?;
+    Ok(pruned == 0)
 }
 
 pub(super) fn touch(
