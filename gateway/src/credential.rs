@@ -77,7 +77,7 @@ pub fn parse(text: &str) -> Result<ApiToken, CredentialError> {
 }
 
 /// User name and password, when the text is `Basic` with a payload that decodes (RFC 7617).
-fn basic(text: &str) -> Option<(String, String)> {
+pub(crate) fn basic(text: &str) -> Option<(String, String)> {
     let (scheme, payload) = text.trim().split_once([' ', '\t'])?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

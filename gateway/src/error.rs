@@ -1,4 +1,5 @@
-//! Every way in which a request can end here, and its one face: a SCIM error answer.
+//! Every way in which a request can end here, and its face: a SCIM error answer, or OAuth's (RFC
+//! 6749 section 5.2) at the endpoints of OAuth.
 //!
 //! `Error::answer` is the only place that knows both our errors and HTTP. 401 is said only on
 //! positive knowledge that a credential is bad; what we do not know is 503 with `Retry-After`,
@@ -18,6 +19,7 @@ use crate::credential::CredentialError;
 use crate::host::HostError;
 use crate::limits::TooMany;
 use crate::link::LinkError;
+use crate::oauth::TokenRequestError;
 use crate::resolver::ResolveError;
 
 /// Why a request was not answered by its region.
@@ -50,6 +52,9 @@ pub enum Error {
     /// There is no credential that could be good.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// The request for an access token is not right.
+    #[error(transparent)]
+    TokenRequest(#[from] TokenRequestError),
     /// The token is of another region than the host.
     #[error("the token is of another region than the host")]
     WrongRegion {
@@ -109,6 +114,15 @@ pub enum Error {
     /// A bug.
     #[error("a bug")]
     Panic,
+}
+
+/// How an error looks to the client that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// RFC 7644 section 3.12, or its like in SCIM 1.1.
+    Scim(Dialect),
+    /// RFC 6749 section 5.2.
+    OAuth,
 }
 
 /// One answer, before it is dressed as HTTP.
@@ -172,15 +186,47 @@ impl Error {
 
     /// The answer to the client.
     #[must_use]
-    pub fn to_response(&self, dialect: Dialect) -> HttpResponse {
+    pub fn to_response(&self, face: Face) -> HttpResponse {
         let Answer { error, extra, .. } = self.answer();
         let status = StatusCode::from_u16(error.status);
-        let mut response = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
-        response.content_type(dialect.media_type());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponse::build(status);
         if let Some((name, value)) = extra {
             response.insert_header((name, value));
         }
-        response.body(error.body(dialect))
+        match face {
+            Face::Scim(dialect) => {
+                response.content_type(dialect.media_type());
+                response.body(error.body(dialect))
+            }
+            Face::OAuth => {
+                if status == StatusCode::UNAUTHORIZED {
+                    let challenge = (header::WWW_AUTHENTICATE, r#"Basic realm="Meridian""#);
+                    response.insert_header(challenge);
+                }
+                response.insert_header((header::PRAGMA, "no-cache"));
+                response.json(serde_json::json!({
+                    "error": self.oauth_code(status),
+                    "error_description": error.detail,
+                }))
+            }
+        }
+    }
+
+    /// The error code of RFC 6749 section 5.2. What the token endpoint has no code for is named as
+    /// its neighbour, the authorization endpoint, names it (section 4.1.2.1).
+    fn oauth_code(&self, status: StatusCode) -> &'static str {
+        match (self, status) {
+            (Self::TokenRequest(TokenRequestError::GrantType), _) => "unsupported_grant_type",
+            (Self::TokenRequest(TokenRequestError::Scope), _) => "invalid_scope",
+            (_, StatusCode::UNAUTHORIZED) => "invalid_client",
+            (_, StatusCode::FORBIDDEN) => "unauthorized_client",
+            (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                "temporarily_unavailable"
+            }
+            (_, status) if status.is_server_error() => "server_error",
+            _ => "invalid_request",
+        }
     }
 
     fn answer(&self) -> Answer {
@@ -206,6 +252,7 @@ impl Error {
                     .with(header::ALLOW, allowed.join(", "))
             }
             Self::Credential(error) => credential(*error),
+            Self::TokenRequest(error) => token_request(*error),
             Self::WrongRegion { host, right_base } => {
                 let detail = match right_base {
                     Some(base) => format!(
@@ -306,6 +353,34 @@ fn credential(error: CredentialError) -> Answer {
     }
 }
 
+fn token_request(error: TokenRequestError) -> Answer {
+    let detail = match error {
+        TokenRequestError::MediaType => {
+            "The request body must be of type application/x-www-form-urlencoded."
+        }
+        TokenRequestError::Repeated => "A parameter is given more than once.",
+        TokenRequestError::NoGrantType => {
+            "The parameter grant_type is missing: grant_type=client_credentials."
+        }
+        TokenRequestError::GrantType => "The only grant_type is client_credentials.",
+        TokenRequestError::Ambiguous => "The request must present one pair of credentials only.",
+        TokenRequestError::NoClient => {
+            return Answer::unauthenticated(
+                "Present the id of an API token as client_id and the API token as client_secret, \
+                 in the form or as Basic.",
+            );
+        }
+        TokenRequestError::Client => {
+            return Answer::unauthenticated(
+                "client_id must be the id of an API token, and client_secret that API token, \
+                 copied completely.",
+            );
+        }
+        TokenRequestError::Scope => "The scope is another one than the API token's.",
+    };
+    Answer::new(StatusCode::BAD_REQUEST, detail)
+}
+
 fn resolve(error: &ResolveError) -> Answer {
     match error {
         ResolveError::Refused(Refusal::Unknown) => {
@@ -368,6 +443,14 @@ mod tests {
             },
             Error::Credential(CredentialError::Missing),
             Error::Credential(CredentialError::Malformed),
+            Error::TokenRequest(TokenRequestError::MediaType),
+            Error::TokenRequest(TokenRequestError::Repeated),
+            Error::TokenRequest(TokenRequestError::NoGrantType),
+            Error::TokenRequest(TokenRequestError::GrantType),
+            Error::TokenRequest(TokenRequestError::Ambiguous),
+            Error::TokenRequest(TokenRequestError::NoClient),
+            Error::TokenRequest(TokenRequestError::Client),
+            Error::TokenRequest(TokenRequestError::Scope),
             Error::WrongRegion {
                 host: RegionId::parse("us").unwrap(),
                 right_base: None,
@@ -407,7 +490,7 @@ mod tests {
     #[actix_web::test]
     async fn every_answer_is_a_scim_error_in_its_dialect() {
         for error in all() {
-            let response = error.to_response(Dialect::Scim20);
+            let response = error.to_response(Face::Scim(Dialect::Scim20));
             let status = response.status();
             assert_eq!(
                 header_of(&response, "content-type"),
@@ -417,7 +500,7 @@ mod tests {
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body["status"], status.as_u16().to_string(), "{error}");
 
-            let response = error.to_response(Dialect::Scim11);
+            let response = error.to_response(Face::Scim(Dialect::Scim11));
             assert_eq!(header_of(&response, "content-type"), "application/json");
             let body = to_bytes(response.into_body()).await.unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -425,10 +508,36 @@ mod tests {
         }
     }
 
+    #[actix_web::test]
+    async fn every_answer_is_an_oauth_error_where_oauth_asks() {
+        for error in all() {
+            let response = error.to_response(Face::OAuth);
+            let status = response.status();
+            assert_eq!(header_of(&response, "content-type"), "application/json");
+            if status == 401 {
+                let challenge = header_of(&response, "www-authenticate");
+                assert_eq!(challenge, r#"Basic realm="Meridian""#, "{error}");
+            }
+            let body = to_bytes(response.into_body()).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let code = body["error"].as_str().unwrap();
+            assert_eq!(code == "invalid_client", status == 401, "{error}");
+            assert_eq!(
+                code == "temporarily_unavailable",
+                matches!(status.as_u16(), 429 | 503),
+                "{error}"
+            );
+            // RFC 6749 section 5.2 says what may stand in it.
+            let description = body["error_description"].as_str().unwrap();
+            let is_sound = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
+            assert!(description.chars().all(is_sound), "{description}");
+        }
+    }
+
     #[test]
     fn every_answer_that_asks_for_patience_says_how_much() {
         for error in all() {
-            let response = error.to_response(Dialect::Scim20);
+            let response = error.to_response(Face::Scim(Dialect::Scim20));
             match response.status().as_u16() {
                 429 | 503 => {
                     let seconds = header_of(&response, "retry-after");
@@ -444,7 +553,7 @@ mod tests {
     #[test]
     fn what_we_do_not_know_is_never_the_clients_fault() {
         for error in all() {
-            let status = error.to_response(Dialect::Scim20).status();
+            let status = error.to_response(Face::Scim(Dialect::Scim20)).status();
             assert_eq!(
                 status.is_server_error(),
                 matches!(error.fault(), Fault::Upstream | Fault::Us) || status == 503,

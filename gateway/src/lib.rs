@@ -2,8 +2,9 @@
 //!
 //! Stateless, any number of them. The road of a request is `serve`; its stops are, in order:
 //! `connection` (below HTTP), `host`, `routes`, `credential`, `provisioning_client`, `resolver`,
-//! `limits`, `forward`, and `error` for whatever ends early. What never lives here: anything
-//! that is stored, anything about users, the meaning of a body.
+//! `limits`, `forward`, and `error` for whatever ends early. `oauth` is a short road of its own.
+//! What never lives here: anything that is stored, anything about users, the meaning of a SCIM
+//! body.
 
 pub mod config;
 pub mod connection;
@@ -13,6 +14,7 @@ pub mod forward;
 pub mod host;
 pub mod limits;
 pub mod link;
+pub mod oauth;
 pub mod provisioning_client;
 pub mod region;
 pub mod reload;

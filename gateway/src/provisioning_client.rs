@@ -29,6 +29,8 @@ pub struct ProvisioningClient {
     pub limits: TenantLimits,
     /// Lets the tenant's requests in, within those limits.
     pub gate: Arc<TenantGate>,
+    /// Whether it is an access token, which makes no other.
+    pub is_access_token: bool,
     /// The token's digest, under which its region and our memory know it.
     pub digest: TokenDigest,
     /// `Bearer <grant>`, which takes the token's place.
@@ -54,6 +56,7 @@ impl ProvisioningClient {
             token_id: resolved.token_id,
             scope: resolved.scope,
             limits: resolved.limits,
+            is_access_token: resolved.is_access_token,
             digest,
             authorization,
         })
@@ -78,8 +81,7 @@ impl fmt::Debug for ProvisioningClient {
     }
 }
 
-/// Who is calling? Applies the region rule, resolves the token, and asks for the scope that
-/// the base path needs.
+/// Who is calling? As [`resolve_at`], and asks for the scope that the base path needs.
 ///
 /// # Errors
 /// [`Error::WrongRegion`], [`Error::Resolve`] or [`Error::Scope`].
@@ -88,6 +90,29 @@ pub async fn identify(
     regions: &[Arc<Region>],
     host: &ServedHost,
     base: Base,
+    token: &ApiToken,
+    source: IpAddr,
+) -> Result<Arc<ProvisioningClient>, Error> {
+    let client = resolve_at(resolver, regions, host, base.suffix(), token, source).await?;
+    if client.scope == base.scope() {
+        Ok(client)
+    } else {
+        Err(Error::Scope {
+            needed: base.scope(),
+        })
+    }
+}
+
+/// Whose token is this, at this host? Applies the region rule and resolves the token. `suffix` is
+/// what stands behind a base URL that a client is told.
+///
+/// # Errors
+/// [`Error::WrongRegion`] or [`Error::Resolve`].
+pub async fn resolve_at(
+    resolver: &Arc<Resolver>,
+    regions: &[Arc<Region>],
+    host: &ServedHost,
+    suffix: &str,
     token: &ApiToken,
     source: IpAddr,
 ) -> Result<Arc<ProvisioningClient>, Error> {
@@ -101,7 +126,7 @@ pub async fn identify(
         let right_base = match home {
             Some(home) => is_genuine(resolver, home, token, source)
                 .await
-                .then(|| format!("{}{}", home.base_url, base.suffix())),
+                .then(|| format!("{}{suffix}", home.base_url)),
             None => None,
         };
         return Err(Error::WrongRegion {
@@ -117,13 +142,7 @@ pub async fn identify(
     {
         return Err(ResolveError::Refused(Refusal::Unknown).into());
     }
-    if client.scope == base.scope() {
-        Ok(client)
-    } else {
-        Err(Error::Scope {
-            needed: base.scope(),
-        })
-    }
+    Ok(client)
 }
 
 /// Whether the home region confirms a token. When it cannot be asked, nobody is told anything:
@@ -189,6 +208,7 @@ pub(crate) mod tests {
             scope: Scope::Scim,
             limits: TenantLimits::default(),
             keep_s: 1,
+            is_access_token: false,
         };
         Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::default()).unwrap())
     }

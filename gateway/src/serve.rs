@@ -17,10 +17,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::connection::{Activity, Serving};
 use crate::credential;
-use crate::error::{self, Error};
+use crate::error::{self, Error, Face};
 use crate::forward::{self, CallIds, Passage};
-use crate::host::Hosts;
+use crate::host::{Hosts, ServedHost};
 use crate::limits::{BodyMemory, BodyRoom};
+use crate::oauth::{self, OAuthEndpoint, TokenRequest};
 use crate::provisioning_client::identify;
 use crate::region::Region;
 use crate::resolver::Resolver;
@@ -89,7 +90,10 @@ pub async fn serve(
         return std::future::pending().await;
     }
     let mut serving = Serving::begin(activity);
-    let dialect = routes::dialect(request.path());
+    let face = match OAuthEndpoint::parse(request.path()) {
+        Some(_) => Face::OAuth,
+        None => Face::Scim(routes::dialect(request.path())),
+    };
     let (request_id, outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
             let mut record = RequestRecord::begin(ids.request_id().to_owned(), request.method());
@@ -106,7 +110,7 @@ pub async fn serve(
     };
     let mut response = outcome.unwrap_or_else(|error| {
         record.failure = Some((error.fault(), error.to_string()));
-        error.to_response(dialect)
+        error.to_response(face)
     });
     record.status = Some(response.status());
     serving.answered();
@@ -144,6 +148,10 @@ async fn answer(
     check_header(request)?;
     let host = edge.hosts.find(request.head())?;
     record.region = Some(host.region.id.clone());
+    if let Some(endpoint) = OAuthEndpoint::parse(request.path()) {
+        record.route = endpoint.template();
+        return answer_oauth(endpoint, request, payload, edge, &host, source, record).await;
+    }
     let (route, method) = find_route(request)?;
     record.route = route.endpoint.template();
     let max_body = route.max_body(&method);
@@ -196,6 +204,29 @@ async fn answer(
     // The body was needed to send it again; the answer is here.
     drop((passage, body_pass));
     forward::pass_on(answer?, edge.answer_max_bytes, tenant_pass)
+}
+
+/// Answers at the endpoints of OAuth.
+async fn answer_oauth(
+    endpoint: OAuthEndpoint,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    edge: &Edge,
+    host: &ServedHost,
+    source: IpAddr,
+    record: &mut RequestRecord,
+) -> Result<HttpResponse, Error> {
+    endpoint.check_method(request.method())?;
+    if endpoint == OAuthEndpoint::Metadata {
+        return Ok(oauth::metadata(host));
+    }
+    let headers = request.headers();
+    check_body_header(headers, oauth::MAX_BODY_BYTES)?;
+    oauth::check_media_type(headers)?;
+    let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, edge).await?;
+    record.bytes_in = body.len();
+    let token_request = TokenRequest::parse(headers, &body)?;
+    oauth::issue(edge, host, &token_request, source, record).await
 }
 
 fn dialect_of(base: Base) -> Dialect {

@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Client;
-use shared::link::{Refusal, ResolveAnswer, Resolved};
+use shared::link::{
+    ACCESS_TOKENS_PATH, AccessTokenAnswer, AccessTokenRequest, RESOLVE_PATH, Refusal,
+    ResolveAnswer, ResolveRequest, Resolved,
+};
 use shared::{ApiToken, Clock, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -216,6 +219,28 @@ impl Resolver {
         }
     }
 
+    /// Has a region store an access token for the holder of an API token. It counts as a look-up of
+    /// a token that is known. Nothing is kept here.
+    ///
+    /// # Errors
+    /// [`ResolveError::Refused`], [`ResolveError::Unavailable`] or [`ResolveError::Overloaded`].
+    pub async fn issue(
+        &self,
+        region: &Region,
+        question: &AccessTokenRequest,
+    ) -> Result<u32, ResolveError> {
+        let seat = region.lookups.known.try_acquire();
+        let _seat = seat.map_err(|_| ResolveError::Overloaded {
+            retry_after: Duration::from_secs(1),
+        })?;
+        let (client, path) = (&self.client, ACCESS_TOKENS_PATH);
+        match region_node::ask(client, region, path, question, self.timeout).await {
+            Ok(AccessTokenAnswer::Issued { expires_in_s }) => Ok(expires_in_s),
+            Ok(AccessTokenAnswer::Refused { reason }) => Err(ResolveError::Refused(reason)),
+            Err(error) => Err(unavailable(region, error)),
+        }
+    }
+
     async fn look_up(self: &Arc<Self>, region: &Arc<Region>, question: Question<'_>) -> Outcome {
         let mut flight = self.board(region, question)?;
         let landed = flight.wait_for(Option::is_some).await;
@@ -411,17 +436,10 @@ impl TakenOff {
         let key = &self.boarding.key;
         // The time of asking, not of the answer: what is kept may only end too early.
         let asked = clock.now();
-        let answer = region_node::ask(client, region, key.digest, self.resolver.timeout).await;
-        let unavailable = |error: LookupError| {
-            let error = Arc::new(error);
-            tracing::warn!(
-                region = %region.id,
-                error = %chain(&*error),
-                "region {} cannot be asked about a token",
-                region.id
-            );
-            Err(ResolveError::Unavailable(error))
-        };
+        let question = ResolveRequest { digest: key.digest };
+        let timeout = self.resolver.timeout;
+        let answer = region_node::ask(client, region, RESOLVE_PATH, &question, timeout).await;
+        let unavailable = |error: LookupError| Err(unavailable(region, error));
         match answer {
             Ok(ResolveAnswer::Granted(resolved)) => {
                 let keep = memory.keep_at_most(Duration::from_secs(resolved.keep_s.into()));
@@ -476,6 +494,17 @@ impl Drop for TakenOff {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.boarding);
     }
+}
+
+/// Notes that a region did not answer.
+fn unavailable(region: &Region, error: LookupError) -> ResolveError {
+    tracing::warn!(
+        region = %region.id,
+        error = %chain(&error),
+        "region {} cannot be asked about a token",
+        region.id
+    );
+    ResolveError::Unavailable(Arc::new(error))
 }
 
 /// An error and its causes, in one line.

@@ -1,18 +1,19 @@
-//! One question to a region: whose token is this?
+//! Questions to a region about a token.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, StatusCode};
-use shared::TokenDigest;
-use shared::link::{LINK_KEY, RESOLVE_PATH, ResolveAnswer, ResolveRequest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::link::LINK_KEY;
 use tokio::time::Instant;
 
 use crate::link::{Attempt, LinkError, Node, NodeError};
 use crate::region::Region;
 
-/// Why a region did not say whose token it is. None of these says anything about the token.
+/// Why a region did not answer about a token. None of these says anything about the token.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// There was no answer.
@@ -32,22 +33,23 @@ pub enum LookupError {
     Grant,
 }
 
-/// Asks a region about a token.
+/// Asks a region at one of its paths. The question may arrive twice.
 ///
 /// # Errors
 /// [`LookupError`] when the region did not say.
-pub async fn ask(
+pub async fn ask<Q: Serialize, A: DeserializeOwned>(
     client: &Client,
     region: &Region,
-    digest: TokenDigest,
+    path: &str,
+    question: &Q,
     timeout: Duration,
-) -> Result<ResolveAnswer, LookupError> {
-    let question = serde_json::to_vec(&ResolveRequest { digest }).map_err(LookupError::Contract)?;
+) -> Result<A, LookupError> {
+    let question = serde_json::to_vec(question).map_err(LookupError::Contract)?;
     // The hold for a node that restarts comes on top of the time for an answer.
     let deadline = Instant::now() + timeout + region.link.hold;
     let call = |node: Arc<Node>| {
         let mut url = node.url();
-        url.set_path(RESOLVE_PATH);
+        url.set_path(path);
         let call = client
             .post(url)
             .header(LINK_KEY, region.link.key.clone())
@@ -69,7 +71,7 @@ pub async fn ask(
         }
     };
     let answer = match region.link.send(deadline, call).await {
-        // A question changes nothing.
+        // Asked a second time, none of the questions changes anything.
         Err(LinkError::NoAnswer(_)) => region.link.send_again(deadline, call).await?,
         answer => answer?,
     };

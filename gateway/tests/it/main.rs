@@ -18,6 +18,7 @@ mod forwarding;
 mod hostile;
 mod hostnames;
 mod log;
+mod oauth;
 mod panics;
 mod redis;
 mod resolving;

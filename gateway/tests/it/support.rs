@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use gateway::config::{HostnameSettings, RegionSettings, Settings};
 use gateway::startup::Application;
 use serde_json::{Value, json};
-use shared::link::{self, Refusal, ResolveAnswer, ResolveRequest, Resolved, TenantLimits};
+use shared::link::{
+    self, AccessTokenAnswer, AccessTokenRequest, Refusal, ResolveAnswer, ResolveRequest, Resolved,
+    TenantLimits,
+};
 use shared::{ApiToken, Grant, RegionId, Scope, TenantId, TestClock, Timestamp, TokenId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -66,6 +69,11 @@ pub(crate) struct FarEnd {
     pub(crate) refused_grants: Mutex<HashSet<String>>,
     pub(crate) manner: Mutex<Manner>,
     pub(crate) resolve_status: Mutex<Option<u16>>,
+    /// What is said to whoever asks for an access token; nothing is that one is issued.
+    pub(crate) issue_answer: Mutex<Option<AccessTokenAnswer>>,
+    pub(crate) issue_status: Mutex<Option<u16>>,
+    issue_dropped: AtomicBool,
+    access_tokens: Mutex<Vec<AccessTokenRequest>>,
     pub(crate) calls: Mutex<Vec<Call>>,
     pub(crate) lookups: AtomicUsize,
     pub(crate) arrived: Notify,
@@ -76,6 +84,16 @@ pub(crate) struct FarEnd {
 impl FarEnd {
     pub(crate) fn lookups(&self) -> usize {
         self.lookups.load(Ordering::SeqCst)
+    }
+
+    /// The questions for access tokens that came.
+    pub(crate) fn access_tokens(&self) -> Vec<AccessTokenRequest> {
+        self.access_tokens.lock().unwrap().clone()
+    }
+
+    /// The next question for an access token gets no answer: its connection ends.
+    pub(crate) fn drop_next_issue(&self) {
+        self.issue_dropped.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -168,6 +186,28 @@ async fn health() -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
+async fn issue(
+    request: HttpRequest,
+    question: web::Json<AccessTokenRequest>,
+    end: Data<FarEnd>,
+) -> HttpResponse {
+    assert_eq!(request.headers().get(link::LINK_KEY).unwrap(), LINK_KEY);
+    let status = *end.issue_status.lock().unwrap();
+    if let Some(status) = status {
+        return HttpResponse::build(status.try_into().unwrap()).finish();
+    }
+    end.access_tokens
+        .lock()
+        .unwrap()
+        .push(question.into_inner());
+    assert!(
+        !end.issue_dropped.swap(false, Ordering::SeqCst),
+        "this connection ends here"
+    );
+    let answer = end.issue_answer.lock().unwrap().clone();
+    HttpResponse::Ok().json(answer.unwrap_or(AccessTokenAnswer::Issued { expires_in_s: 3600 }))
+}
+
 async fn scim(request: HttpRequest, body: Bytes, end: Data<FarEnd>) -> HttpResponse {
     let headers = request.headers();
     let text = |value: &actix_web::http::header::HeaderValue| value.to_str().unwrap().to_owned();
@@ -242,6 +282,7 @@ impl Node {
                 .app_data(web::PayloadConfig::new(32 * 1024 * 1024))
                 .route(link::RESOLVE_PATH, web::post().to(resolve))
                 .route(link::HEALTH_PATH, web::get().to(health))
+                .route(link::ACCESS_TOKENS_PATH, web::post().to(issue))
                 .default_service(web::to(scim))
         })
         .workers(1)
@@ -402,6 +443,7 @@ impl World {
             scope: Scope::Scim,
             limits: TenantLimits::default(),
             keep_s: 300,
+            is_access_token: false,
         };
         change(&mut resolved);
         self.know(token, ResolveAnswer::Granted(resolved));
