@@ -172,6 +172,19 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
         )
         .await;
 
+    // Access tokens.
+    let client = crate::oauth::exchanged(&acme).await;
+    client.get("/Users").await;
+    let origin = acme.region.base_url.strip_suffix("/api/v1/scim").unwrap();
+    let request = acme
+        .region
+        .client
+        .post(format!("{origin}/oauth2/token?{}", word("Query")))
+        .basic_auth(word("Basic"), Some(&revoked.secret));
+    let form = [("grant_type", "client_credentials"), ("x", &word("Body"))];
+    let answer = Answer::of(crate::oauth::with_form(request, &form)).await;
+    assert_eq!(answer.status, 401);
+
     // Requests that are not HTTP, and a host of nobody.
     for request in [
         format!(
@@ -232,6 +245,7 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
         ("acme", &acme.token),
         ("german", &german.token),
         ("revoked", &revoked),
+        ("an access token", &client.token),
     ] {
         // Without its prefix and its checksum: no part of the secret may be there.
         secrets.push((
