@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use shared::{Dialect, LogLevel, RegionId, Scope, TenantId, TokenId};
+use shared::{Dialect, LogLevel, Network, RegionId, Scope, TenantId, TokenId};
 
 use crate::duration;
 
@@ -275,6 +275,10 @@ pub enum TokenCommand {
         /// After how long it ends, such as `365d`, `72h` or `30m`. Never, if not given.
         #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
         expires: Option<Duration>,
+        /// From where it may be used, such as `203.0.113.0/24`; several times for several
+        /// networks. From anywhere, if not given.
+        #[arg(long = "network", value_name = "NETWORK")]
+        networks: Vec<Network>,
     },
     /// List a tenant's tokens, without their secrets.
     List {
@@ -289,9 +293,12 @@ pub enum TokenCommand {
         /// How long the old token lives on.
         #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "72h")]
         overlap: Duration,
-        /// After how long the successor ends. Never, if not given.
+        /// After how long the successor ends. As long as the old one was to live, if not given.
         #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
         expires: Option<Duration>,
+        /// From where the successor may be used, in place of the old one's networks.
+        #[arg(long = "network", value_name = "NETWORK")]
+        networks: Vec<Network>,
     },
     /// End a token at once, everywhere.
     Revoke {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use shared::link::{BASE_URL, OPERATOR_KEY, OPERATOR_PATH};
-use shared::{Dialect, RegionId, Scope, TenantId, TokenId};
+use shared::{Dialect, Network, RegionId, Scope, TenantId, TokenId};
 
 /// How long an operator waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -13,6 +13,21 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// After how long of silence the other side is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// What a token is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct NewToken<'a> {
+    /// What the operator calls it.
+    pub name: Option<&'a str>,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// What its client speaks where neither path nor body says.
+    pub dialect: Dialect,
+    /// How long it lives, if not for ever.
+    pub expires: Option<Duration>,
+    /// From where it may be used; none is from anywhere.
+    pub networks: &'a [Network],
+}
 
 /// A client of one region's operator API. `Debug` hides the key.
 #[derive(Clone)]
@@ -225,18 +240,16 @@ impl OperatorApi {
     pub async fn create_token(
         &self,
         tenant: &TenantId,
-        name: Option<&str>,
-        scope: Scope,
-        dialect: Dialect,
-        expires: Option<Duration>,
+        new: NewToken<'_>,
     ) -> Result<Value, OperatorApiError> {
-        let mut body = json!({ "scope": scope, "dialect": dialect });
-        insert(&mut body, "name", name.map(Value::from));
+        let mut body = json!({ "scope": new.scope, "dialect": new.dialect });
+        insert(&mut body, "name", new.name.map(Value::from));
         insert(
             &mut body,
             "expires_s",
-            expires.map(|expires| expires.as_secs().into()),
+            new.expires.map(|expires| expires.as_secs().into()),
         );
+        insert(&mut body, "networks", some_networks(new.networks));
         self.call(
             Method::POST,
             &format!("/tenants/{tenant}/tokens"),
@@ -265,6 +278,7 @@ impl OperatorApi {
         id: &TokenId,
         overlap: Duration,
         expires: Option<Duration>,
+        networks: &[Network],
     ) -> Result<Value, OperatorApiError> {
         let mut body = json!({ "overlap_s": overlap.as_secs() });
         insert(
@@ -272,6 +286,7 @@ impl OperatorApi {
             "expires_s",
             expires.map(|expires| expires.as_secs().into()),
         );
+        insert(&mut body, "networks", some_networks(networks));
         self.call(Method::POST, &format!("/tokens/{id}/rotate"), Some(body))
             .await
     }
@@ -401,6 +416,11 @@ impl Download<'_> {
         let bytes = bytes.map_err(|error| self.api.unreachable(error))?;
         Ok(bytes.map(|bytes| bytes.to_vec()))
     }
+}
+
+/// Networks, if there are any. A node that does not know them refuses the member.
+fn some_networks(networks: &[Network]) -> Option<Value> {
+    (!networks.is_empty()).then(|| json!(networks))
 }
 
 fn insert(object: &mut Value, member: &str, value: Option<Value>) {

@@ -12,7 +12,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use reqwest::Url;
 use serde::Deserialize;
-use shared::{LogFormat, LogLevel, RegionId, Secret, TenantId};
+use shared::{LogFormat, LogLevel, Network, RegionId, Secret, TenantId};
 
 use crate::link::Node;
 
@@ -67,6 +67,8 @@ pub struct Settings {
     pub production: bool,
     /// Threads that serve requests; absent is one a processor.
     pub workers: Option<usize>,
+    /// Proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<Network>,
     /// Regions that are served; absent is all.
     pub serves: Option<Vec<RegionId>>,
     /// The regions that are known.
@@ -305,6 +307,17 @@ impl Settings {
                 ));
             }
         }
+        if self
+            .trusted_proxies
+            .iter()
+            .any(|proxies| proxies.prefix() == 0)
+        {
+            return Err(ConfigError::invalid(
+                "trusted_proxies",
+                "has a network of all addresses: anybody could say where a request comes from. \
+                 List the addresses of your proxies alone",
+            ));
+        }
         if self.production && self.public_scheme != Scheme::Https {
             return Err(ConfigError::invalid(
                 "public_scheme",
@@ -499,6 +512,7 @@ mod tests {
             ("[regions.us]\nnode = \"x\"", "node"),
             ("[regions.US]\nnodes = []", "region"),
             ("[redis]\nurls = \"redis://a\"", "urls"),
+            ("trusted_proxies = [\"10.0.0.1/8\"]", "10.0.0.0/8"),
         ] {
             let message = from_toml(text).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");
@@ -557,6 +571,10 @@ mod tests {
             (String::new(), "regions"),
             (format!("serves = [\"de\"]\n{US}"), "serves"),
             (format!("production = true\n{US}"), "public_scheme"),
+            (
+                format!("trusted_proxies = [\"::/0\"]\n{US}"),
+                "trusted_proxies",
+            ),
             (
                 format!("{US}\n[[hostname]]\nname = \"a.example\"\nregion = \"jp\""),
                 "hostname.a.example",

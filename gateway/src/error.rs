@@ -6,6 +6,7 @@
 //! because identity providers quarantine a customer's whole job on 401 and retry on 503 (DESIGN
 //! section 4).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -71,6 +72,12 @@ pub enum Error {
     Scope {
         /// The scope that does.
         needed: Scope,
+    },
+    /// The token is good, and may not be used from this address.
+    #[error("the token may not be used from this address")]
+    Network {
+        /// Which. For the client alone: it is in no log.
+        address: IpAddr,
     },
     /// The tenant asks for too much.
     #[error("the tenant asks for too much")]
@@ -275,6 +282,13 @@ impl Error {
                 StatusCode::FORBIDDEN,
                 "The API token is not for administration. Use a token with the scope admin.",
             ),
+            Self::Network { address } => Answer::new(
+                StatusCode::FORBIDDEN,
+                format!(
+                    "This API token may not be used from this address, {address}. Add the network \
+                     of your identity provider to the networks of the API token."
+                ),
+            ),
             Self::TenantLimit(too_many) => Answer::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many requests for this tenant. Try again.",
@@ -465,6 +479,9 @@ mod tests {
             },
             Error::Scope {
                 needed: Scope::Admin,
+            },
+            Error::Network {
+                address: IpAddr::from([203, 0, 113, 7]),
             },
             Error::TenantLimit(TooMany(wait)),
             Error::BodyEncoding,

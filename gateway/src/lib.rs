@@ -21,6 +21,7 @@ pub mod reload;
 pub mod resolver;
 pub mod routes;
 pub mod serve;
+pub mod source;
 pub mod startup;
 pub mod telemetry;
 pub mod turns;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 use shared::link::{Refusal, Resolved, TenantLimits};
-use shared::{ApiToken, Scope, TenantId, TokenDigest, TokenId};
+use shared::{ApiToken, Networks, Scope, TenantId, TokenDigest, TokenId};
 
 use crate::error::Error;
 use crate::host::ServedHost;
@@ -31,6 +31,8 @@ pub struct ProvisioningClient {
     pub gate: Arc<TenantGate>,
     /// Whether it is an access token, which makes no other.
     pub is_access_token: bool,
+    /// From where the token may be used.
+    pub networks: Networks,
     /// The token's digest, under which its region and our memory know it.
     pub digest: TokenDigest,
     /// `Bearer <grant>`, which takes the token's place.
@@ -57,16 +59,29 @@ impl ProvisioningClient {
             scope: resolved.scope,
             limits: resolved.limits,
             is_access_token: resolved.is_access_token,
+            networks: resolved.networks,
             digest,
             authorization,
         })
+    }
+
+    /// Refuses an address from which the token may not be used.
+    ///
+    /// # Errors
+    /// [`Error::Network`].
+    pub fn check_source(&self, source: IpAddr) -> Result<(), Error> {
+        match self.networks.allow(source) {
+            true => Ok(()),
+            false => Err(Error::Network { address: source }),
+        }
     }
 
     /// About how many bytes this holds in memory.
     #[must_use]
     pub fn weight(&self) -> u32 {
         const BESIDE_THE_GRANT: usize = 512;
-        let weight = self.authorization.len() + BESIDE_THE_GRANT;
+        let networks = size_of_val(self.networks.as_slice());
+        let weight = self.authorization.len() + networks + BESIDE_THE_GRANT;
         u32::try_from(weight).unwrap_or(u32::MAX)
     }
 }
@@ -145,7 +160,7 @@ pub async fn resolve_at(
     Ok(client)
 }
 
-/// Whether the home region confirms a token. When it cannot be asked, nobody is told anything:
+/// Whether the home region confirms a token that may be used from the source. When it cannot be asked, nobody is told anything:
 /// that the token is of no use at this host is certain all the same.
 async fn is_genuine(
     resolver: &Arc<Resolver>,
@@ -154,7 +169,7 @@ async fn is_genuine(
     source: IpAddr,
 ) -> bool {
     match resolver.resolve(home, token, source).await {
-        Ok(_) => true,
+        Ok(client) => client.networks.allow(source),
         Err(ResolveError::Refused(reason)) => match reason {
             Refusal::TenantSuspended => true,
             Refusal::Unknown | Refusal::Expired | Refusal::Revoked => false,
@@ -209,6 +224,7 @@ pub(crate) mod tests {
             limits: TenantLimits::default(),
             keep_s: 1,
             is_access_token: false,
+            networks: Networks::default(),
         };
         Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::default()).unwrap())
     }

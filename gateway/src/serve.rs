@@ -1,6 +1,6 @@
 //! The road of one request, from its header to its answer: [`serve`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _};
-use shared::{Clock, Dialect};
+use shared::{Clock, Dialect, Network};
 use tokio::time::{Instant, timeout};
 
 use crate::connection::{Activity, Serving};
@@ -26,6 +26,7 @@ use crate::provisioning_client::identify;
 use crate::region::Region;
 use crate::resolver::Resolver;
 use crate::routes::{self, Base, Endpoint, Route};
+use crate::source::source;
 use crate::telemetry::{Observed, RequestRecord, millis_since};
 
 /// A longer target is refused. A filter has 8 KiB at most, and percent-encoding triples it.
@@ -52,6 +53,8 @@ pub struct Edge {
     pub regions: Vec<Arc<Region>>,
     /// Who is calling.
     pub resolver: Arc<Resolver>,
+    /// Proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<Network>,
     /// Room for bodies.
     pub body_memory: BodyMemory,
     /// For a body to arrive.
@@ -141,9 +144,8 @@ async fn answer(
     record: &mut RequestRecord,
 ) -> Result<HttpResponse, Error> {
     let deadline = Instant::now() + edge.request;
-    let source = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    let source = source(peer, request.headers(), &edge.trusted_proxies);
 
     check_header(request)?;
     let host = edge.hosts.find(request.head())?;
@@ -169,6 +171,7 @@ async fn answer(
     .await?;
     record.tenant_id = Some(client.tenant_id.clone());
     record.token_id = Some(client.token_id.clone());
+    client.check_source(source)?;
     let begun = edge.clock.now();
     let tenant_pass = client.gate.admit(client.limits, begun)?;
 

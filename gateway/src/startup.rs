@@ -241,6 +241,7 @@ fn build_edge(
         hosts: Hosts::build(settings, &regions, port)?,
         regions,
         resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))?),
+        trusted_proxies: settings.trusted_proxies.clone(),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
         body_read: Duration::from_millis(settings.timeouts.body_read_ms),
         request: Duration::from_millis(settings.timeouts.request_ms),

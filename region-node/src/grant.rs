@@ -246,6 +246,7 @@ mod tests {
             expires,
             last_used: None,
             revoked: None,
+            networks: shared::Networks::default(),
         }
     }
 

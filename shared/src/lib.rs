@@ -1,7 +1,7 @@
 //! The words that the gateway and the region-node share.
 //!
 //! Here live the types that cross the link between the two programs, and the vocabulary of the
-//! protocol that both must spell alike: regions, tenants, API tokens, grants, the resolve
+//! protocol that both must spell alike: regions, tenants, API tokens, networks, grants, the resolve
 //! contract, SCIM error bodies, URNs and media types; and the log that both write alike. What never
 //! lives here: any other I/O, a web framework, SQL, or anything that only one of the two programs
 //! needs.
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod grant;
 pub mod link;
 pub mod log;
+pub mod network;
 pub mod region;
 pub mod scim_error;
 pub mod secret;
@@ -21,6 +22,7 @@ pub use api_token::{ApiToken, Scope, TokenDigest, TokenId};
 pub use clock::{Clock, SystemClock, TestClock, Timestamp};
 pub use grant::{Grant, GrantClaims};
 pub use log::{Fault, LogFormat, LogLevel};
+pub use network::{Network, Networks};
 pub use region::RegionId;
 pub use scim_error::{Dialect, ScimError, ScimType};
 pub use secret::Secret;

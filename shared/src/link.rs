@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::api_token::{Scope, TokenDigest, TokenId};
 use crate::clock::Timestamp;
 use crate::grant::Grant;
+use crate::network::Networks;
 use crate::tenant::TenantId;
 
 /// Header that proves that the caller is a gateway of this region: the link key.
@@ -104,6 +105,9 @@ pub struct Resolved {
     /// token's. An access token makes no other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_access_token: bool,
+    /// From where it may be used. The gateway sees to it: a node sees gateways only.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub networks: Networks,
 }
 
 /// `POST /internal/v1/access-tokens`: stores an access token that a gateway made for the holder of

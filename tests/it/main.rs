@@ -17,6 +17,7 @@ mod groups;
 mod honesty;
 mod idempotency;
 mod malformed;
+mod networks;
 mod oauth;
 mod postgres_faults;
 mod power_cut;

@@ -31,7 +31,7 @@ async fn token_endpoint(region: &Region) -> String {
 }
 
 /// Asks a region for an access token, with a form alone.
-async fn ask(region: &Region, id: &str, secret: &str) -> Answer {
+pub async fn ask(region: &Region, id: &str, secret: &str) -> Answer {
     let form = [
         CLIENT_CREDENTIALS,
         ("client_id", id),

@@ -7,15 +7,20 @@ use serde_json::{Value, json};
 use crate::arguments::{TokenArguments, TokenCommand};
 use crate::commands::Regions;
 use crate::error::CommandError;
+use crate::operator_api::NewToken;
 use crate::output::{Output, cell, table};
 
-const COLUMNS: [(&str, &str); 7] = [
+/// The member with the networks of a token.
+const NETWORKS: &str = "networks";
+
+const COLUMNS: [(&str, &str); 8] = [
     ("ID", "id"),
     ("STATE", "state"),
     ("SCOPE", "scope"),
     ("CREATED", "created"),
     ("EXPIRES", "expires"),
     ("LAST USED", "last_used"),
+    ("NETWORKS", NETWORKS),
     ("NAME", "name"),
 ];
 
@@ -36,10 +41,18 @@ pub async fn run(
             scope,
             scim_version,
             expires,
+            networks,
         } => {
             let token = regions
                 .that_knows("tenant", |region| {
-                    region.create_token(tenant, name.as_deref(), *scope, *scim_version, *expires)
+                    let new = NewToken {
+                        name: name.as_deref(),
+                        scope: *scope,
+                        dialect: *scim_version,
+                        expires: *expires,
+                        networks,
+                    };
+                    region.create_token(tenant, new)
                 })
                 .await?;
             output.result(&token, &show_secret(&token))
@@ -55,10 +68,11 @@ pub async fn run(
             id,
             overlap,
             expires,
+            networks,
         } => {
             let token = regions
                 .that_knows("token", |region| {
-                    region.rotate_token(id, *overlap, *expires)
+                    region.rotate_token(id, *overlap, *expires, networks)
                 })
                 .await?;
             output.result(&token, &show_secret(&token))
@@ -81,11 +95,25 @@ fn list(tokens: &[Value]) -> String {
         .map(|token| {
             COLUMNS
                 .iter()
-                .map(|(_, member)| cell(token, member))
+                .map(|(_, member)| match *member {
+                    NETWORKS => networks(token),
+                    member => cell(token, member),
+                })
                 .collect()
         })
         .collect();
     table(&COLUMNS.map(|(heading, _)| heading), &rows)
+}
+
+/// The networks of a token, in one cell.
+fn networks(token: &Value) -> String {
+    let networks = token.get(NETWORKS).and_then(Value::as_array);
+    let texts = networks.into_iter().flatten().filter_map(Value::as_str);
+    let texts: Vec<&str> = texts.collect();
+    match texts.is_empty() {
+        true => "any".to_owned(),
+        false => texts.join(","),
+    }
 }
 
 fn show_secret(token: &Value) -> String {

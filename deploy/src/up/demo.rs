@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::{Dialect, Scope, TenantId};
 
-use crate::operator_api::{OperatorApi, OperatorApiError};
+use crate::operator_api::{NewToken, OperatorApi, OperatorApiError};
 
 /// A tenant and its first two tokens. They are secrets: shown once, kept nowhere.
 #[derive(Serialize)]
@@ -42,9 +42,14 @@ async fn token(
     scope: Scope,
 ) -> Result<String, OperatorApiError> {
     let name = format!("demo {}", scope.as_str());
-    let token = api
-        .create_token(tenant, Some(&name), scope, Dialect::Scim20, None)
-        .await?;
+    let new = NewToken {
+        name: Some(&name),
+        scope,
+        dialect: Dialect::Scim20,
+        expires: None,
+        networks: &[],
+    };
+    let token = api.create_token(tenant, new).await?;
     let secret = token.get("token").and_then(Value::as_str);
     secret.map(str::to_owned).ok_or_else(|| api.foreign())
 }

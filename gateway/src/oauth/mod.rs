@@ -139,6 +139,7 @@ pub async fn issue(
     }
     record.tenant_id = Some(client.tenant_id.clone());
     record.token_id = Some(client.token_id.clone());
+    client.check_source(source)?;
     if request.scope.is_some_and(|scope| scope != client.scope) {
         return Err(TokenRequestError::Scope.into());
     }

@@ -18,6 +18,7 @@ mod forwarding;
 mod hostile;
 mod hostnames;
 mod log;
+mod networks;
 mod oauth;
 mod panics;
 mod redis;

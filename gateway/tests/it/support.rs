@@ -444,6 +444,7 @@ impl World {
             limits: TenantLimits::default(),
             keep_s: 300,
             is_access_token: false,
+            networks: shared::Networks::default(),
         };
         change(&mut resolved);
         self.know(token, ResolveAnswer::Granted(resolved));

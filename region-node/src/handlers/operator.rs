@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use shared::link::TenantLimits;
-use shared::{Dialect, Scope, TenantId, Timestamp, TokenId};
+use shared::{Dialect, Networks, Scope, TenantId, Timestamp, TokenId};
 
 use crate::error::Error;
-use crate::provider::tokens::{IssuedToken, TokenRequest, TokenState};
+use crate::provider::tokens::{IssuedToken, Rotation, TokenRequest, TokenState};
 use crate::startup::Parts;
 use crate::store::{GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule};
 use crate::tenant_scope::FromOperator;
@@ -72,6 +72,8 @@ struct NewTokenBody {
     #[serde(default)]
     dialect: Dialect,
     expires_s: Option<u64>,
+    #[serde(default)]
+    networks: Networks,
 }
 
 fn provisioning() -> Scope {
@@ -83,6 +85,7 @@ fn provisioning() -> Scope {
 struct RotationBody {
     overlap_s: Option<u64>,
     expires_s: Option<u64>,
+    networks: Option<Networks>,
 }
 
 /// `POST …/tenants`
@@ -221,6 +224,7 @@ pub async fn create_token(
         dialect: body.dialect,
         life: body.expires_s.map(Duration::from_secs),
         created_by: OPERATOR.to_owned(),
+        networks: body.networks,
     };
     let issued = parts.tokens.create(&id, &request).await?;
     Ok(answer(StatusCode::CREATED, &issued_json(&issued)))
@@ -271,15 +275,12 @@ pub async fn rotate_token(
 ) -> Result<HttpResponse, Error> {
     let id = token_id(&id)?;
     let body: RotationBody = read(&body)?;
-    let issued = parts
-        .tokens
-        .rotate(
-            &id,
-            body.overlap_s.map(Duration::from_secs),
-            body.expires_s.map(Duration::from_secs),
-            OPERATOR,
-        )
-        .await?;
+    let rotation = Rotation {
+        overlap: body.overlap_s.map(Duration::from_secs),
+        life: body.expires_s.map(Duration::from_secs),
+        networks: body.networks,
+    };
+    let issued = parts.tokens.rotate(&id, rotation, OPERATOR).await?;
     Ok(answer(StatusCode::CREATED, &issued_json(&issued)))
 }
 
@@ -351,6 +352,7 @@ fn token_json(token: &StoredToken, now: Timestamp) -> Map<String, Value> {
         ("expires", json!(token.expires.map(rfc3339))),
         ("last_used", json!(token.last_used.map(rfc3339))),
         ("revoked", json!(token.revoked.map(rfc3339))),
+        ("networks", json!(token.networks)),
     ];
     members
         .into_iter()
@@ -370,6 +372,7 @@ fn issued_json(issued: &IssuedToken) -> Value {
         "created": rfc3339(token.created),
         "created_by": token.created_by,
         "expires": token.expires.map(rfc3339),
+        "networks": token.networks,
     })
 }
 

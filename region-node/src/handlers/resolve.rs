@@ -54,6 +54,7 @@ pub async fn resolve(
         limits: tenant.settings.limits,
         keep_s: minted.lifetime_s,
         is_access_token,
+        networks: token.networks,
     })))
 }
 

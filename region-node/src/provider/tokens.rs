@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::api_token::RandomnessError;
 use shared::link::Refusal;
 use shared::{
-    ApiToken, Clock, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId,
+    ApiToken, Clock, Dialect, Networks, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId,
 };
 
 use super::tenants::checked_name;
@@ -94,6 +94,19 @@ pub struct TokenRequest {
     pub life: Option<Duration>,
     /// Who makes it.
     pub created_by: String,
+    /// From where it may be used.
+    pub networks: Networks,
+}
+
+/// How a token is succeeded. What is absent is as it was.
+#[derive(Clone, Debug, Default)]
+pub struct Rotation {
+    /// How long the predecessor lives on; absent is the default.
+    pub overlap: Option<Duration>,
+    /// How long the successor lives; absent is as long as its predecessor was meant to.
+    pub life: Option<Duration>,
+    /// From where the successor may be used.
+    pub networks: Option<Networks>,
 }
 
 /// A token at the one moment at which its secret can be shown.
@@ -184,8 +197,7 @@ impl Tokens {
         Ok(token.ok_or(StoreError::NotFound)?)
     }
 
-    /// Makes a successor, and lets the token live on for the overlap. The successor lives for
-    /// `life`; where none is given, as long as its predecessor was meant to.
+    /// Makes a successor, and lets the token live on for the overlap.
     ///
     /// # Errors
     /// [`TokenError::Ended`] for a token that is not live, [`StoreError::NotFound`] if there is
@@ -193,12 +205,11 @@ impl Tokens {
     pub async fn rotate(
         &self,
         id: &TokenId,
-        overlap: Option<Duration>,
-        life: Option<Duration>,
+        rotation: Rotation,
         created_by: &str,
     ) -> Result<IssuedToken, TokenError> {
         let now = self.clock.now();
-        let overlap = overlap.unwrap_or(self.default_overlap);
+        let overlap = rotation.overlap.unwrap_or(self.default_overlap);
         if overlap > LONGEST_OVERLAP {
             return Err(TokenError::Overlap);
         }
@@ -211,8 +222,9 @@ impl Tokens {
             name: Some(before.name),
             scope: before.scope,
             dialect: before.dialect,
-            life: life.or(meant_life),
+            life: rotation.life.or(meant_life),
             created_by: created_by.to_owned(),
+            networks: rotation.networks.unwrap_or(before.networks),
         };
         let (new, secret) = self.new_token(&request, now)?;
         let stored = match self.store.rotate_token(id, &new, overlap, now).await {
@@ -315,6 +327,7 @@ impl Tokens {
             dialect: request.dialect,
             created_by: request.created_by.clone(),
             expires: request.life.map(|life| now.after(life)),
+            networks: request.networks.clone(),
         };
         Ok((new, secret))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::{TenantId, TokenDigest, TokenId};
+use shared::{Networks, TenantId, TokenDigest, TokenId};
 use tokio::sync::mpsc;
 
 use super::story::{
@@ -129,7 +129,8 @@ async fn acme(store: &Subject) -> Acme {
         .create_tenant(&id, "Æcme", &settings, at(0))
         .await
         .unwrap();
-    let ((live, digest), (dead, _)) = (new_token(None), new_token(Some(at(10_000))));
+    let ((mut live, digest), (dead, _)) = (new_token(None), new_token(Some(at(10_000))));
+    live.networks = Networks::new(vec!["203.0.113.0/24".parse().unwrap()]).unwrap();
     for token in [&live, &dead] {
         store.create_token(&id, token, at(1)).await.unwrap();
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shared::link::TenantLimits;
-use shared::{Dialect, Scope, TenantId, Timestamp, TokenDigest, TokenId};
+use shared::{Dialect, Networks, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 use tokio::sync::mpsc;
 
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -217,6 +217,30 @@ pub struct StoredToken {
     pub last_used: Option<Timestamp>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
+    /// From where it may be used.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub networks: Networks,
+}
+
+/// Networks as a column of either engine holds them: JSON, and nothing for anywhere.
+fn networks_column(networks: &Networks) -> Result<Option<String>, StoreError> {
+    if networks.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(networks)
+        .map(Some)
+        .map_err(|_| StoreError::Corrupt("networks that cannot be written as JSON"))
+}
+
+/// Reads such a column.
+fn read_networks(column: Option<&str>) -> Result<Networks, StoreError> {
+    column.map_or_else(
+        || Ok(Networks::default()),
+        |text| {
+            serde_json::from_str(text)
+                .map_err(|_| StoreError::Corrupt("a token with unreadable networks"))
+        },
+    )
 }
 
 /// A token to be stored.
@@ -236,6 +260,8 @@ pub struct NewToken {
     pub created_by: String,
     /// When it ends, if ever.
     pub expires: Option<Timestamp>,
+    /// From where it may be used.
+    pub networks: Networks,
 }
 
 /// Access tokens of one API token that live at the same time. Past it the oldest end: a client

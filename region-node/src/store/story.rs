@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::link::TenantLimits;
-use shared::{ApiToken, Dialect, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId};
+use shared::{
+    ApiToken, Dialect, Networks, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId,
+};
 
 use super::{
     Access, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys, MOST_ACCESS_TOKENS,
@@ -141,6 +143,7 @@ pub(crate) fn new_token(expires: Option<Timestamp>) -> (NewToken, TokenDigest) {
         dialect: Dialect::Scim20,
         created_by: "operator".into(),
         expires,
+        networks: Networks::default(),
     };
     (token, secret.digest())
 }
@@ -340,11 +343,16 @@ pub(crate) async fn tokens_live_and_end(store: Subject) {
     let after = store.get_tenant(&access.tenant).await.unwrap().unwrap();
     assert_eq!(after.credential_version, before + 1);
 
-    let (second, _) = new_token(None);
-    store
+    let (mut second, second_digest) = new_token(None);
+    let network = "203.0.113.0/24".parse().unwrap();
+    second.networks = Networks::new(vec![network]).unwrap();
+    let created = store
         .create_token(&access.tenant, &second, at(10))
         .await
         .unwrap();
+    assert_eq!(created.networks, second.networks);
+    let found = store.find_token(&second_digest).await.unwrap().unwrap();
+    assert_eq!(found.token, created);
     let listed: Vec<TokenId> = store
         .list_tokens(&access.tenant)
         .await
@@ -362,13 +370,15 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
         .create_token(&access.tenant, &old, at(0))
         .await
         .unwrap();
-    let (next, next_digest) = new_token(None);
+    let (mut next, next_digest) = new_token(None);
+    next.networks = Networks::new(vec!["2001:db8::/32".parse().unwrap()]).unwrap();
     let hour = Duration::from_secs(3600);
     let created = store
         .rotate_token(&old.id, &next, hour, at(10))
         .await
         .unwrap();
     assert_eq!(created.id, next.id);
+    assert_eq!(created.networks, next.networks);
     assert_eq!(created.tenant, access.tenant);
     assert_eq!(created.expires, None);
     let before = store.find_token(&old_digest).await.unwrap().unwrap();

@@ -219,6 +219,7 @@ async fn a_token_is_shown_once_and_has_a_life() {
         "created": "2023-11-14T22:13:20Z",
         "created_by": "operator",
         "expires": "2023-11-14T22:30:00Z",
+        "networks": [],
     });
     assert_eq!(created, expected);
 
@@ -259,6 +260,48 @@ async fn a_token_is_shown_once_and_has_a_life() {
     let unknown = "/tokens/tok_0123456789012345678901/revoke";
     let (status, _) = node.operator(Method::POST, unknown, Value::Null).await;
     assert_eq!(status, 404);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_tokens_networks_are_kept_and_told_to_gateways() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder).await;
+    let tenant = node.tenant().await;
+    let path = format!("/tenants/{tenant}/tokens");
+    let networks = json!(["203.0.113.0/24", "2001:db8::/32"]);
+    let (id, secret) = node.token(&tenant, json!({"networks": networks})).await;
+    assert_eq!(node.resolve(&secret).await["networks"], networks);
+    let (_, listed) = node.operator(Method::GET, &path, Value::Null).await;
+    assert_eq!(listed["tokens"][0]["networks"], networks);
+
+    // A rotation keeps them, or brings new ones; an empty list is anywhere.
+    let rotate = format!("/tokens/{id}/rotate");
+    let moved = json!(["198.51.100.7/32"]);
+    for (body, expected) in [
+        (json!({}), networks),
+        (json!({"networks": ["198.51.100.7"]}), moved),
+        (json!({"networks": []}), json!([])),
+    ] {
+        let (status, rotated) = node.operator(Method::POST, &rotate, body).await;
+        assert_eq!((status, &rotated["networks"]), (201, &expected));
+        let resolved = node.resolve(rotated["token"].as_str().unwrap()).await;
+        let told = resolved.get("networks").cloned().unwrap_or(json!([]));
+        assert_eq!(told, expected);
+    }
+    for (networks, why) in [
+        (json!(["203.0.113.5/24"]), "203.0.113.0/24"),
+        (json!(["everywhere"]), "2001:db8::/32"),
+        (json!(vec!["10.0.0.0/8"; 51]), "at most 50"),
+    ] {
+        let body = json!({"networks": networks});
+        let (status, refused) = node.operator(Method::POST, &path, body).await;
+        assert_eq!(status, 400);
+        assert!(
+            refused["detail"].as_str().unwrap().contains(why),
+            "{refused}"
+        );
+    }
     node.stop().await;
 }
 

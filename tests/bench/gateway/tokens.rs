@@ -36,6 +36,8 @@ pub(crate) fn resolved(digest: TokenDigest) -> Resolved {
             in_flight: ENOUGH,
         },
         keep_s: KEEP.as_secs() as u32,
+        is_access_token: false,
+        networks: shared::Networks::default(),
     }
 }
 

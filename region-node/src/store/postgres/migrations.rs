@@ -37,6 +37,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         serves_since: 1,
         sql: include_str!("../migrations/postgres/0003_access_tokens.sql"),
     },
+    Migration {
+        version: 4,
+        name: "networks",
+        // An older program looks at nobody's network, and its rotations lose them.
+        serves_since: 1,
+        sql: include_str!("../migrations/postgres/0004_networks.sql"),
+    },
 ];
 
 /// Of all advisory locks, the one that stands for the schema.

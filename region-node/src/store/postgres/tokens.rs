@@ -11,6 +11,7 @@ use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
     FoundToken, MOST_ACCESS_TOKENS, NewAccessToken, NewToken, StoreError, StoredToken,
+    networks_column, read_networks,
 };
 
 /// Access tokens that one step of housekeeping forgets.
@@ -20,7 +21,7 @@ const PRUNED_AT_ONCE: i64 = 500;
 macro_rules! token_columns {
     () => {
         "k.id, t.id AS tenant_id, k.name, k.scope, k.dialect, k.created, k.created_by, k.expires,
-         k.last_used, k.revoked"
+         k.last_used, k.revoked, k.networks"
     };
 }
 
@@ -46,6 +47,7 @@ pub(super) fn read(row: &Row) -> Result<StoredToken, StoreError> {
         expires: time("expires")?,
         last_used: time("last_used")?,
         revoked: time("revoked")?,
+        networks: read_networks(row.try_get("networks")?)?,
     })
 }
 
@@ -62,8 +64,8 @@ pub(super) async fn create(
     let sql = concat!(
         "WITH k AS (
             INSERT INTO api_token
-                (id, digest, tenant, name, scope, dialect, created, created_by, expires)
-            SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9 FROM tenant t
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks)
+            SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9, $10 FROM tenant t
              WHERE t.id = $1 AND t.state IN ('active', 'suspended') FOR SHARE
             RETURNING *)
          SELECT ",
@@ -83,6 +85,7 @@ pub(super) async fn create(
                 &now.as_millis(),
                 &token.created_by,
                 &token.expires.map(Timestamp::as_millis),
+                &networks_column(&token.networks)?,
             ],
         )
         .await?;
@@ -139,8 +142,8 @@ pub(super) async fn stage(
         .execute(
             "INSERT INTO api_token
                 (id, digest, tenant, name, scope, dialect, created, created_by, expires,
-                 last_used, revoked)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 last_used, revoked, networks)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             &[
                 &format!("{STAGED_ID}{}", token.id),
                 &digest,
@@ -153,6 +156,7 @@ pub(super) async fn stage(
                 &token.expires.map(Timestamp::as_millis),
                 &token.last_used.map(Timestamp::as_millis),
                 &token.revoked.map(Timestamp::as_millis),
+                &networks_column(&token.networks)?,
             ],
         )
         .await?;
@@ -254,8 +258,8 @@ pub(super) async fn rotate(
             RETURNING tenant),
          k AS (
             INSERT INTO api_token
-                (id, digest, tenant, name, scope, dialect, created, created_by, expires)
-            SELECT $4, $5, old.tenant, $6, $7, $8, $3, $9, $10 FROM old
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks)
+            SELECT $4, $5, old.tenant, $6, $7, $8, $3, $9, $10, $11 FROM old
             RETURNING *),
          t AS (
             UPDATE tenant h SET credential_version = h.credential_version + 1
@@ -279,6 +283,7 @@ pub(super) async fn rotate(
                 &successor.dialect.as_str(),
                 &successor.created_by,
                 &successor.expires.map(Timestamp::as_millis),
+                &networks_column(&successor.networks)?,
             ],
         )
         .await?;

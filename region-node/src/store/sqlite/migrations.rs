@@ -37,6 +37,13 @@ const MIGRATIONS: &[Migration] = &[
         serves_since: 2,
         sql: include_str!("../migrations/sqlite/0003_access_tokens.sql"),
     },
+    Migration {
+        version: 4,
+        name: "networks",
+        // An older program looks at nobody's network, and its rotations lose them.
+        serves_since: 2,
+        sql: include_str!("../migrations/sqlite/0004_networks.sql"),
+    },
 ];
 
 /// Why the schema could not be brought up to date.

@@ -11,6 +11,7 @@ use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
     FoundToken, MOST_ACCESS_TOKENS, NewAccessToken, NewToken, StoreError, StoredToken,
+    networks_column, read_networks,
 };
 
 /// Access tokens that one step of housekeeping forgets.
@@ -20,11 +21,11 @@ const PRUNED_AT_ONCE: i64 = 500;
 macro_rules! token_columns {
     () => {
         "k.id, t.id, k.name, k.scope, k.created, k.created_by, k.expires, k.last_used, k.revoked,
-         k.dialect"
+         k.dialect, k.networks"
     };
 }
 /// How many columns that are.
-const TOKEN_COLUMNS: usize = 10;
+const TOKEN_COLUMNS: usize = 11;
 
 macro_rules! select_token {
     ($rest:literal) => {
@@ -51,6 +52,7 @@ fn read(row: &Row<'_>) -> Result<StoredToken, StoreError> {
         last_used: row.get::<_, Option<i64>>(7)?.map(Timestamp),
         revoked: row.get::<_, Option<i64>>(8)?.map(Timestamp),
         dialect: text(9)?.parse().map_err(|_| ODD)?,
+        networks: read_networks(row.get::<_, Option<String>>(10)?.as_deref())?,
     })
 }
 
@@ -73,8 +75,9 @@ fn insert(
 ) -> Result<(), StoreError> {
     execute(
         connection,
-        "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires, dialect)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires,
+                                dialect, networks)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         (
             token.id.as_str(),
             token.digest.as_bytes(),
@@ -85,6 +88,7 @@ fn insert(
             &token.created_by,
             token.expires.map(Timestamp::as_millis),
             token.dialect.as_str(),
+            networks_column(&token.networks)?,
         ),
     )?;
     Ok(())
@@ -152,8 +156,8 @@ pub(super) fn stage(
     execute(
         connection,
         "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires,
-                                dialect, last_used, revoked)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                dialect, last_used, revoked, networks)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         (
             format!("{STAGED_ID}{}", token.id),
             digest,
@@ -166,6 +170,7 @@ pub(super) fn stage(
             token.dialect.as_str(),
             token.last_used.map(Timestamp::as_millis),
             token.revoked.map(Timestamp::as_millis),
+            networks_column(&token.networks)?,
         ),
     )?;
     Ok(())
