@@ -1,4 +1,5 @@
-//! What a node does by itself, beside requests: writes times of last use, forgets what is old.
+//! What a node does by itself, beside requests: writes times of last use, forgets what is old,
+//! warns of API tokens that end soon.
 //! Nothing that a client waits for lives here.
 
 use std::time::Duration;
@@ -6,9 +7,12 @@ use std::time::Duration;
 use actix_web::web::Data;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::provider::expiry::{Expiring, ExpiryWatch};
 use crate::startup::Parts;
 use crate::store::{Retention, StoreError};
 
+/// How often it is asked whether the day's warnings are due.
+const WARN_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often old changes, outcomes and access tokens are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -28,6 +32,7 @@ pub async fn keep_house(parts: Data<Parts>, housekeeping: Housekeeping) {
     tokio::join!(
         flush_regularly(&parts, housekeeping.flush_every),
         prune_regularly(&parts, housekeeping),
+        warn_regularly(&parts),
     );
 }
 
@@ -48,6 +53,32 @@ async fn flush_regularly(parts: &Parts, period: Duration) {
             );
         }
     }
+}
+
+/// A line a day for each API token that is in use and ends soon. Each node of a region writes it.
+async fn warn_regularly(parts: &Parts) {
+    let mut watch = ExpiryWatch::default();
+    let mut ticks = every(WARN_EVERY);
+    loop {
+        ticks.tick().await;
+        match watch.look(&*parts.store, parts.clock.now()).await {
+            Ok(expiring) => expiring.iter().for_each(warn),
+            Err(error) => tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "warnings of API tokens that end soon wait for the store"
+            ),
+        }
+    }
+}
+
+fn warn(expiring: &Expiring) {
+    let Expiring { token, days_left } = expiring;
+    tracing::warn!(
+        token_id = token.id.as_str(),
+        tenant_id = token.tenant.as_str(),
+        days_left,
+        "an API token that is in use ends in {days_left} days"
+    );
 }
 
 async fn prune_regularly(parts: &Parts, housekeeping: Housekeeping) {

@@ -329,6 +329,92 @@ fn the_doctor_finds_a_healthy_system_healthy_and_a_dead_one_dead() {
     assert_eq!(report["ok"], json!(false));
 }
 
+#[tokio::test]
+async fn whoever_looks_after_tokens_is_told_of_those_that_end_soon() {
+    let mut world = World::restartable(&["us"], "info");
+    let acme = world.tenant("Acme", "us").await;
+    let mut ids = Vec::new();
+    for (name, days) in [("Okta", 20), ("Entra", 80), ("PingOne", 100), ("spare", 20)] {
+        let expires = format!("{days}d");
+        let token = world.meridian(&[
+            "token",
+            "create",
+            "--tenant",
+            &acme.id,
+            "--name",
+            name,
+            "--expires",
+            &expires,
+        ]);
+        if name != "spare" {
+            let secret = token["token"].as_str().unwrap();
+            let answer = acme.region.get_as(secret, "/Users?count=0").await;
+            assert_eq!(answer.status, 200);
+        }
+        ids.push(token["id"].as_str().unwrap().to_owned());
+    }
+    // Times of last use are written before a node ends; a node that begins looks first of all.
+    assert!(world.stop().success());
+    world.restart();
+    let warned = format!(
+        r#""token_id":"{}","tenant_id":"{}","days_left":19"#,
+        ids[0], acme.id
+    );
+    let begun = std::time::Instant::now();
+    while !world.log().contains(&warned) {
+        assert!(begun.elapsed().as_secs() < 20, "{}", world.log());
+        tokio::task::yield_now().await;
+    }
+    let log = world.log();
+    let lines = log.lines().filter(|line| line.contains("days_left"));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        assert!(line.contains("\"level\":\"WARN\""), "{line}");
+        assert!(!line.contains("Okta") && !line.contains("Acme"), "{line}");
+    }
+
+    let listed = world.meridian(&["token", "list", "--tenant", &acme.id]);
+    let told: Vec<(&Value, bool)> = listed["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| (&token["expires_in_days"], token["warning"].is_string()))
+        .collect();
+    let expected = [
+        (&json!(null), false),
+        (&json!(19), true),
+        (&json!(79), true),
+        (&json!(99), false),
+        (&json!(19), false),
+    ];
+    assert_eq!(told, expected);
+
+    let report = world.meridian(&["doctor"]);
+    assert_eq!(report["ok"], json!(true), "{report}");
+    let check = format!("API tokens of Acme ({})", acme.id);
+    let found: Vec<(&str, &str)> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|found| found["check"] == json!(check))
+        .map(|found| {
+            let text = |name: &str| found[name].as_str().unwrap();
+            (text("status"), text("detail"))
+        })
+        .collect();
+    assert_eq!(found.len(), 2, "{report}");
+    for ((status, detail), (expected, name, id)) in found
+        .iter()
+        .zip([("warning", "Okta", &ids[0]), ("note", "Entra", &ids[1])])
+    {
+        assert_eq!(*status, expected);
+        assert!(detail.starts_with(name), "{detail}");
+        let command = format!("meridian token rotate {id}");
+        assert!(detail.ends_with(&command), "{detail}");
+    }
+}
+
 #[test]
 fn an_endpoint_and_a_key_do_in_place_of_a_data_directory() {
     let world = World::start();

@@ -8,25 +8,29 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HOST};
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::{Clock as _, RegionId, SystemClock, Timestamp};
+use shared::{Clock as _, RegionId, SystemClock, TenantId, Timestamp};
 
 use crate::arguments::RemoteArguments;
 use crate::commands::Regions;
 use crate::error::CommandError;
 use crate::local_state::{self, LocalRegion, LocalState};
-use crate::operator_api::{OperatorApi, http_client};
-use crate::output::Output;
+use crate::operator_api::{OperatorApi, OperatorApiError, http_client};
+use crate::output::{Output, cell};
 
 /// Grants live five minutes with five seconds of leeway: more skew than that refuses them.
 const SKEW_LIMIT: Duration = Duration::from_secs(5);
 /// With less than this a region soon answers 503 to writes.
 const DISK_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
 
+/// An API token in use that ends within so many days is a warning; later it is a note.
+const SOON_DAYS: u64 = 30;
+
 /// How one thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
+    Note,
     Warning,
     Failed,
 }
@@ -86,6 +90,7 @@ fn tell(findings: &Findings, output: Output) -> Result<(), CommandError> {
     let lines = findings.0.iter().map(|finding| {
         let mark = match finding.status {
             Status::Ok => "ok      ",
+            Status::Note => "note    ",
             Status::Warning => "warning ",
             Status::Failed => "FAILED  ",
         };
@@ -229,8 +234,39 @@ async fn operator_key(api: &OperatorApi, what: &str, findings: &mut Findings) {
         Ok(tenants) => {
             let detail = format!("accepted; tenants in the region: {}", tenants.len());
             findings.note(Status::Ok, check, detail);
+            expiring_tokens(api, &tenants, findings).await;
         }
         Err(error) => findings.note(Status::Failed, check, error.to_string()),
+    }
+}
+
+/// API tokens that are in use and end soon, as their region sees it.
+async fn expiring_tokens(api: &OperatorApi, tenants: &[Value], findings: &mut Findings) {
+    for tenant in tenants {
+        let (id, name) = (cell(tenant, "id"), cell(tenant, "name"));
+        let check = format!("API tokens of {name} ({id})");
+        let Ok(tenant) = TenantId::parse(&id) else {
+            continue;
+        };
+        match api.list_tokens(&tenant).await {
+            Ok(tokens) => {
+                for token in &tokens {
+                    let Some(warning) = token.get("warning").and_then(Value::as_str) else {
+                        continue;
+                    };
+                    let days = token.get("expires_in_days").and_then(Value::as_u64);
+                    let status = match days {
+                        Some(days) if days > SOON_DAYS => Status::Note,
+                        _ => Status::Warning,
+                    };
+                    let detail = format!("{} {warning}", cell(token, "name"));
+                    findings.note(status, &check, detail);
+                }
+            }
+            // Deleted a moment ago.
+            Err(OperatorApiError::NotFound { .. }) => {}
+            Err(error) => findings.note(Status::Failed, check, error.to_string()),
+        }
     }
 }
 

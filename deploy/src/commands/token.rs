@@ -1,5 +1,6 @@
 //! `meridian token …`
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -13,12 +14,13 @@ use crate::output::{Output, cell, table};
 /// The member with the networks of a token.
 const NETWORKS: &str = "networks";
 
-const COLUMNS: [(&str, &str); 8] = [
+const COLUMNS: [(&str, &str); 9] = [
     ("ID", "id"),
     ("STATE", "state"),
     ("SCOPE", "scope"),
     ("CREATED", "created"),
     ("EXPIRES", "expires"),
+    ("DAYS LEFT", "expires_in_days"),
     ("LAST USED", "last_used"),
     ("NETWORKS", NETWORKS),
     ("NAME", "name"),
@@ -102,7 +104,14 @@ fn list(tokens: &[Value]) -> String {
                 .collect()
         })
         .collect();
-    table(&COLUMNS.map(|(heading, _)| heading), &rows)
+    let mut text = table(&COLUMNS.map(|(heading, _)| heading), &rows);
+    for token in tokens {
+        if let Some(warning) = token.get("warning").and_then(Value::as_str) {
+            let (id, name) = (cell(token, "id"), cell(token, "name"));
+            let _written = writeln!(text, "warning: {id} ({name}) {warning}");
+        }
+    }
+    text
 }
 
 /// The networks of a token, in one cell.

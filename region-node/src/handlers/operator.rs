@@ -13,6 +13,7 @@ use shared::link::TenantLimits;
 use shared::{Dialect, Networks, Scope, TenantId, Timestamp, TokenId};
 
 use crate::error::Error;
+use crate::provider::expiry::{self, Expiring};
 use crate::provider::tokens::{IssuedToken, Rotation, TokenRequest, TokenState};
 use crate::startup::Parts;
 use crate::store::{GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule};
@@ -353,6 +354,11 @@ fn token_json(token: &StoredToken, now: Timestamp) -> Map<String, Value> {
         ("last_used", json!(token.last_used.map(rfc3339))),
         ("revoked", json!(token.revoked.map(rfc3339))),
         ("networks", json!(token.networks)),
+        ("expires_in_days", json!(expiry::days_left(token, now))),
+        (
+            "warning",
+            json!(Expiring::of(token, now).map(|expiring| expiring.sentence())),
+        ),
     ];
     members
         .into_iter()

@@ -32,7 +32,7 @@ mod backup_story;
 pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
-mod story;
+pub(crate) mod story;
 
 pub use backup::{
     BackupRow, Counts, Erased, ExportRow, RestoreError, RestoreHow, RestoreStep, Restored,

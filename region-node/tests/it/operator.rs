@@ -264,6 +264,52 @@ async fn a_token_is_shown_once_and_has_a_life() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_in_use_and_ends_soon_carries_a_warning() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder).await;
+    let tenant = node.tenant().await;
+    let body = json!({"expires_s": 100 * DAY.as_secs()});
+    let (id, secret) = node.token(&tenant, body).await;
+    let (eternal, _) = node.token(&tenant, json!({})).await;
+    let read = async |node: &Node, id: &str| {
+        let path = format!("/tokens/{id}");
+        node.operator(Method::GET, &path, Value::Null).await.1
+    };
+    let token = read(&node, &eternal).await;
+    assert_eq!(token["expires_in_days"], Value::Null);
+    node.clock.advance(DAY * 15);
+    let token = read(&node, &id).await;
+    assert_eq!(token["expires_in_days"], 85);
+    assert_eq!(token["warning"], Value::Null, "nobody uses it");
+
+    let grant = node.resolve(&secret).await["grant"].clone();
+    let used = node
+        .request(Method::GET, "/scim/v2/Me")
+        .header(shared::link::LINK_KEY, LINK)
+        .header(shared::link::BASE_URL, "http://x/api/v1/scim")
+        .bearer_auth(grant.as_str().unwrap());
+    assert_eq!(answer(used).await.0, 501);
+    // Whatever waits is written before a node ends, and a new one begins at its clock's start.
+    node.stop().await;
+    let node = Node::start(&folder).await;
+    node.clock.advance(DAY * 15);
+    let token = read(&node, &id).await;
+    let warning = token["warning"].as_str().unwrap();
+    assert!(warning.starts_with("ends in 85 days "), "{warning}");
+    assert!(warning.ends_with(&id), "{warning}");
+    node.clock.advance(DAY * 90);
+    let token = read(&node, &id).await;
+    let ended = (
+        &token["state"],
+        &token["expires_in_days"],
+        &token["warning"],
+    );
+    assert_eq!(ended, (&json!("expired"), &Value::Null, &Value::Null));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_tokens_networks_are_kept_and_told_to_gateways() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder).await;
