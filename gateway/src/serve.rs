@@ -364,10 +364,14 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
         let reachable = region.link.is_reachable().await;
         (region.id.to_string(), serde_json::Value::Bool(reachable))
     });
-    let regions: serde_json::Map<_, _> = futures_util::future::join_all(probes)
-        .await
-        .into_iter()
-        .collect();
+    let redis = async {
+        match edge.resolver.redis() {
+            Some(redis) => Some(redis.status().await),
+            None => None,
+        }
+    };
+    let (regions, redis) = tokio::join!(futures_util::future::join_all(probes), redis);
+    let regions: serde_json::Map<_, _> = regions.into_iter().collect();
     let is_stopping = edge.is_draining();
     let ready = !is_stopping && regions.values().any(|reachable| *reachable == true);
     let status = if ready {
@@ -380,8 +384,8 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
         "stopping": is_stopping,
         "regions": regions,
     });
-    if let (Some(body), Some(redis)) = (body.as_object_mut(), edge.resolver.redis()) {
-        body.insert("redis".to_owned(), redis.status().await);
+    if let (Some(body), Some(redis)) = (body.as_object_mut(), redis) {
+        body.insert("redis".to_owned(), redis);
     }
     HttpResponse::build(status).json(body)
 }

@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -32,8 +32,6 @@ use crate::limits::{Bucket, Rate};
 /// For making a connection, and for an answer that nobody waits for any more: what comes late
 /// leaves a connection that the next call can use.
 const GIVE_UP: Duration = Duration::from_secs(1);
-/// How long `/readyz` waits for an answer.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why Redis was of no use. The texts are fixed: nothing that a server says gets into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +93,8 @@ pub struct Redis {
     pool: Pool,
     budget: Duration,
     breaker: Breaker,
+    /// The last one.
+    trouble: Mutex<Option<RedisTrouble>>,
     rate: Rate,
     bucket: Bucket,
     counts: Counts,
@@ -152,6 +152,7 @@ impl Redis {
                 settings.breaker_after,
                 Duration::from_millis(settings.breaker_ms),
             ),
+            trouble: Mutex::default(),
             rate: Rate {
                 per_s: settings.lookups_per_s,
                 burst: settings.lookups_per_s,
@@ -251,16 +252,30 @@ impl Redis {
         self.order(order, &self.counts.removed).await;
     }
 
-    /// How it is, and what came of it since the start. Asks the server.
+    /// How it is, and what came of it since the start. Asks the server, within the budget and
+    /// unless the breaker is open: whoever looks whether the gateway is ready is not kept waiting
+    /// by a Redis that hangs, and one that is back is found even when nobody is looked up.
     pub async fn status(&self) -> serde_json::Value {
-        let mut question = redis::pipe();
-        question.cmd("PING");
-        let answer = self.send(question, PROBE_TIMEOUT).await;
+        let is_reachable = self.breaker.admits(self.clock.now()) && {
+            let mut question = redis::pipe();
+            question.cmd("PING");
+            match self.send(question, self.budget).await {
+                Ok(_) => {
+                    self.worked();
+                    true
+                }
+                Err(trouble) => {
+                    self.trip(trouble);
+                    false
+                }
+            }
+        };
+        let trouble = *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counts = &self.counts;
         json!({
-            "reachable": answer.is_ok(),
-            "trouble": answer.err().map(|trouble| trouble.to_string()),
+            "reachable": is_reachable,
+            "trouble": trouble.filter(|_| !is_reachable).map(|trouble| trouble.to_string()),
             "resting": self.breaker.is_open(self.clock.now()),
             "hits": number(&counts.hits),
             "misses": number(&counts.misses),
@@ -345,6 +360,11 @@ impl Redis {
 
     fn failed(&self, trouble: RedisTrouble) {
         count(&self.counts.failures);
+        self.trip(trouble);
+    }
+
+    fn trip(&self, trouble: RedisTrouble) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         if self.breaker.fail(self.clock.now()) {
             tracing::warn!(
                 trouble = %trouble,
