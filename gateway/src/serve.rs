@@ -90,18 +90,18 @@ pub async fn serve(
     }
     let mut serving = Serving::begin(activity);
     let dialect = routes::dialect(request.path());
-    let (request_id, outcome, mut record) = match CallIds::generate() {
+    let (outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
-            let mut record = RequestRecord::begin(ids.request_id().to_owned(), request.method());
+            let mut record = RequestRecord::begin(Some(ids.clone()), request.method());
             let answering = answer(&request, &mut payload, &edge, &ids, &mut record);
             // Whatever goes wrong in one request must not end its connection without an answer.
             let outcome = AssertUnwindSafe(answering).catch_unwind().await;
             let outcome = outcome.unwrap_or(Err(Error::Panic));
-            (ids.request_id().to_owned(), outcome, record)
+            (outcome, record)
         }
         Err(error) => {
-            let record = RequestRecord::begin(String::new(), request.method());
-            (String::new(), Err(error.into()), record)
+            let record = RequestRecord::begin(None, request.method());
+            (Err(error.into()), record)
         }
     };
     let mut response = outcome.unwrap_or_else(|error| {
@@ -110,9 +110,10 @@ pub async fn serve(
     });
     record.status = Some(response.status());
     serving.answered();
+    let request_id = record.ids.as_ref().map(CallIds::request_id);
     error::dress(
         &mut response,
-        header::HeaderValue::from_str(&request_id).ok(),
+        request_id.and_then(|id| header::HeaderValue::from_str(id).ok()),
     );
     if edge.is_draining() {
         response
@@ -175,7 +176,6 @@ async fn answer(
     };
     record.bytes_in = body.len();
 
-    let base_url = format!("{}{}", host.base_url, route.base.suffix());
     let passage = Passage {
         begun,
         method: request.method(),
@@ -184,7 +184,7 @@ async fn answer(
         headers: request.headers(),
         body,
         dialect: dialect_of(route.base),
-        base_url: &base_url,
+        base_url: host.base_urls.of(route.base),
         ids,
         deadline,
         source,

@@ -14,6 +14,7 @@ pub mod log;
 pub mod region;
 pub mod scim_error;
 pub mod secret;
+mod short;
 pub mod tenant;
 pub mod urn;
 
