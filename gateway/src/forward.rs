@@ -193,7 +193,7 @@ pub struct Passage<'a> {
     /// Which protocol it speaks.
     pub dialect: Dialect,
     /// The public base URL of the call.
-    pub base_url: &'a str,
+    pub base_url: &'a HeaderValue,
     /// The call's names.
     pub ids: &'a CallIds,
     /// When the answer must be complete.
@@ -251,7 +251,6 @@ impl Passage<'_> {
             Err(_) => Err(Error::Contract("a header of ours is no header")),
         };
         ours(OUR_REQUEST_ID, self.ids.request_id())?;
-        ours(BASE_URL, self.base_url)?;
         ours(TRACEPARENT, &self.ids.traceparent(self.text("traceparent")))?;
         if !self.is_read() {
             let of_client = self.text(link::IDEMPOTENCY_KEY);
@@ -260,6 +259,7 @@ impl Passage<'_> {
                 .idempotency_key(of_client, &client.tenant_id, self.begun);
             ours(IDEMPOTENCY_KEY, &key)?;
         }
+        headers.insert(BASE_URL, self.base_url.clone());
         headers.insert(LINK_KEY, client.region.link.key.clone());
         headers.insert(AUTHORIZATION, client.authorization.clone());
         Ok(headers)

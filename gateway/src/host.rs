@@ -8,10 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header;
+use reqwest::header::HeaderValue;
 use shared::TenantId;
 
 use crate::config::{ConfigError, Settings};
 use crate::region::Region;
+use crate::routes::Base;
 
 /// A hostname that this gateway may be asked for: lower case, no port, no trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,10 +98,49 @@ fn is_label(label: &str) -> bool {
 pub struct ServedHost {
     /// The region that it means.
     pub region: Arc<Region>,
-    /// `scheme://host[:port]/api/v1/scim`, as the tenant's administrator pasted it.
-    pub base_url: String,
+    /// `scheme://host[:port]/api/v1/scim`, as the tenant's administrator pasted it, for each base.
+    pub base_urls: BaseUrls,
     /// The only tenant whose tokens are good here; `None` for all of the region's.
     pub tenant: Option<TenantId>,
+}
+
+/// The base URL of a hostname, as the nodes are told it: for each way to spell the base path.
+#[derive(Clone, Debug)]
+pub struct BaseUrls {
+    plain: HeaderValue,
+    v2: HeaderValue,
+    v1: HeaderValue,
+}
+
+impl BaseUrls {
+    fn new(base_url: &str) -> Self {
+        let with = |base: Base| {
+            let url = format!("{base_url}{}", base.suffix());
+            // A hostname is made of letters, digits, dots and hyphens.
+            HeaderValue::try_from(url).unwrap_or(HeaderValue::from_static(""))
+        };
+        Self {
+            plain: with(Base::Plain),
+            v2: with(Base::V2),
+            v1: with(Base::V1),
+        }
+    }
+
+    /// The base URL as the administrator pasted it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.plain.to_str().unwrap_or_default()
+    }
+
+    /// The base URL for a base.
+    #[must_use]
+    pub fn of(&self, base: Base) -> &HeaderValue {
+        match base {
+            Base::Plain | Base::Admin => &self.plain,
+            Base::V2 => &self.v2,
+            Base::V1 => &self.v1,
+        }
+    }
 }
 
 /// The hostnames of a configuration; `None` for those of regions that are not served here.
@@ -181,7 +222,7 @@ fn table(
         let entry = served.map(|region| {
             Arc::new(ServedHost {
                 region: Arc::clone(region),
-                base_url: base_url(settings, &host.0, public_port),
+                base_urls: BaseUrls::new(&base_url(settings, &host.0, public_port)),
                 tenant,
             })
         });

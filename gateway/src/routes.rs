@@ -108,15 +108,14 @@ impl Route {
             Base::V1 => SCIM11_PATH,
             Base::Admin => ADMIN_PATH,
         };
-        let node_path = match value {
-            Some(value) => {
-                format!(
-                    "{node_base}/{}",
-                    endpoint.template().replace("{id}", &value)
-                )
-            }
-            None => format!("{node_base}/{}", endpoint.template()),
-        };
+        // A value is the last part of every template that has one.
+        let template = endpoint.template();
+        let fixed = template.strip_suffix("{id}").unwrap_or(template);
+        let value = value.unwrap_or_default();
+        let mut node_path = String::with_capacity(node_base.len() + 1 + fixed.len() + value.len());
+        for part in [node_base, "/", fixed, &value] {
+            node_path.push_str(part);
+        }
         Some(Self {
             base,
             endpoint,
@@ -217,27 +216,51 @@ fn discovery(name: &'static str) -> (Endpoint, Option<&'static &'static str>) {
     (Endpoint::Discovery(name), None)
 }
 
-/// The base and the segments below it, one more than the longest endpoint has at most.
-fn split(path: &str) -> Option<(Base, Vec<&str>)> {
-    const LONGEST: usize = 3;
+/// Segments of a path below its base, one more than the longest endpoint has at most.
+#[derive(Default)]
+struct Segments<'p> {
+    first: [&'p str; 3],
+    count: usize,
+}
+
+impl<'p> Segments<'p> {
+    fn of(mut segments: impl Iterator<Item = &'p str>) -> Self {
+        let mut this = Self::default();
+        for (place, segment) in this.first.iter_mut().zip(&mut segments) {
+            *place = segment;
+            this.count += 1;
+        }
+        this
+    }
+
+    fn as_slice(&self) -> &[&'p str] {
+        self.first.get(..self.count).unwrap_or_default()
+    }
+
+    fn last_mut(&mut self) -> Option<&mut &'p str> {
+        self.first.get_mut(..self.count)?.last_mut()
+    }
+}
+
+/// The base, and the segments below it.
+fn split(path: &str) -> Option<(Base, Segments<'_>)> {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     for expected in ["api", "v1"] {
         if segments.next() != Some(expected) {
             return None;
         }
     }
-    let api = segments.next();
-    let below: Vec<&str> = segments.take(LONGEST + 1).collect();
-    match api {
-        Some("scim") => {}
-        Some("admin") => return Some((Base::Admin, below)),
+    match segments.next()? {
+        "scim" => {}
+        "admin" => return Some((Base::Admin, Segments::of(segments))),
         _ => return None,
     }
-    match below.split_first() {
-        Some((&"v1", rest)) => Some((Base::V1, rest.to_vec())),
-        Some((&"v2", rest)) => Some((Base::V2, rest.to_vec())),
-        _ => Some((Base::Plain, below)),
-    }
+    let mut rest = segments.clone();
+    Some(match rest.next() {
+        Some("v1") => (Base::V1, Segments::of(rest)),
+        Some("v2") => (Base::V2, Segments::of(rest)),
+        _ => (Base::Plain, Segments::of(segments)),
+    })
 }
 
 /// An id, a URN or a name from a path, decoded once. `None` when it holds anything but unreserved

@@ -97,18 +97,18 @@ pub async fn serve(
         Some(_) => Face::OAuth,
         None => Face::Scim(routes::dialect(request.path())),
     };
-    let (request_id, outcome, mut record) = match CallIds::generate() {
+    let (outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
-            let mut record = RequestRecord::begin(ids.request_id().to_owned(), request.method());
+            let mut record = RequestRecord::begin(Some(ids.clone()), request.method());
             let answering = answer(&request, &mut payload, &edge, &ids, &mut record);
             // Whatever goes wrong in one request must not end its connection without an answer.
             let outcome = AssertUnwindSafe(answering).catch_unwind().await;
             let outcome = outcome.unwrap_or(Err(Error::Panic));
-            (ids.request_id().to_owned(), outcome, record)
+            (outcome, record)
         }
         Err(error) => {
-            let record = RequestRecord::begin(String::new(), request.method());
-            (String::new(), Err(error.into()), record)
+            let record = RequestRecord::begin(None, request.method());
+            (Err(error.into()), record)
         }
     };
     let mut response = outcome.unwrap_or_else(|error| {
@@ -117,9 +117,10 @@ pub async fn serve(
     });
     record.status = Some(response.status());
     serving.answered();
+    let request_id = record.ids.as_ref().map(CallIds::request_id);
     error::dress(
         &mut response,
-        header::HeaderValue::from_str(&request_id).ok(),
+        request_id.and_then(|id| header::HeaderValue::from_str(id).ok()),
     );
     if edge.is_draining() {
         response
@@ -152,7 +153,9 @@ async fn answer(
     record.region = Some(host.region.id.clone());
     if let Some(endpoint) = OAuthEndpoint::parse(request.path()) {
         record.route = endpoint.template();
-        return answer_oauth(endpoint, request, payload, edge, &host, source, record).await;
+        // In a box: it is rare, and what it needs would be moved with every request.
+        let answering = answer_oauth(endpoint, request, payload, edge, &host, source, record);
+        return Box::pin(answering).await;
     }
     let (route, method) = find_route(request)?;
     record.route = route.endpoint.template();
@@ -179,14 +182,13 @@ async fn answer(
         matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());
     let (body, body_pass) = match takes_body {
         true => {
-            let (body, room) = read_body(payload, max_body, edge).await?;
+            let (body, room) = Box::pin(read_body(payload, max_body, edge)).await?;
             (body, Some(room))
         }
         false => (Bytes::new(), None),
     };
     record.bytes_in = body.len();
 
-    let base_url = format!("{}{}", host.base_url, route.base.suffix());
     let passage = Passage {
         begun,
         method: request.method(),
@@ -195,7 +197,7 @@ async fn answer(
         headers: request.headers(),
         body,
         dialect: dialect_of(route.base),
-        base_url: &base_url,
+        base_url: host.base_urls.of(route.base),
         ids,
         deadline,
         source,

@@ -12,13 +12,15 @@ use actix_web::web::Bytes;
 use shared::{Fault, RegionId, TenantId, TokenId};
 use tokio::time::Instant;
 
+use crate::forward::CallIds;
+
 /// What is known of a request. Written as one line when it is dropped, which is when the answer's
 /// last byte was handed over or the client was gone.
 #[derive(Debug)]
 pub struct RequestRecord {
     started: Instant,
-    /// The request's id.
-    pub request_id: String,
+    /// The request's names, if it could be given any.
+    pub ids: Option<CallIds>,
     /// The method; one that HTTP does not define is `other`.
     pub method: &'static str,
     /// The route template.
@@ -44,10 +46,10 @@ pub struct RequestRecord {
 impl RequestRecord {
     /// A request has begun.
     #[must_use]
-    pub fn begin(request_id: String, method: &Method) -> Self {
+    pub fn begin(ids: Option<CallIds>, method: &Method) -> Self {
         Self {
             started: Instant::now(),
-            request_id,
+            ids,
             method: method_name(method),
             route: "none",
             region: None,
@@ -68,7 +70,7 @@ impl Drop for RequestRecord {
         let duration_ms = millis_since(self.started);
         let status = self.status.map_or(0, |status| status.as_u16());
         tracing::info!(
-            request_id = self.request_id,
+            request_id = self.ids.as_ref().map_or("", CallIds::request_id),
             method = self.method,
             route = self.route,
             region = self.region.as_ref().map(RegionId::as_str),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::region::RegionId;
+use crate::short::Short;
 
 const PREFIX: &str = "mrd_";
 const RANDOM_LENGTH: usize = 32;
@@ -182,7 +183,7 @@ impl fmt::Debug for TokenDigest {
 /// The name of a token, safe to show and log: `tok_` and 22 base62 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct TokenId(String);
+pub struct TokenId(Short<26>);
 
 /// The text is no token id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -198,11 +199,10 @@ impl TokenId {
     /// # Errors
     /// [`RandomnessError`] when the operating system's generator fails.
     pub fn generate() -> Result<Self, RandomnessError> {
-        Ok(Self(format!(
-            "{}{}",
-            Self::PREFIX,
-            random_base62(Self::RANDOM_LENGTH)?
-        )))
+        let random = random_base62(Self::RANDOM_LENGTH)?;
+        Short::new(&format!("{}{random}", Self::PREFIX))
+            .map(Self)
+            .ok_or(RandomnessError)
     }
 
     /// Parses a token id.
@@ -213,7 +213,7 @@ impl TokenId {
         let random = text.strip_prefix(Self::PREFIX).ok_or(TokenIdError)?;
         if random.len() == Self::RANDOM_LENGTH && random.bytes().all(|b| b.is_ascii_alphanumeric())
         {
-            Ok(Self(text.to_owned()))
+            Short::new(text).map(Self).ok_or(TokenIdError)
         } else {
             Err(TokenIdError)
         }
@@ -222,13 +222,13 @@ impl TokenId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -250,7 +250,7 @@ impl TryFrom<String> for TokenId {
 
 impl From<TokenId> for String {
     fn from(id: TokenId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod network;
 pub mod region;
 pub mod scim_error;
 pub mod secret;
+mod short;
 pub mod tenant;
 pub mod urn;
 

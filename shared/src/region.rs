@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::short::Short;
+
 /// A region such as `us` or `de`: 2 to 16 lower-case ASCII letters and digits, a letter first.
 ///
 /// The shape keeps a region safe inside a hostname label, an API token, a file name and a
 /// database name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RegionId(String);
+pub struct RegionId(Short<16>);
 
 /// The text is no region name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +31,7 @@ impl RegionId {
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if (2..=16).contains(&text.len()) && starts_with_letter && well_formed {
-            Ok(Self(text.to_owned()))
+            Short::new(text).map(Self).ok_or(RegionIdError)
         } else {
             Err(RegionIdError)
         }
@@ -38,13 +40,13 @@ impl RegionId {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl fmt::Display for RegionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -66,7 +68,7 @@ impl TryFrom<String> for RegionId {
 
 impl From<RegionId> for String {
     fn from(region: RegionId) -> Self {
-        region.0
+        region.as_str().to_owned()
     }
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::short::Short;
+
 /// The identifier of a tenant: `ten_` and 22 base62 characters from the operating system's
 /// generator (131 bits).
 ///
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// person, and opens nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct TenantId(String);
+pub struct TenantId(Short<26>);
 
 /// The text is no tenant id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,10 +30,10 @@ impl TenantId {
     /// # Errors
     /// When the operating system's random generator fails.
     pub fn generate() -> Result<Self, crate::api_token::RandomnessError> {
-        Ok(Self(format!(
-            "{PREFIX}{}",
-            crate::api_token::random_base62(RANDOM_LENGTH)?
-        )))
+        let random = crate::api_token::random_base62(RANDOM_LENGTH)?;
+        Short::new(&format!("{PREFIX}{random}"))
+            .map(Self)
+            .ok_or(crate::api_token::RandomnessError)
     }
 
     /// Parses a tenant id.
@@ -41,7 +43,7 @@ impl TenantId {
     pub fn parse(text: &str) -> Result<Self, TenantIdError> {
         let random = text.strip_prefix(PREFIX).ok_or(TenantIdError)?;
         if random.len() == RANDOM_LENGTH && random.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            Ok(Self(text.to_owned()))
+            Short::new(text).map(Self).ok_or(TenantIdError)
         } else {
             Err(TenantIdError)
         }
@@ -50,13 +52,13 @@ impl TenantId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -78,7 +80,7 @@ impl TryFrom<String> for TenantId {
 
 impl From<TenantId> for String {
     fn from(id: TenantId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

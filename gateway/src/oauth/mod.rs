@@ -103,10 +103,8 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
 /// of the request never says where a client sends its secret.
 #[must_use]
 pub fn metadata(host: &ServedHost) -> HttpResponse {
-    let origin = host
-        .base_url
-        .strip_suffix(PUBLIC_SCIM_PATH)
-        .unwrap_or(&host.base_url);
+    let base_url = host.base_urls.as_str();
+    let origin = base_url.strip_suffix(PUBLIC_SCIM_PATH).unwrap_or(base_url);
     HttpResponse::Ok().json(json!({
         "issuer": origin,
         "token_endpoint": format!("{origin}/{TOKEN_PATH}"),
