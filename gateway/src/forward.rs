@@ -39,14 +39,22 @@ pub const REQUEST_ID: ClientHeaderName = ClientHeaderName::from_static(link::REQ
 
 /// The client's headers that a node needs. Everything else stays here: hop-by-hop headers and
 /// those that `Connection` names, `Forwarded` and its kin, and whatever looks like ours.
-const TO_NODE: [HeaderName; 6] = [
-    hyper::header::ACCEPT,
-    hyper::header::CONTENT_TYPE,
-    hyper::header::IF_MATCH,
-    hyper::header::IF_NONE_MATCH,
-    HeaderName::from_static("prefer"),
-    hyper::header::USER_AGENT,
-];
+const TO_NODE: [(ClientHeaderName, HeaderName); 6] = {
+    use actix_web::http::header as client;
+    use hyper::header as node;
+    [
+        (client::ACCEPT, node::ACCEPT),
+        (client::CONTENT_TYPE, node::CONTENT_TYPE),
+        (client::IF_MATCH, node::IF_MATCH),
+        (client::IF_NONE_MATCH, node::IF_NONE_MATCH),
+        (PREFER, HeaderName::from_static("prefer")),
+        (client::USER_AGENT, node::USER_AGENT),
+    ]
+};
+const PREFER: ClientHeaderName = ClientHeaderName::from_static("prefer");
+const CLIENT_TRACEPARENT: ClientHeaderName = ClientHeaderName::from_static("traceparent");
+const CLIENT_IDEMPOTENCY_KEY: ClientHeaderName =
+    ClientHeaderName::from_static(link::IDEMPOTENCY_KEY);
 const OUR_REQUEST_ID: HeaderName = HeaderName::from_static(link::REQUEST_ID);
 const BASE_URL: HeaderName = HeaderName::from_static(link::BASE_URL);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -55,18 +63,26 @@ const LINK_KEY: HeaderName = HeaderName::from_static(link::LINK_KEY);
 const DEADLINE_MS: HeaderName = HeaderName::from_static(link::DEADLINE_MS);
 const RESENT: HeaderName = HeaderName::from_static(link::RESENT);
 /// SCIM 1.1's way to send another method as POST (SCIM 1.1 API section 3).
-pub const METHOD_OVERRIDE: &str = "x-http-method-override";
+pub const METHOD_OVERRIDE: ClientHeaderName =
+    ClientHeaderName::from_static("x-http-method-override");
 
 /// The node's headers that a client needs.
-const TO_CLIENT: [ClientHeaderName; 7] = [
-    actix_web::http::header::ALLOW,
-    actix_web::http::header::CONTENT_TYPE,
-    actix_web::http::header::ETAG,
-    actix_web::http::header::LAST_MODIFIED,
-    actix_web::http::header::LOCATION,
-    ClientHeaderName::from_static("preference-applied"),
-    actix_web::http::header::RETRY_AFTER,
-];
+const TO_CLIENT: [(HeaderName, ClientHeaderName); 7] = {
+    use actix_web::http::header as client;
+    use hyper::header as node;
+    [
+        (node::ALLOW, client::ALLOW),
+        (node::CONTENT_TYPE, client::CONTENT_TYPE),
+        (node::ETAG, client::ETAG),
+        (node::LAST_MODIFIED, client::LAST_MODIFIED),
+        (node::LOCATION, client::LOCATION),
+        (
+            HeaderName::from_static("preference-applied"),
+            ClientHeaderName::from_static("preference-applied"),
+        ),
+        (node::RETRY_AFTER, client::RETRY_AFTER),
+    ]
+};
 
 /// The names of one call, as hexadecimal digits.
 #[derive(Clone, Debug)]
@@ -205,7 +221,7 @@ pub struct Passage<'a> {
 }
 
 impl Passage<'_> {
-    fn text(&self, name: &str) -> Option<&str> {
+    fn text(&self, name: &ClientHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
@@ -234,14 +250,19 @@ impl Passage<'_> {
     /// win.
     fn headers(&self, client: &ProvisioningClient) -> Result<HeaderMap, Error> {
         let mut headers = HeaderMap::with_capacity(16);
-        let of_post = (*self.method == ClientMethod::POST)
-            .then_some(HeaderName::from_static(METHOD_OVERRIDE));
-        for name in TO_NODE.into_iter().chain(of_post) {
-            for value in self.headers.get_all(name.as_str()) {
+        let mut take = |of_client: &ClientHeaderName, name: HeaderName| {
+            for value in self.headers.get_all(of_client) {
                 if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                     headers.append(name.clone(), value);
                 }
             }
+        };
+        for (of_client, name) in &TO_NODE {
+            take(of_client, name.clone());
+        }
+        if *self.method == ClientMethod::POST {
+            let name = HeaderName::from_static("x-http-method-override");
+            take(&METHOD_OVERRIDE, name);
         }
         let mut ours = |name: HeaderName, value: &str| match HeaderValue::from_str(value) {
             Ok(value) => {
@@ -251,9 +272,12 @@ impl Passage<'_> {
             Err(_) => Err(Error::Contract("a header of ours is no header")),
         };
         ours(OUR_REQUEST_ID, self.ids.request_id())?;
-        ours(TRACEPARENT, &self.ids.traceparent(self.text("traceparent")))?;
+        ours(
+            TRACEPARENT,
+            &self.ids.traceparent(self.text(&CLIENT_TRACEPARENT)),
+        )?;
         if !self.is_read() {
-            let of_client = self.text(link::IDEMPOTENCY_KEY);
+            let of_client = self.text(&CLIENT_IDEMPOTENCY_KEY);
             let key = self
                 .ids
                 .idempotency_key(of_client, &client.tenant_id, self.begun);
@@ -420,11 +444,12 @@ pub fn pass_on<P: Unpin + 'static>(
     let status = ClientStatus::from_u16(answer.head.status.as_u16())
         .map_err(|_| Error::Contract("no status"))?;
     let mut response = HttpResponse::build(status);
-    for name in TO_CLIENT {
-        if let Some(value) = headers.get(name.as_str())
+    for (name, value) in headers {
+        // A header that comes twice is none of those that a node sends.
+        if let Some((_, name)) = TO_CLIENT.iter().find(|(of_node, _)| of_node == name)
             && let Ok(value) = ClientHeaderValue::from_bytes(value.as_bytes())
         {
-            response.insert_header((name, value));
+            response.insert_header((name.clone(), value));
         }
     }
     if status == ClientStatus::SERVICE_UNAVAILABLE && !headers.contains_key("retry-after") {
