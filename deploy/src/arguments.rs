@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use shared::tls::IdentityFiles;
 use shared::{Dialect, LogLevel, Network, RegionId, Scope, TenantId, TokenId};
 
 use crate::duration;
+use crate::operator_api::LinkTlsFiles;
 
 /// Regions that `meridian up` starts unless it is told otherwise.
 const REGIONS: [&str; 4] = ["us", "de", "jp", "au"];
@@ -119,9 +121,10 @@ impl Default for UpArguments {
 }
 
 /// Which region-node to speak to, when it is not one that `meridian up` started here.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Default, Debug, Args)]
 pub struct RemoteArguments {
-    /// A region-node's link address, such as `http://10.0.0.5:9001`, in place of the local one.
+    /// A region-node's link address, such as `http://10.0.0.5:9001`, in place of the local one;
+    /// `https://` where the link is encrypted, and then the three files below are needed.
     #[arg(
         long,
         global = true,
@@ -139,6 +142,50 @@ pub struct RemoteArguments {
         env = "MERIDIAN_OPERATOR_KEY_FILE"
     )]
     pub operator_key: Option<PathBuf>,
+
+    /// File with the authorities that sign the nodes' certificates, for an encrypted link.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MERIDIAN_CA_FILE",
+        requires_all = ["certificate_file", "key_file"]
+    )]
+    pub ca_file: Option<PathBuf>,
+
+    /// File with the certificate that proves us to be allowed on an encrypted link.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MERIDIAN_CERTIFICATE_FILE",
+        requires_all = ["ca_file", "key_file"]
+    )]
+    pub certificate_file: Option<PathBuf>,
+
+    /// File with that certificate's key.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MERIDIAN_KEY_FILE",
+        requires_all = ["ca_file", "certificate_file"]
+    )]
+    pub key_file: Option<PathBuf>,
+}
+
+impl RemoteArguments {
+    /// The files for an encrypted link: all three, or none.
+    #[must_use]
+    pub fn link_tls(&self) -> Option<LinkTlsFiles> {
+        Some(LinkTlsFiles {
+            ca_file: self.ca_file.clone()?,
+            identity: IdentityFiles {
+                certificate_file: self.certificate_file.clone()?,
+                key_file: self.key_file.clone()?,
+            },
+        })
+    }
 }
 
 /// `meridian tenant …`

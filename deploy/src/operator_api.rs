@@ -1,10 +1,16 @@
 //! The operator API of one region-node, as a client: paths, key, and errors in sentences.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use shared::link::{BASE_URL, OPERATOR_KEY, OPERATOR_PATH};
+use shared::tls::{
+    IdentityFiles, LiveIdentity, PemError, authorities, client_config, trusting_nobody,
+};
 use shared::{Dialect, Network, RegionId, Scope, TenantId, TokenId};
 
 /// How long an operator waits for an answer.
@@ -62,6 +68,26 @@ pub enum OperatorApiError {
         #[source]
         source: reqwest::Error,
     },
+    /// There is no client for the call.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// An encrypted link, and no certificate for it.
+    #[error(
+        "{node} is an encrypted link: give --ca-file, --certificate-file and --key-file as well"
+    )]
+    NoCertificate {
+        /// Its address.
+        node: String,
+    },
+    /// A certificate, and a link that is not encrypted.
+    #[error(
+        "{node} is not an encrypted link: write https://, or leave out --ca-file, \
+         --certificate-file and --key-file"
+    )]
+    NotEncrypted {
+        /// Its address.
+        node: String,
+    },
     /// The node does not take the operator key.
     #[error("the region-node at {node} does not accept this operator key")]
     Key {
@@ -90,37 +116,77 @@ pub enum OperatorApiError {
     },
 }
 
-/// An HTTP client for commands: direct, patient, following nothing.
+/// Why there is no HTTP client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] PemError),
+    /// The library refuses.
+    #[error("the HTTP client cannot be built")]
+    Http(#[from] reqwest::Error),
+}
+
+/// What an encrypted link is spoken over: by whom nodes are known, and what we prove ourselves with.
+#[derive(Clone, Debug)]
+pub struct LinkTlsFiles {
+    /// The authorities that sign the nodes' certificates.
+    pub ca_file: PathBuf,
+    /// Our own certificate and key.
+    pub identity: IdentityFiles,
+}
+
+impl LinkTlsFiles {
+    fn client_config(&self) -> Result<ClientConfig, PemError> {
+        let identity = LiveIdentity::read(self.identity.clone())?;
+        client_config(authorities(&self.ca_file)?, Some(Arc::new(identity)))
+    }
+}
+
+/// An HTTP client for commands that speaks to this machine: direct, patient, following nothing.
 ///
 /// # Errors
 /// When the client cannot be built.
-pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
+pub fn http_client() -> Result<reqwest::Client, ClientError> {
+    Ok(client(trusting_nobody()?).timeout(TIMEOUT).build()?)
+}
+
+fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .build()
 }
 
 impl OperatorApi {
-    /// A client of the node at a link address. `region` is its name, where it is known.
+    /// A client of the node at a link address, `https://` where the link is encrypted. `region` is
+    /// its name, where it is known.
     ///
     /// # Errors
-    /// When the HTTP client cannot be built.
-    pub fn new(region: Option<RegionId>, node: &str, key: &str) -> Result<Self, OperatorApiError> {
+    /// When the files of `tls` cannot be used, or do not go with the address.
+    pub fn new(
+        region: Option<RegionId>,
+        node: &str,
+        key: &str,
+        tls: Option<&LinkTlsFiles>,
+    ) -> Result<Self, OperatorApiError> {
         let node = node.trim_end_matches('/').to_owned();
-        let failed = |source| OperatorApiError::Unreachable {
-            node: node.clone(),
-            source,
-        };
-        let http = http_client().map_err(failed)?;
-        let unhurried = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
+        let tls = match (node.starts_with("https://"), tls) {
+            (true, None) => return Err(OperatorApiError::NoCertificate { node }),
+            (false, Some(_)) => return Err(OperatorApiError::NotEncrypted { node }),
+            (true, Some(files)) => files.client_config(),
+            (false, None) => trusting_nobody(),
+        }
+        .map_err(ClientError::Tls)?;
+        let http = client(tls.clone()).timeout(TIMEOUT).build();
+        let unhurried = client(tls)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
-            .build()
-            .map_err(failed)?;
+            .build();
+        let (http, unhurried) = (
+            http.map_err(ClientError::Http)?,
+            unhurried.map_err(ClientError::Http)?,
+        );
         Ok(Self {
             region,
             node,

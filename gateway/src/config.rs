@@ -12,9 +12,10 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use reqwest::Url;
 use serde::Deserialize;
+use shared::tls::{IdentityFiles, PemError};
 use shared::{LogFormat, LogLevel, Network, RegionId, Secret, TenantId};
 
-use crate::link::Node;
+use crate::link::{LinkTls, Node};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -37,9 +38,24 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file with a certificate or a key cannot be used.
+    #[error("setting `{setting}` cannot be used")]
+    Tls {
+        /// The setting's full name.
+        setting: &'static str,
+        /// Which file, and why.
+        #[source]
+        source: PemError,
+    },
 }
 
 impl ConfigError {
+    /// A file with a certificate or a key that cannot be used.
+    #[must_use]
+    pub fn tls(setting: &'static str, source: PemError) -> Self {
+        Self::Tls { setting, source }
+    }
+
     /// A setting that does not make sense.
     pub fn invalid(setting: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Invalid {
@@ -77,6 +93,10 @@ pub struct Settings {
     /// Further hostnames.
     #[serde(default)]
     pub hostname: Vec<HostnameSettings>,
+    /// How client connections are encrypted; absent is not at all.
+    pub tls: Option<TlsSettings>,
+    /// How connections to nodes are encrypted; absent is not at all.
+    pub link_tls: Option<LinkTlsSettings>,
     /// How much is too much.
     pub limits: LimitSettings,
     /// How long is too long.
@@ -117,7 +137,7 @@ impl Scheme {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegionSettings {
-    /// Link listeners of the region's nodes, as `http://host:port`.
+    /// Link listeners of the region's nodes, as `http://host:port`, or `https://` with `[link_tls]`.
     #[serde(default)]
     pub nodes: Vec<String>,
     /// The link key itself.
@@ -136,6 +156,26 @@ pub struct HostnameSettings {
     pub region: RegionId,
     /// The only tenant whose tokens are good there; absent is any of the region's.
     pub tenant: Option<TenantId>,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The certificates, each with its key.
+    pub certificates: Vec<IdentityFiles>,
+}
+
+/// `[link_tls]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTlsSettings {
+    /// The authorities that sign the nodes' certificates.
+    pub ca_file: PathBuf,
+    /// What this gateway proves itself with.
+    pub certificate_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
 }
 
 /// `[limits]`.
@@ -172,6 +212,8 @@ pub struct LimitSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutSettings {
+    /// For a client's TLS handshake.
+    pub handshake_ms: u64,
     /// For a client's header.
     pub header_read_ms: u64,
     /// For a client's body.
@@ -194,6 +236,8 @@ pub struct TimeoutSettings {
     pub turn_ms: u64,
     /// From one look at a node's health to the next.
     pub node_look_ms: u64,
+    /// From one look at the certificates' files to the next.
+    pub certificates_look_ms: u64,
     /// Between the wish to stop and the end of listening.
     pub drain_ms: u64,
     /// For requests under way at stop, in seconds.
@@ -324,6 +368,20 @@ impl Settings {
                 "must be \"https\" in production",
             ));
         }
+        if let Some(tls) = &self.tls {
+            if tls.certificates.is_empty() {
+                return Err(ConfigError::invalid(
+                    "tls.certificates",
+                    "lists none: add one, or leave out [tls] for plain HTTP",
+                ));
+            }
+            if self.public_scheme != Scheme::Https {
+                return Err(ConfigError::invalid(
+                    "public_scheme",
+                    "must be \"https\" with [tls]: clients are told URLs that begin with it",
+                ));
+            }
+        }
         // actix-http reads a clock that moves in half seconds, and never fires for a time that is
         // over when it is set.
         for (setting, value) in [
@@ -342,7 +400,7 @@ impl Settings {
         Ok(())
     }
 
-    fn amounts(&self) -> [(&'static str, u64); 21] {
+    fn amounts(&self) -> [(&'static str, u64); 23] {
         let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
         let redis = &self.redis;
         [
@@ -362,10 +420,15 @@ impl Settings {
             ),
             ("limits.body_memory_mib", limits.body_memory_mib.into()),
             ("limits.answer_max_mib", limits.answer_max_mib.into()),
+            ("timeouts.handshake_ms", timeouts.handshake_ms),
             ("timeouts.body_read_ms", timeouts.body_read_ms),
             ("timeouts.request_ms", timeouts.request_ms),
             ("timeouts.lookup_ms", timeouts.lookup_ms),
             ("timeouts.node_look_ms", timeouts.node_look_ms),
+            (
+                "timeouts.certificates_look_ms",
+                timeouts.certificates_look_ms,
+            ),
             ("cache.live_mib", cache.live_mib.into()),
             ("cache.keep_max_s", cache.keep_max_s.into()),
             ("redis.budget_ms", redis.budget_ms),
@@ -435,20 +498,45 @@ impl RegionSettings {
         Ok(key)
     }
 
-    /// The nodes of a region that is served.
+    /// The nodes of a region that is served; to be connected to by TLS where there is some.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] when there is none or one is no plain `http://host:port`.
-    pub fn nodes(&self, region: &RegionId) -> Result<Vec<Node>, ConfigError> {
+    /// [`ConfigError::Invalid`] when there is none, or one is no `http://host:port`, or with TLS no
+    /// `https://host:port`.
+    pub fn nodes(
+        &self,
+        region: &RegionId,
+        tls: Option<&LinkTls>,
+    ) -> Result<Vec<Node>, ConfigError> {
         let setting = format!("regions.{region}.nodes");
         if self.nodes.is_empty() {
             return Err(ConfigError::invalid(setting, "lists no node"));
         }
         let nodes = self.nodes.iter().map(|text| {
             let url = Url::parse(text).ok();
+            let scheme = url.as_ref().map(Url::scheme);
+            let (right, mix_up) = match tls {
+                None => (
+                    "http",
+                    (scheme == Some("https")).then_some(
+                        "an entry begins with https://, and there is no [link_tls]: add it, or \
+                         write http://",
+                    ),
+                ),
+                Some(_) => (
+                    "https",
+                    (scheme == Some("http")).then_some(
+                        "an entry begins with http://, and there is a [link_tls]: write https://, \
+                         or leave [link_tls] out",
+                    ),
+                ),
+            };
+            if let Some(mix_up) = mix_up {
+                return Err(ConfigError::invalid(&setting, mix_up));
+            }
             // Only an origin: a path, a query or a password here would travel with every call.
             url.filter(|url| {
-                url.scheme() == "http"
+                url.scheme() == right
                     && url.has_host()
                     && url.path() == "/"
                     && url.query().is_none()
@@ -456,8 +544,16 @@ impl RegionSettings {
                     && url.username().is_empty()
                     && url.password().is_none()
             })
-            .and_then(Node::new)
-            .ok_or_else(|| ConfigError::invalid(&setting, "an entry is no http://host:port"))
+            .and_then(|url| match tls {
+                Some(tls) => {
+                    let tls = tls.towards(&url)?;
+                    Some(Node::new(url)?.with_tls(tls))
+                }
+                None => Node::new(url),
+            })
+            .ok_or_else(|| {
+                ConfigError::invalid(&setting, format!("an entry is no {right}://host:port"))
+            })
         });
         nodes.collect()
     }
@@ -498,7 +594,12 @@ mod tests {
             "[[hostname]]",
             "url =",
             "url_file",
+            "[tls]",
+            "certificates = ",
+            "[link_tls]",
             "ca_file",
+            "certificate_file",
+            "key_file",
         ] {
             assert!(DEFAULTS.contains(&format!("# {name}")), "{name}");
         }
@@ -525,7 +626,7 @@ mod tests {
         let settings = from_toml(US).unwrap();
         settings.check().unwrap();
         let region = settings.regions.get(&us).unwrap();
-        assert_eq!(region.nodes(&us).unwrap().len(), 1);
+        assert_eq!(region.nodes(&us, None).unwrap().len(), 1);
         assert_eq!(region.read_link_key(&us).unwrap().reveal().len(), 32);
 
         for (problem, region) in [
@@ -561,7 +662,7 @@ mod tests {
                 nodes: vec![node.to_owned()],
                 ..RegionSettings::default()
             };
-            assert!(region.nodes(&us).is_err(), "{node}");
+            assert!(region.nodes(&us, None).is_err(), "{node}");
         }
     }
 

@@ -5,7 +5,8 @@
 //! further request has its limit too, a client that takes nothing of its answer is cut off, and a
 //! connection that is to be closed does not stay for a body that nobody reads. Framing errors end
 //! inside actix-http, as a bare status line; the bytes are exchanged for a SCIM answer on their
-//! way out.
+//! way out. All of this is the same for plain and for encrypted connections; how one becomes
+//! encrypted is in `tls`.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -22,6 +23,9 @@ use shared::{Dialect, ScimError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
+
+use crate::host::RegionalHost;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -100,14 +104,156 @@ impl Drop for Serving {
     }
 }
 
+/// The bytes on the network. Knows since when the other side has taken none: TLS has a buffer of
+/// its own above, so that only here it can be seen.
+#[derive(Debug)]
+pub struct Wire {
+    io: TcpStream,
+    blocked_since: Option<Instant>,
+}
+
+impl Wire {
+    /// An accepted connection.
+    #[must_use]
+    pub fn new(io: TcpStream) -> Self {
+        Self {
+            io,
+            blocked_since: None,
+        }
+    }
+
+    /// The first byte that the client sends, which stays to be read; `None` if it sends none.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let count = self.io.peek(&mut first).await?;
+        Ok(first.first().copied().filter(|_| count > 0))
+    }
+
+    fn noting<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.blocked_since = None;
+        } else {
+            self.blocked_since.get_or_insert_with(Instant::now);
+        }
+        written
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buffer);
+        self.noting(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, buffers);
+        self.noting(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// What HTTP is spoken over.
+#[derive(Debug)]
+pub enum Stream {
+    /// As it is.
+    Plain(Wire),
+    /// Within TLS.
+    Tls(Box<TlsStream<Wire>>),
+}
+
+impl Stream {
+    fn wire(&self) -> &Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_write(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buffer),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// The host that a client named when its connection was encrypted (RFC 6066 section 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerName(pub RegionalHost);
+
 /// A client connection.
 #[derive(Debug)]
 pub struct Connection {
-    io: Option<TcpStream>,
+    io: Option<Stream>,
+    server_name: Option<ServerName>,
     activity: Rc<Activity>,
     limits: ConnectionLimits,
     alarm: Option<Pin<Box<Sleep>>>,
-    write_blocked_since: Option<Instant>,
     exchange: Option<Exchange>,
     client_gone: bool,
     _seat: Seat,
@@ -122,15 +268,19 @@ struct Exchange {
 }
 
 impl Connection {
-    /// Wraps an accepted connection.
+    /// Wraps an accepted connection; an encrypted one with the name that the client gave.
     #[must_use]
-    pub fn new(io: TcpStream, limits: ConnectionLimits, seat: Seat) -> Self {
+    pub fn new(
+        (io, server_name): (Stream, Option<ServerName>),
+        limits: ConnectionLimits,
+        seat: Seat,
+    ) -> Self {
         Self {
             io: Some(io),
+            server_name,
             activity: Rc::default(),
             limits,
             alarm: None,
-            write_blocked_since: None,
             exchange: None,
             client_gone: false,
             _seat: seat,
@@ -143,7 +293,13 @@ impl Connection {
         Rc::clone(&self.activity)
     }
 
-    fn io(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    /// The host that an encrypted connection is for.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&ServerName> {
+        self.server_name.as_ref()
+    }
+
+    fn io(&mut self) -> io::Result<Pin<&mut Stream>> {
         let io = self.io.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         Ok(Pin::new(io))
     }
@@ -155,9 +311,8 @@ impl Connection {
             .then(|| activity.header_since.get())
             .flatten()
             .map(|since| since + self.limits.header_read);
-        let write = self
-            .write_blocked_since
-            .map(|since| since + self.limits.write_stall);
+        let blocked_since = self.io.as_ref().and_then(|io| io.wire().blocked_since);
+        let write = blocked_since.map(|since| since + self.limits.write_stall);
         let ends = [header, write, activity.close_at.get()];
         ends.into_iter().flatten().min()
     }
@@ -247,22 +402,18 @@ impl AsyncWrite for Connection {
             _ => Pin::new(io).poll_write(cx, buffer),
         };
         match written {
-            Poll::Pending => {
-                this.write_blocked_since.get_or_insert_with(Instant::now);
-                if this.poll_patience(cx) {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending
+            Poll::Pending if this.poll_patience(cx) => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
-            ready => {
-                this.write_blocked_since = None;
-                ready
-            }
+            written => written,
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.io()?.poll_flush(cx);
+        if flushed.is_pending() && self.poll_patience(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         // The dispatcher may not read again before the client sends; the alarm must be set now.
         if self.activity.close_at.get().is_some() && self.poll_patience(cx) {
             cx.waker().wake_by_ref();
@@ -330,10 +481,22 @@ fn scim_answer_for(written: &[u8]) -> Option<Vec<u8>> {
         431 => "The request header is too large.",
         _ => "The request is no well-formed HTTP/1.1 request.",
     };
+    answer_unread(head.lines().next()?, status, detail)
+}
+
+/// The answer to plain HTTP where TLS is spoken. No redirect: it would teach a client to go on
+/// sending its API token for everybody to read first (failure class 57).
+#[must_use]
+pub fn answer_to_plain_http() -> Option<Vec<u8>> {
+    let detail = "HTTPS only is spoken here: the base URL begins with https://. \
+                  What was sent came unencrypted; replace the API token if it was in it.";
+    answer_unread("HTTP/1.1 400 Bad Request", 400, detail)
+}
+
+fn answer_unread(status_line: &str, status: u16, detail: &str) -> Option<Vec<u8>> {
     // The path was never read, so the dialect is not known.
     let dialect = Dialect::Scim20;
     let body = ScimError::new(status, detail).body(dialect);
-    let status_line = head.lines().next()?;
     let request_id = random_base62(REQUEST_ID_LENGTH).ok()?;
     let answer = format!(
         "{status_line}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\

@@ -347,6 +347,10 @@ fn host(error: HostError) -> Answer {
             StatusCode::MISDIRECTED_REQUEST,
             "This hostname is not served here. Check the base URL.",
         ),
+        HostError::NotOfConnection => Answer::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "The connection was made for another hostname. Open one for this hostname.",
+        ),
     }
 }
 

@@ -37,6 +37,9 @@ pub enum HostError {
     /// The hostname means a region that this gateway does not serve.
     #[error("the host's region is not served here")]
     NotServed,
+    /// The connection was encrypted for another hostname.
+    #[error("the connection is for another host")]
+    NotOfConnection,
 }
 
 const MAX_NAME: usize = 253;
@@ -62,6 +65,12 @@ impl RegionalHost {
         } else {
             Err(HostError::Malformed)
         }
+    }
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Parses the host of a request.
@@ -178,6 +187,14 @@ impl Hosts {
         let table = Arc::new(table(settings, regions, public_port)?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
         Ok(())
+    }
+
+    /// The hostnames of regions that are served here.
+    #[must_use]
+    pub fn served(&self) -> Vec<RegionalHost> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let served = table.iter().filter(|(_, entry)| entry.is_some());
+        served.map(|(host, _)| host.clone()).collect()
     }
 
     /// What the host of a request stands for.

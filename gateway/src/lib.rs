@@ -1,10 +1,10 @@
 //! The gateway: from a hostname and a token to a region, and there and back.
 //!
 //! Stateless, any number of them. The road of a request is `serve`; its stops are, in order:
-//! `connection` (below HTTP), `host`, `routes`, `credential`, `provisioning_client`, `resolver`,
-//! `limits`, `forward`, and `error` for whatever ends early. `oauth` is a short road of its own.
-//! What never lives here: anything that is stored, anything about users, the meaning of a SCIM
-//! body.
+//! `tls` and `connection` (below HTTP), `host`, `routes`, `credential`, `provisioning_client`,
+//! `resolver`, `limits`, `forward`, and `error` for whatever ends early. `oauth` is a short road of
+//! its own. What never lives here: anything that is stored, anything about users, the meaning of a
+//! SCIM body.
 
 pub mod config;
 pub mod connection;
@@ -24,4 +24,5 @@ pub mod serve;
 pub mod source;
 pub mod startup;
 pub mod telemetry;
+pub mod tls;
 pub mod turns;

@@ -15,11 +15,11 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use shared::{Clock, Dialect, Network};
 use tokio::time::{Instant, timeout};
 
-use crate::connection::{Activity, Serving};
+use crate::connection::{Activity, ServerName, Serving};
 use crate::credential;
 use crate::error::{self, Error, Face};
 use crate::forward::{self, CallIds, Passage};
-use crate::host::{Hosts, ServedHost};
+use crate::host::{HostError, Hosts, RegionalHost, ServedHost};
 use crate::limits::{BodyMemory, BodyRoom};
 use crate::oauth::{self, OAuthEndpoint, TokenRequest};
 use crate::provisioning_client::identify;
@@ -28,6 +28,7 @@ use crate::resolver::Resolver;
 use crate::routes::{self, Base, Endpoint, Route};
 use crate::source::source;
 use crate::telemetry::{Observed, RequestRecord, millis_since};
+use crate::tls::EdgeTls;
 
 /// A longer target is refused. A filter has 8 KiB at most, and percent-encoding triples it.
 const MAX_TARGET_BYTES: usize = 32 * 1024;
@@ -63,6 +64,8 @@ pub struct Edge {
     pub request: Duration,
     /// Largest answer, in bytes.
     pub answer_max_bytes: u64,
+    /// How connections are encrypted, if they are.
+    pub tls: Option<Arc<EdgeTls>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Set when the gateway is about to stop.
@@ -150,6 +153,7 @@ async fn answer(
 
     check_header(request)?;
     let host = edge.hosts.find(request.head())?;
+    check_connection(request)?;
     record.region = Some(host.region.id.clone());
     if let Some(endpoint) = OAuthEndpoint::parse(request.path()) {
         record.route = endpoint.template();
@@ -267,6 +271,17 @@ fn check_header(request: &HttpRequest) -> Result<(), Error> {
         return Err(Error::Expectation);
     }
     Ok(())
+}
+
+/// A connection that was encrypted for one host carries requests for no other: what stands in front
+/// of us may have let it through because of that name (failure class 56).
+fn check_connection(request: &HttpRequest) -> Result<(), HostError> {
+    match request.conn_data::<ServerName>() {
+        Some(ServerName(name)) if RegionalHost::of(request.head())? != *name => {
+            Err(HostError::NotOfConnection)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The route, and the method that it is asked for: SCIM 1.1 lets a POST stand for another one.
@@ -390,4 +405,15 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
         body.insert("redis".to_owned(), redis);
     }
     HttpResponse::build(status).json(body)
+}
+
+/// `GET /metrics`: counters since the start, in Prometheus' text format.
+pub async fn metrics(edge: Data<Edge>) -> HttpResponse {
+    let text = edge
+        .tls
+        .as_ref()
+        .map_or_else(String::new, |tls| tls.metrics());
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(text)
 }

@@ -13,19 +13,21 @@ use actix_web::dev::{AppConfig, Extensions};
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
 use reqwest::header::HeaderValue;
+use shared::tls::trusting_nobody;
 use shared::{Clock, RegionId};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::config::{ConfigError, RegionSettings, Scheme, Settings};
-use crate::connection::{Connection, ConnectionLimits, Seats};
+use crate::connection::{Connection, ConnectionLimits, Seat, Seats, Stream, Wire};
 use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate};
-use crate::link::{self, Probing, RegionLink};
+use crate::link::{self, LinkTls, Probing, RegionLink};
 use crate::region::{LookupLimits, Region};
 use crate::reload::Changes;
 use crate::resolver::Resolver;
 use crate::serve::{self, Edge, LINGER};
+use crate::tls::{self, EdgeTls};
 use crate::turns::Turns;
 
 /// Why the gateway did not start.
@@ -59,6 +61,22 @@ pub struct Application {
     parts: Data<Edge>,
     probing: Probing,
     settings: Settings,
+    certificates: Certificates,
+}
+
+/// What is read again while the gateway runs.
+struct Certificates {
+    edge: Data<Edge>,
+    link: Option<Arc<LinkTls>>,
+    look: Duration,
+}
+
+impl Certificates {
+    async fn keep_watch(self) {
+        let Self { edge, link, look } = self;
+        let on_edge = edge.tls.as_deref();
+        tls::keep_watch(on_edge, link.as_deref(), &edge.hosts, look).await;
+    }
 }
 
 impl Application {
@@ -72,10 +90,19 @@ impl Application {
     )]
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
         settings.check()?;
+        let link_tls = match &settings.link_tls {
+            Some(link_tls) => Some(Arc::new(LinkTls::load(link_tls, Arc::clone(&clock))?)),
+            None => None,
+        };
         let (listener, address) = listen("listen", settings.listen)?;
         let (management_listener, management_address) =
             listen("management_listen", settings.management_listen)?;
+        let client_tls = match &link_tls {
+            Some(tls) => tls.config(),
+            None => trusting_nobody().map_err(|source| ConfigError::tls("link_tls", source))?,
+        };
         let client = link::http_client(
+            client_tls,
             Duration::from_millis(settings.timeouts.node_connect_ms),
             Duration::from_millis(settings.timeouts.node_idle_ms),
         )
@@ -86,11 +113,22 @@ impl Application {
             every: look,
             timeout: look,
         };
-        let edge = Data::new(build_edge(&settings, address, client, clock)?);
+        let edge = Data::new(build_edge(
+            &settings,
+            link_tls.as_deref(),
+            address,
+            client,
+            clock,
+        )?);
         Ok(Self {
             parts: Data::clone(&edge),
             probing,
             settings: settings.clone(),
+            certificates: Certificates {
+                edge: Data::clone(&edge),
+                link: link_tls,
+                look: Duration::from_millis(settings.timeouts.certificates_look_ms),
+            },
             address,
             management_address,
             edge: serve_edge(&settings, listener, Data::clone(&edge)).map_err(|source| {
@@ -137,11 +175,13 @@ impl Application {
             parts,
             probing,
             settings,
+            certificates,
             ..
         } = self;
         let drain = Duration::from_millis(settings.timeouts.drain_ms);
         let watch = tokio::spawn(link::keep_watch(parts.regions.clone(), probing));
         let hostnames = tokio::spawn(keep_hostnames(Data::clone(&parts), settings, self.address));
+        let renewal = tokio::spawn(certificates.keep_watch());
         let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
         let stopping = tokio::spawn(async move {
             stop.await;
@@ -156,12 +196,13 @@ impl Application {
         stopping.abort();
         watch.abort();
         hostnames.abort();
+        renewal.abort();
         ended.map(|_| ())
     }
 }
 
-/// Reads the hostnames again whenever the file changes that they stand in. What cannot be used
-/// changes nothing.
+/// Reads the hostnames and the list of their certificates again whenever the file changes that they
+/// stand in. What cannot be used changes nothing.
 async fn keep_hostnames(edge: Data<Edge>, settings: Settings, listener: SocketAddr) {
     // Without a file SIGHUP asks for nothing, and must not end the program.
     let mut changes = match Changes::of(settings.file.iter().cloned().collect()) {
@@ -183,13 +224,17 @@ async fn keep_hostnames(edge: Data<Edge>, settings: Settings, listener: SocketAd
                 hostname: read.hostname,
                 ..settings.clone()
             };
+            if let (Some(tls), Some(certificates)) = (&edge.tls, &read.tls) {
+                tls.exchange(certificates, &Hosts::build(&settings, &edge.regions, port)?)?;
+            }
             edge.hosts.exchange(&settings, &edge.regions, port)?;
             Ok(settings.hostname.len())
         });
         match exchanged {
             Ok(hostnames) => tracing::info!(hostnames, "the hostnames were read again"),
             Err(error) => {
-                tracing::error!(%error, "the hostnames stay as they were: {error}");
+                let why = &error as &(dyn std::error::Error + 'static);
+                tracing::error!(error = why, "the hostnames stay as they were: {error}");
             }
         }
     }
@@ -226,6 +271,7 @@ fn public_port(settings: &Settings, listener: SocketAddr) -> Option<u16> {
 
 fn build_edge(
     settings: &Settings,
+    link_tls: Option<&LinkTls>,
     listener: SocketAddr,
     client: reqwest::Client,
     clock: Arc<dyn Clock>,
@@ -235,10 +281,16 @@ fn build_edge(
         .regions
         .iter()
         .filter(|(id, _)| settings.is_served(id))
-        .map(|(id, region)| build_region(settings, id, region, port).map(Arc::new))
+        .map(|(id, region)| build_region(settings, id, region, link_tls, port).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
+    let hosts = Hosts::build(settings, &regions, port)?;
+    let tls = settings.tls.as_ref().map(|tls| {
+        let handshake = Duration::from_millis(settings.timeouts.handshake_ms);
+        EdgeTls::load(tls, &hosts, handshake, Arc::clone(&clock)).map(Arc::new)
+    });
     Ok(Edge {
-        hosts: Hosts::build(settings, &regions, port)?,
+        hosts,
+        tls: tls.transpose()?,
         regions,
         resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))?),
         trusted_proxies: settings.trusted_proxies.clone(),
@@ -255,6 +307,7 @@ fn build_region(
     settings: &Settings,
     id: &RegionId,
     region: &RegionSettings,
+    link_tls: Option<&LinkTls>,
     public_port: Option<u16>,
 ) -> Result<Region, ConfigError> {
     let limits = &settings.limits;
@@ -268,7 +321,7 @@ fn build_region(
     key.set_sensitive(true);
     let hold = Duration::from_millis(settings.timeouts.node_hold_ms);
     let name = host::regional_name(id, &settings.domain);
-    let nodes = region.nodes(id)?;
+    let nodes = region.nodes(id, link_tls)?;
     let (number_of_nodes, connect, idle) = (
         nodes.len(),
         Duration::from_millis(settings.timeouts.node_connect_ms),
@@ -312,6 +365,7 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
     if let Some(workers) = settings.workers {
         server = server.workers(workers.max(1));
     }
+    let tls = edge.tls.clone();
     let draining = server.graceful_shutdown_signal();
     let server = server.listen("edge", listener, move || {
         let app = App::new()
@@ -328,12 +382,28 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
             })
             .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
                 data.insert(connection.activity());
+                if let Some(name) = connection.server_name() {
+                    data.insert(name.clone());
+                }
             })
             .finish(map_config(app.into_factory(), |()| AppConfig::default()));
         let seats = seats.clone();
+        let tls = tls.clone();
         fn_service(move |io: TcpStream| {
-            let accepted = accept(io, &seats, connection_limits);
-            async move { accepted }
+            let seated = take_seat(io, &seats);
+            let tls = tls.clone();
+            async move {
+                let (io, peer, seat) = seated?;
+                let stream = match tls {
+                    Some(tls) => {
+                        let (stream, name) = tls.accept(io).await?;
+                        (stream, Some(name))
+                    }
+                    None => (Stream::Plain(Wire::new(io)), None),
+                };
+                let connection = Connection::new(stream, connection_limits, seat);
+                io::Result::Ok((connection, Protocol::Http1, Some(peer)))
+            }
         })
         .map_err(actix_http::error::DispatchError::Io)
         .and_then(http)
@@ -341,21 +411,14 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
     Ok(server.run())
 }
 
-fn accept(
-    io: TcpStream,
-    seats: &Seats,
-    limits: ConnectionLimits,
-) -> io::Result<(Connection, Protocol, Option<SocketAddr>)> {
+/// A connection counts for its source from the beginning, before it is encrypted.
+fn take_seat(io: TcpStream, seats: &Seats) -> io::Result<(TcpStream, SocketAddr, Seat)> {
     let peer = io.peer_addr()?;
     let seat = seats
         .take(peer.ip())
         .ok_or(io::ErrorKind::ConnectionRefused)?;
     io.set_nodelay(true)?;
-    Ok((
-        Connection::new(io, limits, seat),
-        Protocol::Http1,
-        Some(peer),
-    ))
+    Ok((io, peer, seat))
 }
 
 /// The listener for health checks.
@@ -365,6 +428,7 @@ fn serve_management(listener: TcpListener, edge: Data<Edge>) -> io::Result<Serve
             .app_data(Data::clone(&edge))
             .route("/livez", web::get().to(serve::livez))
             .route("/readyz", web::get().to(serve::readyz))
+            .route("/metrics", web::get().to(serve::metrics))
     })
     .workers(1)
     .disable_signals()

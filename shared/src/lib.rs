@@ -2,9 +2,9 @@
 //!
 //! Here live the types that cross the link between the two programs, and the vocabulary of the
 //! protocol that both must spell alike: regions, tenants, API tokens, networks, grants, the resolve
-//! contract, SCIM error bodies, URNs and media types; and the log that both write alike. What never
-//! lives here: any other I/O, a web framework, SQL, or anything that only one of the two programs
-//! needs.
+//! contract, SCIM error bodies, URNs and media types; the log that both write alike, and the
+//! certificate files that both read alike. What never lives here: any other I/O, a web framework,
+//! SQL, or anything that only one of the two programs needs.
 
 pub mod api_token;
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod scim_error;
 pub mod secret;
 mod short;
 pub mod tenant;
+pub mod tls;
 pub mod urn;
 
 pub use api_token::{ApiToken, Scope, TokenDigest, TokenId};

@@ -14,7 +14,7 @@ use crate::arguments::RemoteArguments;
 use crate::commands::Regions;
 use crate::error::CommandError;
 use crate::local_state::{self, LocalRegion, LocalState};
-use crate::operator_api::{OperatorApi, OperatorApiError, http_client};
+use crate::operator_api::{ClientError, OperatorApi, OperatorApiError, http_client};
 use crate::output::{Output, cell};
 
 /// Grants live five minutes with five seconds of leeway: more skew than that refuses them.
@@ -143,18 +143,17 @@ async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
 }
 
 fn regions_of(data_dir: &Path, region: &RegionId) -> Result<Regions, CommandError> {
-    let local = RemoteArguments {
-        endpoint: None,
-        operator_key: None,
-    };
-    Regions::find(&local, data_dir, Some(region))
+    Regions::find(&RemoteArguments::default(), data_dir, Some(region))
 }
 
 /// The program behind a management listener is ready, and its clock is ours. What it says of
 /// itself, if it says anything.
 async fn ready(what: &str, management: &str, findings: &mut Findings) -> Value {
     let response = match http_client() {
-        Ok(http) => http.get(format!("{management}/readyz")).send().await,
+        Ok(http) => {
+            let answer = http.get(format!("{management}/readyz")).send().await;
+            answer.map_err(ClientError::Http)
+        }
         Err(error) => Err(error),
     };
     match response {
@@ -303,10 +302,10 @@ async fn base_url(region: &RegionId, local: &LocalRegion, gateway: &str, finding
     };
     let response = match http_client() {
         Ok(http) => {
-            http.get(format!("{gateway}{path}/Users"))
-                .header(HOST, host)
-                .send()
-                .await
+            let call = http
+                .get(format!("{gateway}{path}/Users"))
+                .header(HOST, host);
+            call.send().await.map_err(ClientError::Http)
         }
         Err(error) => Err(error),
     };

@@ -36,6 +36,7 @@ impl Regions {
                 region.cloned(),
                 endpoint,
                 &key,
+                remote.link_tls().as_ref(),
             )?]));
         }
         let state = local_state::find(data_dir)?;
@@ -53,7 +54,7 @@ impl Regions {
             .filter(|(name, _)| region.is_none_or(|r| r == name));
         let regions = wanted.map(|(name, local)| {
             let key = read_key(&local.operator_key_file)?;
-            let api = OperatorApi::new(Some(name), &local.node, &key)?;
+            let api = OperatorApi::new(Some(name), &local.node, &key, None)?;
             Ok(api.with_base_url(&local.base_url))
         });
         Ok(Self(regions.collect::<Result<_, CommandError>>()?))

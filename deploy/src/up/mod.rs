@@ -319,7 +319,8 @@ async fn first_tenants(
             region: region.clone(),
             source,
         };
-        let api = OperatorApi::new(Some(region.clone()), &local.node, &key).map_err(failed)?;
+        let api = OperatorApi::new(Some(region.clone()), &local.node, &key, None);
+        let api = api.map_err(failed)?;
         let marker = data_dir.join(region.as_str()).join("demo-made");
         if marker.exists() {
             continue;

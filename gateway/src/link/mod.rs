@@ -7,12 +7,14 @@
 mod health;
 mod node;
 mod pool;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
+use rustls::ClientConfig;
 use tokio::time::{Instant, sleep};
 
 use crate::turns::Busy;
@@ -20,6 +22,7 @@ use crate::turns::Busy;
 pub use self::health::{Probing, keep_watch};
 pub use self::node::Node;
 pub use self::pool::{Answer, AnswerError, Call};
+pub use self::tls::LinkTls;
 
 /// How long a call that got no answer waits until it is sent again. A process that ends takes all
 /// its connections with it, those that are kept here for later calls too, and the listener a few
@@ -245,10 +248,12 @@ impl RegionLink {
 /// # Errors
 /// When the HTTP client cannot be built.
 pub fn http_client(
+    tls: ClientConfig,
     connect_timeout: Duration,
     idle_timeout: Duration,
 ) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)

@@ -10,11 +10,23 @@ use reqwest::header::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
+
+use super::tls::NodeTls;
 
 /// How long a node may take to accept a connection for a look at it.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// So many looks in a row without an answer, and a node counts as away.
 const MOST_MISSED: u32 = 3;
+
+/// A connection to a node.
+#[derive(Debug)]
+pub enum NodeStream {
+    /// As it is.
+    Plain(TcpStream),
+    /// Within TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
 /// A region-node.
 #[derive(Debug)]
@@ -24,6 +36,7 @@ pub struct Node {
     host: String,
     port: u16,
     authority: HeaderValue,
+    tls: Option<NodeTls>,
     in_flight: AtomicUsize,
     /// Since when it cannot be reached, by [`now_ms`]; [`UP`] while it can.
     away_since: AtomicI64,
@@ -62,12 +75,22 @@ impl Node {
             host,
             port,
             authority,
+            tls: None,
             in_flight: AtomicUsize::new(0),
             away_since: AtomicI64::new(UP),
             is_stopping: AtomicBool::new(false),
             missed: AtomicU32::new(0),
             lost: Notify::new(),
         })
+    }
+
+    /// The same node, to be connected to by TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: NodeTls) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self
+        }
     }
 
     /// Its number, which no other node of this process has.
@@ -91,11 +114,14 @@ impl Node {
     /// Opens a connection.
     ///
     /// # Errors
-    /// As the operating system says.
-    pub async fn connect(&self) -> std::io::Result<TcpStream> {
+    /// As the operating system says, or because the node does not prove to be the one.
+    pub async fn connect(&self) -> std::io::Result<NodeStream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(match &self.tls {
+            Some(tls) => NodeStream::Tls(Box::new(tls.over(stream).await?)),
+            None => NodeStream::Plain(stream),
+        })
     }
 
     /// Whether it accepts a connection.

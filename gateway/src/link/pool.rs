@@ -19,9 +19,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::http::request::Request;
 use hyper::http::response;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use super::node::{Node, UnderWay};
+use super::node::{Node, NodeStream, UnderWay};
 use super::{Attempt, NodeError, RegionLink};
 
 /// A call, as it is sent.
@@ -147,6 +148,16 @@ async fn connect(
         Ok(Ok(Err(error))) => return Err(Attempt::NotSent(NodeError::Connect(error))),
         Ok(Ok(Ok(stream))) => stream,
     };
+    match stream {
+        NodeStream::Plain(stream) => begin(stream).await,
+        NodeStream::Tls(stream) => begin(stream).await,
+    }
+}
+
+async fn begin<S>(stream: S) -> Result<Sender, Attempt>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = http1::Builder::new()
         .max_headers(MOST_ANSWER_HEADERS)
         .handshake(TokioIo::new(stream))

@@ -9,6 +9,8 @@
     reason = "a test that cannot go on must stop"
 )]
 
+#[path = "../../../tests/it/support/authority.rs"]
+mod authority;
 #[path = "../../../tests/it/support/redis.rs"]
 mod redis_server;
 mod support;
@@ -24,3 +26,4 @@ mod panics;
 mod redis;
 mod resolving;
 mod stopping;
+mod tls;

@@ -53,7 +53,11 @@ impl Node {
             url,
             management_url,
             clock,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: reqwest::Client::builder()
+                .tls_backend_preconfigured(shared::tls::trusting_nobody().unwrap())
+                .no_proxy()
+                .build()
+                .unwrap(),
             stop: Some(stop),
             running,
         }

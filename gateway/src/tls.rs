@@ -1,0 +1,469 @@
+//! [`EdgeTls`]: how client connections are encrypted, with which certificate, and what becomes of
+//! those that are not.
+//!
+//! A certificate is chosen by the exact name that the client gives; there is none for other names,
+//! so a scanner that knows only our address learns no customer's hostname. Certificates are read
+//! anew when their files change; open connections keep what they began with.
+//!
+//! What never lives here: what is said over a connection (`connection`, `serve`), and TLS towards
+//! the nodes (`link`).
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::sign::CertifiedKey;
+use shared::tls::{FileWatch, Identity, IdentityFiles, provider, warn_of_expiry};
+use shared::{Clock, Timestamp};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::LazyConfigAcceptor;
+
+use crate::config::{ConfigError, TlsSettings};
+use crate::connection::{ServerName, Stream, Wire, answer_to_plain_http};
+use crate::host::{Hosts, RegionalHost};
+use crate::link::LinkTls;
+use crate::serve::LINGER;
+
+/// Sessions that are remembered for clients that take no tickets (TLS 1.2 without RFC 5077).
+const SESSIONS: usize = 10_000;
+/// What errors name.
+const SETTING: &str = "tls.certificates";
+/// Nothing but HTTP/1.1 is negotiated.
+const ALPN: &[u8] = b"http/1.1";
+/// The alert `unrecognized_name`, fatal, as a record of its own (RFC 8446 section 6.2).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Why a connection did not become an encrypted one.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The client spoke HTTP.
+    #[error("the client spoke plain HTTP")]
+    PlainHttp,
+    /// The client named no host, or one that there is no certificate for.
+    #[error("the client named no host of ours")]
+    UnknownName,
+    /// The client took too long.
+    #[error("the handshake did not end in time")]
+    TooSlow,
+    /// The client left, or spoke something that is no TLS of ours.
+    #[error("the handshake failed")]
+    Broken(#[from] io::Error),
+}
+
+impl From<HandshakeError> for io::Error {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Broken(error) => error,
+            other => Self::new(io::ErrorKind::ConnectionAborted, other),
+        }
+    }
+}
+
+/// Client connections are encrypted with these certificates.
+#[derive(Debug)]
+pub struct EdgeTls {
+    /// What the files hold. Locked only while they are read.
+    entries: Mutex<Vec<Entry>>,
+    current: RwLock<Current>,
+    handshake: Duration,
+    done: AtomicU64,
+    failed: [AtomicU64; 4],
+    clock: Arc<dyn Clock>,
+}
+
+/// One certificate of the settings.
+#[derive(Clone, Debug)]
+struct Entry {
+    files: IdentityFiles,
+    watch: FileWatch,
+    identity: Identity,
+}
+
+/// What new connections get.
+#[derive(Clone, Debug)]
+struct Current {
+    certificates: Arc<Certificates>,
+    config: Arc<ServerConfig>,
+}
+
+impl EdgeTls {
+    /// Reads all certificates. Each served hostname needs one.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the name of the setting and the file, or the hostname that no
+    /// certificate is for.
+    pub fn load(
+        settings: &TlsSettings,
+        hosts: &Hosts,
+        handshake: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        let entries = read_entries(settings, &[], clock.now())?;
+        let certificates = certificates_for(&entries, &hosts.served())?;
+        Ok(Self {
+            current: RwLock::new(Current::new(certificates)?),
+            entries: Mutex::new(entries),
+            handshake,
+            done: AtomicU64::new(0),
+            failed: Default::default(),
+            clock,
+        })
+    }
+
+    /// Uses the certificates of other settings from now on, for these hosts.
+    ///
+    /// # Errors
+    /// As [`EdgeTls::load`]; then the certificates stay as they were.
+    pub fn exchange(&self, settings: &TlsSettings, hosts: &Hosts) -> Result<(), ConfigError> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = read_entries(settings, &entries, self.clock.now())?;
+        let certificates = certificates_for(&new, &hosts.served())?;
+        if new
+            .iter()
+            .map(|entry| &entry.files)
+            .ne(entries.iter().map(|entry| &entry.files))
+        {
+            self.present(certificates)?;
+            *entries = new;
+        }
+        Ok(())
+    }
+
+    /// Makes an accepted connection an encrypted one.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; then the client has been told what it can understand.
+    pub async fn accept(&self, io: TcpStream) -> Result<(Stream, ServerName), HandshakeError> {
+        let handshake = Box::pin(shake_hands(io, self.current()));
+        let outcome = timeout(self.handshake, handshake)
+            .await
+            .unwrap_or(Err(HandshakeError::TooSlow));
+        let counter = match &outcome {
+            Ok(_) => Some(&self.done),
+            Err(HandshakeError::PlainHttp) => self.failed.first(),
+            Err(HandshakeError::UnknownName) => self.failed.get(1),
+            Err(HandshakeError::TooSlow) => self.failed.get(2),
+            Err(HandshakeError::Broken(_)) => self.failed.get(3),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Reads the files that have changed, or all. What is good is used for new connections; for
+    /// what is not, the old stays, and the log says why. The hosts must stay covered.
+    pub fn refresh(&self, in_any_case: bool, hosts: &Hosts) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in 0..entries.len() {
+            let Some(entry) = entries.get_mut(number) else {
+                return;
+            };
+            if !(entry.watch.has_changed() || in_any_case) {
+                continue;
+            }
+            let file = entry.files.certificate_file.display().to_string();
+            let identity = match Identity::read(&entry.files) {
+                Ok(identity) => identity,
+                Err(error) => {
+                    let error = &error as &(dyn std::error::Error + 'static);
+                    tracing::error!(
+                        file,
+                        error,
+                        "a certificate cannot be used: the old one stays"
+                    );
+                    continue;
+                }
+            };
+            warn_of_expiry(&identity, &entry.files, self.clock.now());
+            if entry.identity.is(&identity) {
+                continue;
+            }
+            let old = std::mem::replace(&mut entry.identity, identity);
+            let presented = certificates_for(&entries, &hosts.served())
+                .and_then(|certificates| self.present(certificates));
+            match presented {
+                Ok(()) => tracing::info!(file, "a new certificate is used from now on"),
+                Err(error) => {
+                    if let Some(entry) = entries.get_mut(number) {
+                        entry.identity = old;
+                    }
+                    let error = &error as &(dyn std::error::Error + 'static);
+                    tracing::error!(file, error, "a certificate is not used: the old one stays");
+                }
+            }
+        }
+    }
+
+    fn present(&self, certificates: Certificates) -> Result<(), ConfigError> {
+        let new = Current::new(certificates)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// Counters, in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let [plain, name, slow, broken] = self
+            .failed
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed));
+        let done = self.done.load(Ordering::Relaxed);
+        let ends = {
+            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let ends = entries.iter().map(|entry| entry.identity.not_after());
+            ends.min().map_or(0, Timestamp::as_seconds)
+        };
+        format!(
+            "# HELP meridian_gateway_tls_handshakes_total TLS handshakes of clients that succeeded.\n\
+             # TYPE meridian_gateway_tls_handshakes_total counter\n\
+             meridian_gateway_tls_handshakes_total {done}\n\
+             # HELP meridian_gateway_tls_handshakes_failed_total Those that did not.\n\
+             # TYPE meridian_gateway_tls_handshakes_failed_total counter\n\
+             meridian_gateway_tls_handshakes_failed_total{{reason=\"plain_http\"}} {plain}\n\
+             meridian_gateway_tls_handshakes_failed_total{{reason=\"unknown_name\"}} {name}\n\
+             meridian_gateway_tls_handshakes_failed_total{{reason=\"too_slow\"}} {slow}\n\
+             meridian_gateway_tls_handshakes_failed_total{{reason=\"broken\"}} {broken}\n\
+             # HELP meridian_gateway_tls_certificate_ends_seconds When the first certificate ends.\n\
+             # TYPE meridian_gateway_tls_certificate_ends_seconds gauge\n\
+             meridian_gateway_tls_certificate_ends_seconds {ends}\n"
+        )
+    }
+
+    fn current(&self) -> Current {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Current {
+    fn new(certificates: Certificates) -> Result<Self, ConfigError> {
+        let failed = |error: rustls::Error| ConfigError::tls(SETTING, error.into());
+        let certificates = Arc::new(certificates);
+        // TLS 1.2 and 1.3: rustls has no other.
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::<Certificates>::clone(&certificates));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        // Both begin anew with a new certificate, so that nobody goes on with the old one's.
+        config.ticketer = Ticketer::new().map_err(failed)?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        Ok(Self {
+            certificates,
+            config: Arc::new(config),
+        })
+    }
+}
+
+/// Those that are known already stay as they are: their files have a watch of their own.
+fn read_entries(
+    settings: &TlsSettings,
+    known: &[Entry],
+    now: Timestamp,
+) -> Result<Vec<Entry>, ConfigError> {
+    let entries = settings.certificates.iter().map(|files| {
+        if let Some(entry) = known.iter().find(|entry| entry.files == *files) {
+            return Ok(entry.clone());
+        }
+        let watch = FileWatch::of(files);
+        let identity = Identity::read(files).map_err(|source| ConfigError::tls(SETTING, source))?;
+        warn_of_expiry(&identity, files, now);
+        Ok(Entry {
+            files: files.clone(),
+            watch,
+            identity,
+        })
+    });
+    entries.collect()
+}
+
+fn certificates_for(
+    entries: &[Entry],
+    hosts: &[RegionalHost],
+) -> Result<Certificates, ConfigError> {
+    let certificates = Certificates::of(entries.iter().map(|entry| &entry.identity));
+    match hosts
+        .iter()
+        .find(|host| certificates.of_name(host).is_empty())
+    {
+        Some(host) => {
+            let host = host.as_str();
+            let problem = format!("none of them is for {host}, which is served here: add one");
+            Err(ConfigError::invalid(SETTING, problem))
+        }
+        None => Ok(certificates),
+    }
+}
+
+async fn shake_hands(
+    io: TcpStream,
+    current: Current,
+) -> Result<(Stream, ServerName), HandshakeError> {
+    let wire = Wire::new(io);
+    // A handshake begins with 22; every HTTP method with a capital letter.
+    if let Some(b'A'..=b'Z') = wire.first_byte().await? {
+        refuse(wire, &answer_to_plain_http().unwrap_or_default()).await;
+        return Err(HandshakeError::PlainHttp);
+    }
+    let start = LazyConfigAcceptor::new(Acceptor::default(), wire).await?;
+    let name = start.client_hello().server_name().map(RegionalHost::parse);
+    let Some(name) = name
+        .and_then(Result::ok)
+        .filter(|name| !current.certificates.of_name(name).is_empty())
+    else {
+        refuse(start.io, &UNRECOGNIZED_NAME).await;
+        return Err(HandshakeError::UnknownName);
+    };
+    let stream = start.into_stream(current.config).await?;
+    Ok((Stream::Tls(Box::new(stream)), ServerName(name)))
+}
+
+/// Says a last word, and reads for a moment what still comes: a connection that is closed with
+/// unread bytes resets, and the reset may overtake the word. The connection counts until then.
+async fn refuse(mut wire: Wire, word: &[u8]) {
+    let reading = async {
+        wire.write_all(word).await?;
+        wire.shutdown().await?;
+        let mut rest = [0; 4096];
+        while wire.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    drop(timeout(LINGER, reading).await);
+}
+
+/// Certificates by the names that they are for.
+#[derive(Debug, Default)]
+struct Certificates {
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows the asterisk's dot: it stands for one label (RFC 9525 section 6.3).
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+}
+
+impl Certificates {
+    /// Where two are for the same name, the first that a client can use is the one. An asterisk
+    /// for all names of a top-level domain counts for nothing: no client takes it.
+    fn of<'a>(identities: impl Iterator<Item = &'a Identity>) -> Self {
+        let mut all = Self::default();
+        for identity in identities {
+            for name in identity.names() {
+                let (names, name) = match name.strip_prefix("*.") {
+                    Some(parent) if !parent.contains('.') => continue,
+                    Some(parent) => (&mut all.wildcard, parent),
+                    None => (&mut all.exact, name.as_str()),
+                };
+                let named = names.entry(name.to_owned()).or_default();
+                named.push(Arc::clone(identity.certified_key()));
+            }
+        }
+        all
+    }
+
+    fn of_name(&self, host: &RegionalHost) -> &[Arc<CertifiedKey>] {
+        let name = host.as_str();
+        let exact = self.exact.get(name);
+        let by_wildcard = || {
+            let (_label, parent) = name.split_once('.')?;
+            self.wildcard.get(parent)
+        };
+        exact.or_else(by_wildcard).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let host = RegionalHost::parse(hello.server_name()?).ok()?;
+        let usable =
+            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.of_name(&host).iter().find(usable).cloned()
+    }
+}
+
+/// Looks at the files of certificates so often, and on each SIGHUP, for as long as the task runs.
+/// The hosts must stay covered. Does nothing where there are no certificates.
+pub async fn keep_watch(
+    edge: Option<&EdgeTls>,
+    link: Option<&LinkTls>,
+    hosts: &Hosts,
+    every: Duration,
+) {
+    if edge.is_none() && link.is_none() {
+        return;
+    }
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let asked_to = tokio::select! {
+            _ = ticks.tick() => false,
+            () = next(&mut hangup) => true,
+        };
+        if let Some(edge) = edge {
+            edge.refresh(asked_to, hosts);
+        }
+        if let Some(link) = link {
+            link.refresh(asked_to);
+        }
+    }
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn identity(folder: &tempfile::TempDir, names: &[&str]) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let files = IdentityFiles {
+            certificate_file: folder.path().join("certificate"),
+            key_file: folder.path().join("key"),
+        };
+        std::fs::write(&files.certificate_file, certificate.pem()).unwrap();
+        std::fs::write(&files.key_file, key.serialize_pem()).unwrap();
+        Identity::read(&files).unwrap()
+    }
+
+    #[test]
+    fn the_exact_name_comes_before_a_wildcard_and_that_is_for_one_label() {
+        let folder = tempfile::tempdir().unwrap();
+        let wide = identity(&folder, &["*.example.com", "EXAMPLE.com", "*.localhost"]);
+        let exact = identity(&folder, &["global-us.example.com"]);
+        let certificates = Certificates::of([&wide, &exact].into_iter());
+        for (name, expected) in [
+            ("global-us.example.com", Some(&exact)),
+            ("Global-US.example.com.", Some(&exact)),
+            ("global-de.example.com", Some(&wide)),
+            ("example.com", Some(&wide)),
+            ("a.b.example.com", None),
+            ("com", None),
+            ("global-us.localhost", None),
+            ("example.org", None),
+            ("global-us.example.com.evil.example", None),
+        ] {
+            let host = RegionalHost::parse(name).unwrap();
+            let found = certificates.of_name(&host).first().map(|key| &key.cert);
+            let expected = expected.map(|identity| &identity.certified_key().cert);
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+}
