@@ -11,7 +11,7 @@ use shared::link::{BASE_URL, OPERATOR_KEY, OPERATOR_PATH};
 use shared::tls::{
     IdentityFiles, LiveIdentity, PemError, authorities, client_config, trusting_nobody,
 };
-use shared::{Dialect, Network, RegionId, Scope, TenantId, TokenId};
+use shared::{Clock as _, Dialect, Network, RegionId, Scope, SystemClock, TenantId, TokenId};
 
 /// How long an operator waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -138,7 +138,7 @@ pub struct LinkTlsFiles {
 
 impl LinkTlsFiles {
     fn client_config(&self) -> Result<ClientConfig, PemError> {
-        let identity = LiveIdentity::read(self.identity.clone())?;
+        let identity = LiveIdentity::read(self.identity.clone(), SystemClock.now())?;
         client_config(authorities(&self.ca_file)?, Some(Arc::new(identity)))
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use serde::{Deserialize, Deserializer};
+use shared::tls::PemError;
 use shared::{LogFormat, LogLevel, RegionId, Secret};
 
 /// The commented defaults.
@@ -48,6 +49,15 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// A file with a certificate or a key cannot be used.
+    #[error("setting `{setting}` cannot be used")]
+    Tls {
+        /// The setting's full name.
+        setting: &'static str,
+        /// Which file, and why.
+        #[source]
+        source: PemError,
+    },
 }
 
 /// Everything that can be set. `config.default.toml` says what each means.
@@ -66,6 +76,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Who may call, and what grants are signed with.
     pub keys: KeySettings,
+    /// How the link is encrypted; absent is not at all.
+    pub link_tls: Option<LinkTlsSettings>,
     /// How much is too much.
     pub limits: LimitSettings,
     /// How API tokens are handled.
@@ -138,6 +150,18 @@ pub struct KeySettings {
     pub grant_files: Vec<PathBuf>,
 }
 
+/// `[link_tls]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTlsSettings {
+    /// What this node proves itself with.
+    pub certificate_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+    /// The authorities that sign the certificates of gateways and of the operator.
+    pub client_ca_file: PathBuf,
+}
+
 /// `[limits]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +174,8 @@ pub struct LimitSettings {
     pub keep_alive_ms: u64,
     /// For a whole request.
     pub request_ms: u64,
+    /// From one look at the certificate's files to the next.
+    pub certificates_look_ms: u64,
     /// For requests under way at stop, in seconds.
     pub shutdown_s: u64,
 }
@@ -283,6 +309,10 @@ impl Settings {
             ("limits.connections", self.limits.connections as u64),
             ("limits.keep_alive_ms", self.limits.keep_alive_ms),
             ("limits.request_ms", self.limits.request_ms),
+            (
+                "limits.certificates_look_ms",
+                self.limits.certificates_look_ms,
+            ),
             ("limits.workers", self.limits.workers.unwrap_or(1) as u64),
             ("tokens.last_used_flush_ms", self.tokens.last_used_flush_ms),
             ("retention.changes_days", self.retention.changes_days.into()),

@@ -11,6 +11,7 @@ pub mod grant;
 pub mod handlers;
 pub mod housekeeping;
 pub mod keys;
+pub mod link_tls;
 pub mod provider;
 pub mod request;
 pub mod routes;

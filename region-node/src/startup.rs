@@ -17,6 +17,7 @@ use crate::config::{ConfigError, Engine, LiveKeys, Settings};
 use crate::grant::Grants;
 use crate::housekeeping::{Housekeeping, keep_house};
 use crate::keys::KeySet;
+use crate::link_tls::LinkTls;
 use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
 use crate::provider::resources::Resources;
@@ -110,6 +111,8 @@ pub struct Application {
     management: Server,
     parts: Data<Parts>,
     housekeeping: Housekeeping,
+    link_tls: Option<LinkTls>,
+    certificates_look: Duration,
 }
 
 impl Application {
@@ -120,6 +123,15 @@ impl Application {
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
         settings.check()?;
         let keys = settings.live_keys()?;
+        let link_tls = match &settings.link_tls {
+            Some(link_tls) => Some(LinkTls::load(link_tls, Arc::clone(&clock))?),
+            None => None,
+        };
+        if settings.production && link_tls.is_none() && !settings.link_listen.ip().is_loopback() {
+            tracing::warn!(
+                "the link is not encrypted: set [link_tls], or keep its network private"
+            );
+        }
         let (link, link_address) = listen("link_listen", settings.link_listen)?;
         let (management, management_address) =
             listen("management_listen", settings.management_listen)?;
@@ -135,7 +147,7 @@ impl Application {
         Ok(Self {
             link_address,
             management_address,
-            link: serve_link(&settings, link, Data::clone(&parts))
+            link: serve_link(&settings, link, link_tls.as_ref(), Data::clone(&parts))
                 .map_err(failed("link_listen", link_address))?,
             management: serve_management(management, Data::clone(&parts))
                 .map_err(failed("management_listen", management_address))?,
@@ -145,6 +157,8 @@ impl Application {
                 keep_changes: HOUR * 24 * settings.retention.changes_days,
                 keep_client_keys: HOUR * settings.retention.idempotency_h,
             },
+            link_tls,
+            certificates_look: Duration::from_millis(settings.limits.certificates_look_ms),
         })
     }
 
@@ -173,6 +187,8 @@ impl Application {
             management,
             parts,
             housekeeping,
+            link_tls,
+            certificates_look,
             ..
         } = self;
         tracing::info!(
@@ -192,9 +208,15 @@ impl Application {
             }
         });
         let house = tokio::spawn(keep_house(Data::clone(&parts), housekeeping));
+        let renewal = tokio::spawn(async move {
+            if let Some(tls) = link_tls {
+                tls.keep_watch(certificates_look).await;
+            }
+        });
         let ended = tokio::try_join!(link, management);
         stopping.abort();
         house.abort();
+        renewal.abort();
         if let Err(error) = parts.last_used.flush(&*parts.store).await {
             tracing::warn!(
                 error = &error as &(dyn std::error::Error + 'static),
@@ -312,6 +334,7 @@ fn parts(
 fn serve_link(
     settings: &Settings,
     listener: TcpListener,
+    tls: Option<&LinkTls>,
     parts: Data<Parts>,
 ) -> io::Result<Server> {
     let limits = &settings.limits;
@@ -324,13 +347,18 @@ fn serve_link(
     })
     .keep_alive(Duration::from_millis(limits.keep_alive_ms))
     .client_request_timeout(HEADER_TIMEOUT)
+    .tls_handshake_timeout(HEADER_TIMEOUT)
     .max_connections(limits.connections)
     .shutdown_timeout(limits.shutdown_s)
     .disable_signals();
     if let Some(workers) = limits.workers {
         server = server.workers(workers);
     }
-    Ok(server.listen(listener)?.run())
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls.config())?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }
 
 fn serve_management(listener: TcpListener, parts: Data<Parts>) -> io::Result<Server> {

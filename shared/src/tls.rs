@@ -234,26 +234,44 @@ pub struct LiveIdentity {
 }
 
 impl LiveIdentity {
-    /// Reads them for the first time.
+    /// Reads them for the first time, and warns of a certificate that is not good now or ends soon.
     ///
     /// # Errors
     /// [`PemError`], which names the file.
-    pub fn read(files: IdentityFiles) -> Result<Self, PemError> {
+    pub fn read(files: IdentityFiles, now: Timestamp) -> Result<Self, PemError> {
         let watch = FileWatch::of(&files);
-        let current = RwLock::new(Identity::read(&files)?);
+        let identity = Identity::read(&files)?;
+        warn_of_expiry(&identity, &files, now);
         Ok(Self {
             files,
             watch: Mutex::new(watch),
-            current,
+            current: RwLock::new(identity),
         })
     }
 
-    /// Reads them again if the files have changed, or in any case. Says whether there is a new
-    /// certificate.
-    ///
-    /// # Errors
-    /// [`PemError`], which names the file; then the old certificate stays.
-    pub fn refresh(&self, in_any_case: bool) -> Result<bool, PemError> {
+    /// Reads them again if the files have changed, or in any case. What cannot be used leaves the
+    /// old certificate; the log says what happened.
+    pub fn renew(&self, in_any_case: bool, now: Timestamp) {
+        let file = self.files.certificate_file.display().to_string();
+        match self.refresh(in_any_case) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(file, "a new certificate is used from now on");
+                warn_of_expiry(&self.current(), &self.files, now);
+            }
+            Err(error) => {
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::error!(
+                    file,
+                    error,
+                    "a certificate cannot be used: the old one stays"
+                );
+            }
+        }
+    }
+
+    /// Whether there is a new certificate.
+    fn refresh(&self, in_any_case: bool) -> Result<bool, PemError> {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         if !(watch.has_changed() || in_any_case) {
             return Ok(false);
@@ -265,9 +283,7 @@ impl LiveIdentity {
         Ok(is_new)
     }
 
-    /// What is presented now.
-    #[must_use]
-    pub fn current(&self) -> Identity {
+    fn current(&self) -> Identity {
         let current = self.current.read();
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -451,7 +467,7 @@ mod tests {
             certificate_file: write(&folder, "certificate", &certificate),
             key_file: write(&folder, "key", &key),
         };
-        let live = LiveIdentity::read(files).unwrap();
+        let live = LiveIdentity::read(files, Timestamp(0)).unwrap();
         assert!(!live.refresh(false).unwrap());
 
         let (certificate, key) = pair(&["second.example"]);

@@ -16,6 +16,7 @@ mod flood;
 mod groups;
 mod honesty;
 mod idempotency;
+mod link_tls;
 mod malformed;
 mod networks;
 mod oauth;

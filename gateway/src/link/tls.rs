@@ -6,9 +6,7 @@ use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use shared::Clock;
-use shared::tls::{
-    IdentityFiles, LiveIdentity, PemError, authorities, client_config, warn_of_expiry,
-};
+use shared::tls::{IdentityFiles, LiveIdentity, PemError, authorities, client_config};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,7 +16,6 @@ use crate::config::{ConfigError, LinkTlsSettings};
 /// What this gateway proves itself with to nodes, and by what it knows them.
 #[derive(Debug)]
 pub struct LinkTls {
-    files: IdentityFiles,
     identity: Arc<LiveIdentity>,
     config: Arc<ClientConfig>,
     clock: Arc<dyn Clock>,
@@ -36,13 +33,11 @@ impl LinkTls {
             certificate_file: settings.certificate_file.clone(),
             key_file: settings.key_file.clone(),
         };
-        let identity = LiveIdentity::read(files.clone())
-            .map_err(failed("link_tls.certificate_file"))
-            .map(Arc::new)?;
-        warn_of_expiry(&identity.current(), &files, clock.now());
+        let identity = LiveIdentity::read(files, clock.now())
+            .map(Arc::new)
+            .map_err(failed("link_tls.certificate_file"))?;
         let config = client_config(roots, Some(Arc::clone(&identity)));
         Ok(Self {
-            files,
             identity,
             config: Arc::new(config.map_err(failed("link_tls"))?),
             clock,
@@ -58,22 +53,7 @@ impl LinkTls {
     /// Reads the files again if they have changed, or in any case. What cannot be used leaves the
     /// old, and the log says why.
     pub fn refresh(&self, in_any_case: bool) {
-        let file = self.files.certificate_file.display().to_string();
-        match self.identity.refresh(in_any_case) {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::info!(file, "a new certificate is used for the link from now on");
-                warn_of_expiry(&self.identity.current(), &self.files, self.clock.now());
-            }
-            Err(error) => {
-                let error = &error as &(dyn std::error::Error + 'static);
-                tracing::error!(
-                    file,
-                    error,
-                    "a certificate cannot be used: the old one stays"
-                );
-            }
-        }
+        self.identity.renew(in_any_case, self.clock.now());
     }
 
     /// How the node of this URL is connected to; `None` when its host is none that a certificate

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::config::{Scheme, Settings, TlsSettings};
+use gateway::config::{LinkTlsSettings, RegionSettings, Scheme, Settings, TlsSettings};
 use gateway::startup::Application;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -573,34 +574,120 @@ async fn what_cannot_be_started_with_is_named() {
         ),
     ];
     for (certificates, scheme, expected) in cases {
-        let mut settings = Settings::defaults().unwrap();
-        settings.listen = "127.0.0.1:0".parse().unwrap();
-        settings.management_listen = settings.listen;
-        settings.domain = "example.com".to_owned();
-        settings.public_scheme = scheme;
-        for name in ["us", "de"] {
-            let region = gateway::config::RegionSettings {
-                nodes: vec!["http://127.0.0.1:9".to_owned()],
-                link_key: Some(shared::Secret::new(crate::support::LINK_KEY)),
-                link_key_file: None,
-            };
-            settings
-                .regions
-                .insert(crate::support::region(name), region);
-        }
-        settings.tls = Some(TlsSettings { certificates });
-        let built = Application::build(settings, Arc::new(SystemClock)).await;
-        let Err(error) = built else {
-            panic!("it started, and should have said {expected:?}");
+        let change = |settings: &mut Settings| {
+            settings.public_scheme = scheme;
+            settings.tls = Some(TlsSettings { certificates });
         };
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            message.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        for part in expected {
-            assert!(message.contains(part), "{part} in {message}");
-        }
+        assert_complaint(change, expected).await;
     }
+}
+
+/// Asserts that a gateway does not start, and says why in these words.
+async fn assert_complaint(change: impl FnOnce(&mut Settings), expected: &[&str]) {
+    let mut settings = Settings::defaults().unwrap();
+    settings.listen = "127.0.0.1:0".parse().unwrap();
+    settings.management_listen = settings.listen;
+    settings.domain = "example.com".to_owned();
+    for name in ["us", "de"] {
+        let region = RegionSettings {
+            nodes: vec!["http://127.0.0.1:9".to_owned()],
+            link_key: Some(shared::Secret::new(crate::support::LINK_KEY)),
+            link_key_file: None,
+        };
+        let id = crate::support::region(name);
+        settings.regions.insert(id, region);
+    }
+    change(&mut settings);
+    let built = Application::build(settings, Arc::new(SystemClock)).await;
+    let Err(error) = built else {
+        panic!("it started, and should have said {expected:?}");
+    };
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    for part in expected {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_link_cannot_be_encrypted_with_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let authority = Authority::new();
+    let ca_file = authority.file(path);
+    let own = authority.identity(path, "own", &["gateway.example"]);
+    let other = authority.identity(path, "other", &["gateway.example"]);
+    let absent = path.join("absent");
+    let good = LinkTlsSettings {
+        ca_file,
+        certificate_file: own.certificate_file,
+        key_file: own.key_file,
+    };
+    let with = |change: &dyn Fn(&mut LinkTlsSettings)| {
+        let mut settings = good.clone();
+        change(&mut settings);
+        Some(settings)
+    };
+    let (http, https) = ("http://127.0.0.1:9", "https://127.0.0.1:9");
+    let cases: Vec<(Option<LinkTlsSettings>, &str, &[&str])> = vec![
+        (
+            None,
+            https,
+            &["`regions.us.nodes`", "there is no [link_tls]"],
+        ),
+        (
+            Some(good.clone()),
+            http,
+            &["`regions.us.nodes`", "there is a [link_tls]"],
+        ),
+        (
+            with(&|link| link.ca_file = absent.clone()),
+            https,
+            &["`link_tls.ca_file`", "absent cannot be read"],
+        ),
+        (
+            with(&|link| link.ca_file = other.key_file.clone()),
+            https,
+            &["`link_tls.ca_file`", "other.key holds no certificate"],
+        ),
+        (
+            with(&|link| link.certificate_file = absent.clone()),
+            https,
+            &["`link_tls.certificate_file`", "absent cannot be read"],
+        ),
+        (
+            with(&|link| link.key_file = other.key_file.clone()),
+            https,
+            &["`link_tls.certificate_file`", "other.key does not belong"],
+        ),
+    ];
+    for (link_tls, node, expected) in cases {
+        let change = |settings: &mut Settings| {
+            settings.link_tls = link_tls;
+            let us = crate::support::region("us");
+            settings.regions.get_mut(&us).unwrap().nodes = vec![node.to_owned()];
+            settings.serves = Some(vec![us]);
+        };
+        assert_complaint(change, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn sighup_reads_the_certificates_at_once() {
+    let hour = 3_600_000;
+    let secured =
+        Secured::start_with(|settings| settings.timeouts.certificates_look_ms = hour).await;
+    let before = secured.certificate(US).await;
+    let folder = secured.folder.path();
+    secured
+        .authority
+        .identity(folder, "regional", &["*.example.com"]);
+    let pid = std::process::id().to_string();
+    let asked = Command::new("kill").args(["-HUP", &pid]).status();
+    assert!(asked.unwrap().success());
+    until(async || secured.certificate(US).await != before).await;
 }

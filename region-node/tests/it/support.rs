@@ -39,8 +39,12 @@ pub(crate) fn settings(folder: &tempfile::TempDir) -> Settings {
 
 impl Node {
     pub(crate) async fn start(folder: &tempfile::TempDir) -> Self {
+        Self::start_with(settings(folder)).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Self {
         let clock = TestClock::at(Timestamp(1_700_000_000_000));
-        let application = Application::build(settings(folder), Arc::new(clock.clone()))
+        let application = Application::build(settings, Arc::new(clock.clone()))
             .await
             .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -34,19 +34,8 @@ impl Authority {
     /// A certificate and its key for these names and addresses, as files of that name. Files that
     /// are there already are exchanged.
     pub(crate) fn identity(&self, folder: &Path, file: &str, names: &[&str]) -> IdentityFiles {
-        self.identity_with(folder, file, names, |_| {})
-    }
-
-    pub(crate) fn identity_with(
-        &self,
-        folder: &Path,
-        file: &str,
-        names: &[&str],
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> IdentityFiles {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        change(&mut params);
+        let params = CertificateParams::new(names).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let files = IdentityFiles {

@@ -19,7 +19,7 @@ use super::{
     program,
 };
 
-const OPERATOR_KEY: &str = "operator-0123456789abcdefghijklmnop";
+pub const OPERATOR_KEY: &str = "operator-0123456789abcdefghijklmnop";
 const LINK_KEY: &str = "link-0123456789abcdefghijklmnopqrst";
 const GRANT_KEY: &str = "grant-0123456789abcdefghijklmnopqrs";
 
@@ -33,6 +33,10 @@ pub struct Plan<'p> {
     pub postgres: Option<&'p str>,
     /// More for every gateway's settings file.
     pub of_gateways: &'p str,
+    /// More for every node's.
+    pub of_nodes: &'p str,
+    /// `https` where `of_gateways` and `of_nodes` say how the link is encrypted.
+    pub scheme: &'static str,
     /// Whether gateways reach the nodes over links that the test has in its hand. They are there
     /// when a node is not, as a load balancer may be: nobody is refused a connection.
     pub links: bool,
@@ -46,6 +50,8 @@ impl Default for Plan<'_> {
             nodes: 1,
             postgres: None,
             of_gateways: "",
+            of_nodes: "",
+            scheme: "http",
             links: false,
         }
     }
@@ -57,6 +63,7 @@ pub struct Fleet {
     pub nodes: BTreeMap<&'static str, Vec<Node>>,
     balancer: Balancer,
     folder: TempDir,
+    scheme: &'static str,
 }
 
 /// A region-node and the way to it.
@@ -95,7 +102,7 @@ impl Fleet {
         for region in plan.regions {
             let mut of_region = Vec::new();
             for number in 0..plan.nodes {
-                of_region.push(node(folder.path(), region, number, plan.postgres).await);
+                of_region.push(node(folder.path(), region, number, &plan).await);
             }
             nodes.insert(*region, of_region);
         }
@@ -103,8 +110,8 @@ impl Fleet {
             .iter()
             .map(|(region, nodes)| {
                 let nodes = nodes.iter().map(|node| match plan.links {
-                    true => format!("http://{}", node.link.address),
-                    false => format!("http://{}", node.address),
+                    true => format!("{}://{}", plan.scheme, node.link.address),
+                    false => format!("{}://{}", plan.scheme, node.address),
                 });
                 let nodes: Vec<_> = nodes.collect();
                 format!("[regions.{region}]\nnodes = {nodes:?}\nlink_key = \"{LINK_KEY}\"\n")
@@ -133,6 +140,7 @@ impl Fleet {
             nodes,
             balancer: Balancer::before(addresses).await,
             folder,
+            scheme: plan.scheme,
         }
     }
 
@@ -165,12 +173,17 @@ impl Fleet {
 
     /// A call of the operator, at the first node of a region.
     pub async fn operator(&self, region: &str, path: &str, body: Value) -> Value {
-        let link = format!("http://{}", self.nodes[region][0].address);
+        let link = self.endpoint(region);
         operator_call(&link, OPERATOR_KEY, Method::POST, path, Some(body)).await
     }
 
+    /// Where the operator reaches the first node of a region.
+    pub fn endpoint(&self, region: &str) -> String {
+        format!("{}://{}", self.scheme, self.nodes[region][0].address)
+    }
+
     /// A region as a client sees it, through the balancer.
-    fn region(&self, name: &str) -> Region {
+    pub fn region(&self, name: &str) -> Region {
         let balancer = self.balancer.address;
         let base_url = format!(
             "http://global-{name}.localhost:{}/api/v1/scim",
@@ -185,10 +198,10 @@ impl Fleet {
     }
 }
 
-async fn node(folder: &Path, region: &str, number: usize, postgres: Option<&str>) -> Node {
+async fn node(folder: &Path, region: &str, number: usize, plan: &Plan<'_>) -> Node {
     let [address, management] = [(); 2].map(|()| address_to_come_back_to());
     let name = format!("{region}{number}");
-    let store = match postgres {
+    let store = match plan.postgres {
         Some(server) => {
             let (server, _) = server.rsplit_once('/').unwrap();
             let database = format!("fleet{}_{region}", std::process::id());
@@ -199,7 +212,8 @@ async fn node(folder: &Path, region: &str, number: usize, postgres: Option<&str>
     let settings = format!(
         "region = \"{region}\"\nlink_listen = \"{address}\"\nmanagement_listen = \"{management}\"\n\
          [store]\n{store}[keys]\nlink = [\"{LINK_KEY}\"]\noperator = [\"{OPERATOR_KEY}\"]\n\
-         grant = [\"{GRANT_KEY}\"]\n"
+         grant = [\"{GRANT_KEY}\"]\n{}",
+        plan.of_nodes
     );
     Node {
         program: Program::new("meridian-region-node", folder, &name, &settings, management),

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,6 +32,7 @@ pub enum State {
 /// Passes bytes on to a server.
 pub struct Link {
     pub address: SocketAddr,
+    opened: Arc<AtomicUsize>,
     state: Arc<watch::Sender<State>>,
 }
 
@@ -41,8 +43,11 @@ impl Link {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(watch::Sender::new(State::Passes));
         let states = state.clone();
+        let opened = Arc::new(AtomicUsize::new(0));
+        let count = opened.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let states = states.clone();
                 tokio::spawn(async move {
                     if *states.borrow() != State::Broken
@@ -53,7 +58,16 @@ impl Link {
                 });
             }
         });
-        Self { address, state }
+        Self {
+            address,
+            opened,
+            state,
+        }
+    }
+
+    /// How many connections there have been.
+    pub fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// From now on it is so.
