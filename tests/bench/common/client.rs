@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 /// What the server answered last on a connection.
 pub(crate) struct Answer<'c> {
     pub(crate) status: u16,
+    pub(crate) head: &'c str,
     pub(crate) body: &'c [u8],
 }
 
@@ -50,6 +51,7 @@ impl Connection {
         }
         Answer {
             status,
+            head: std::str::from_utf8(&self.received[..head]).expect("a head is ASCII"),
             body: &self.received[head..head + length],
         }
     }

@@ -108,8 +108,8 @@ pub(crate) async fn drive_when(
                         .push(u32::try_from(took).unwrap_or(u32::MAX));
                     assert!(
                         answer.status == wanted || (wanted == 200 && answer.status == 204),
-                        "{}: {}",
-                        answer.status,
+                        "{}{}",
+                        answer.head,
                         String::from_utf8_lossy(answer.body)
                     );
                     (see.borrow_mut())(turn, answer.body);

@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
         .nth(1)
         .is_some_and(|first| first == upstream::ARGUMENT)
     {
-        upstream::serve().await;
+        upstream::serve(None).await;
         return ExitCode::SUCCESS;
     }
     let arguments = match Arguments::read(std::env::args().skip(1)) {
@@ -85,7 +85,7 @@ async fn told_to_stop() {
 
 async fn measure(arguments: &Arguments) -> Figures {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (_far_end, upstream) = upstream::start();
+    let (_far_end, upstream) = upstream::start(None);
     let region = RegionId::parse("us").expect("a region");
     let tokens = tokens::generate(&region, arguments.tokens);
     let site = Site {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use shared::link::{HEALTH_PATH, REQUEST_ID, RESOLVE_PATH, ResolveAnswer, ResolveRequest};
@@ -23,11 +24,15 @@ pub(crate) const ECHO: &str = "00000000-0000-0000-0000-000000000000";
 /// Length of a user, in bytes.
 pub(crate) const USER_BYTES: usize = 900;
 
-/// Starts the far end; answers where it listens.
-pub(crate) fn start() -> (Program, SocketAddr) {
+/// Starts the far end, which takes some time for each call or none; answers where it listens.
+pub(crate) fn start(takes: Option<Duration>) -> (Program, SocketAddr) {
     let own = std::env::current_exe().expect("a program has a path");
     let mut command = Command::new(own);
-    let mut program = Program::start(command.arg(ARGUMENT).stdout(Stdio::piped()));
+    command.arg(ARGUMENT);
+    if let Some(takes) = takes {
+        command.arg(takes.as_millis().to_string());
+    }
+    let mut program = Program::start(command.stdout(Stdio::piped()));
     let mut said = String::new();
     let output = program.child().stdout.take().expect("it is piped");
     let read = BufReader::new(output).read_line(&mut said);
@@ -36,18 +41,19 @@ pub(crate) fn start() -> (Program, SocketAddr) {
     (program, address)
 }
 
-/// Is the far end, until it is ended.
-pub(crate) async fn serve() {
+/// Is the far end, until it is ended. `takes_ms` is how long a call takes.
+pub(crate) async fn serve(takes_ms: Option<u64>) {
+    let takes = takes_ms.map(Duration::from_millis);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     println!("{}", listener.local_addr().expect("it is bound"));
     let user: &'static str = user().leak();
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
-        tokio::spawn(serve_connection(stream, user));
+        tokio::spawn(serve_connection(stream, user, takes));
     }
 }
 
-async fn serve_connection(mut stream: TcpStream, user: &str) {
+async fn serve_connection(mut stream: TcpStream, user: &str, takes: Option<Duration>) {
     stream.set_nodelay(true).expect("a socket of our own");
     let mut received = Vec::with_capacity(16 * 1024);
     let mut answer = String::with_capacity(4096);
@@ -70,7 +76,11 @@ async fn serve_connection(mut stream: TcpStream, user: &str) {
         answer.clear();
         let text = std::str::from_utf8(&received[..head]).expect("a head is ASCII");
         write_answer(text, &received[head..end], user, &mut answer);
+        let is_call = !text.contains(RESOLVE_PATH) && !text.contains(HEALTH_PATH);
         received.drain(..end);
+        if let (Some(takes), true) = (takes, is_call) {
+            tokio::time::sleep(takes).await;
+        }
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
