@@ -3,8 +3,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use shared::file_watch::FileWatch;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -14,15 +15,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Changes of some files.
 #[derive(Debug)]
 pub struct Changes {
-    files: Vec<PathBuf>,
-    seen: Vec<State>,
+    files: FileWatch,
     ticks: Interval,
     hangups: Signal,
 }
-
-/// What a look at a file sees: when it was changed, and its size. A secret that an orchestrator
-/// mounts is a link that changes; the file behind it is looked at.
-type State = Option<(SystemTime, u64)>;
 
 impl Changes {
     /// Changes of these files from now on.
@@ -33,8 +29,7 @@ impl Changes {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
-            seen: look(&files),
-            files,
+            files: FileWatch::of(files),
             ticks,
             hangups: signal(SignalKind::hangup())?,
         })
@@ -47,19 +42,9 @@ impl Changes {
                 _ = self.hangups.recv() => true,
                 _ = self.ticks.tick() => false,
             };
-            let found = look(&self.files);
-            if asked || found != self.seen {
-                self.seen = found;
+            if self.files.has_changed() || asked {
                 return;
             }
         }
     }
-}
-
-fn look(files: &[PathBuf]) -> Vec<State> {
-    let state = |file: &PathBuf| {
-        let about = std::fs::metadata(file).ok()?;
-        Some((about.modified().ok()?, about.len()))
-    };
-    files.iter().map(state).collect()
 }

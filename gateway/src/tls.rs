@@ -18,7 +18,8 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::Ticketer;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
-use shared::tls::{FileWatch, Identity, IdentityFiles, provider, warn_of_expiry};
+use shared::file_watch::FileWatch;
+use shared::tls::{Identity, IdentityFiles, provider, warn_of_expiry};
 use shared::{Clock, Timestamp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -275,7 +276,7 @@ fn read_entries(
         if let Some(entry) = known.iter().find(|entry| entry.files == *files) {
             return Ok(entry.clone());
         }
-        let watch = FileWatch::of(files);
+        let watch = FileWatch::of(files.paths());
         let identity = Identity::read(files).map_err(|source| ConfigError::tls(SETTING, source))?;
         warn_of_expiry(&identity, files, now);
         Ok(Entry {

@@ -8,6 +8,7 @@
 
 pub mod api_token;
 pub mod clock;
+pub mod file_watch;
 pub mod grant;
 pub mod link;
 pub mod log;

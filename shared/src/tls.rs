@@ -4,9 +4,7 @@
 //! The cryptography is ring's everywhere. What never lives here: a connection, and which
 //! certificate is for whom.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -26,6 +24,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::time::Time;
 
 use crate::Timestamp;
+use crate::file_watch::FileWatch;
 
 /// Where a certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -35,6 +34,14 @@ pub struct IdentityFiles {
     pub certificate_file: PathBuf,
     /// Its private key, in PEM form and not encrypted.
     pub key_file: PathBuf,
+}
+
+impl IdentityFiles {
+    /// Both files.
+    #[must_use]
+    pub fn paths(&self) -> [PathBuf; 2] {
+        [self.certificate_file.clone(), self.key_file.clone()]
+    }
 }
 
 /// Why files cannot be used. Never shows what is in them.
@@ -239,7 +246,7 @@ impl LiveIdentity {
     /// # Errors
     /// [`PemError`], which names the file.
     pub fn read(files: IdentityFiles, now: Timestamp) -> Result<Self, PemError> {
-        let watch = FileWatch::of(&files);
+        let watch = FileWatch::of(files.paths());
         let identity = Identity::read(&files)?;
         warn_of_expiry(&identity, &files, now);
         Ok(Self {
@@ -314,47 +321,6 @@ impl ResolvesClientCert for LiveIdentity {
     fn has_certs(&self) -> bool {
         true
     }
-}
-
-/// Notices that files change, by what the file system says about them. A link that comes to point
-/// elsewhere is a change too.
-#[derive(Clone, Debug)]
-pub struct FileWatch {
-    files: [PathBuf; 2],
-    seen: [Option<Stamp>; 2],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
-impl FileWatch {
-    /// From now on.
-    #[must_use]
-    pub fn of(files: &IdentityFiles) -> Self {
-        let files = [files.certificate_file.clone(), files.key_file.clone()];
-        let seen = stamps(&files);
-        Self { files, seen }
-    }
-
-    /// Whether anything has changed since it was asked last.
-    pub fn has_changed(&mut self) -> bool {
-        let now = stamps(&self.files);
-        now != std::mem::replace(&mut self.seen, now)
-    }
-}
-
-fn stamps(files: &[PathBuf; 2]) -> [Option<Stamp>; 2] {
-    let stamp = |file: Metadata| Stamp {
-        inode: file.ino(),
-        length: file.len(),
-        modified: (file.mtime(), file.mtime_nsec()),
-    };
-    let [certificate, key] = files;
-    [certificate, key].map(|path| path.metadata().ok().map(stamp))
 }
 
 /// So long before a certificate ends, those who run the program are told.
