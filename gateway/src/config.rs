@@ -12,6 +12,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use reqwest::Url;
 use serde::Deserialize;
+use shared::link::MAX_GROUP_REPLACE_BYTES;
 use shared::tls::{IdentityFiles, PemError};
 use shared::{LogFormat, LogLevel, Network, RegionId, Secret, TenantId};
 
@@ -206,6 +207,17 @@ pub struct LimitSettings {
     pub body_memory_mib: u32,
     /// Largest answer that is passed on, in MiB.
     pub answer_max_mib: u32,
+}
+
+impl LimitSettings {
+    /// What one tenant's bodies may take of the memory, in MiB: an eighth of it, and at least one
+    /// body of the largest.
+    #[must_use]
+    pub fn tenant_body_mib(&self) -> u32 {
+        let largest = u32::try_from(MAX_GROUP_REPLACE_BYTES / (1024 * 1024)).unwrap_or(u32::MAX);
+        // The buffer of a body grows by doubling.
+        (self.body_memory_mib / 8).max(largest.saturating_mul(2))
+    }
 }
 
 /// `[timeouts]`.

@@ -18,7 +18,7 @@ use shared::{Fault, RegionId, Scope, api_token::RandomnessError};
 
 use crate::credential::CredentialError;
 use crate::host::HostError;
-use crate::limits::TooMany;
+use crate::limits::{NoRoom, TooMany};
 use crate::link::LinkError;
 use crate::oauth::TokenRequestError;
 use crate::resolver::ResolveError;
@@ -100,6 +100,9 @@ pub enum Error {
     /// There is no memory for another body.
     #[error("too much is under way")]
     Overloaded,
+    /// The tenant's bodies take up all that they may.
+    #[error("the tenant's bodies take up too much")]
+    TenantBodies,
     /// The region gave no answer.
     #[error("the region gave no answer")]
     Link(#[from] LinkError),
@@ -130,6 +133,16 @@ pub enum Face {
     Scim(Dialect),
     /// RFC 6749 section 5.2.
     OAuth,
+}
+
+impl From<NoRoom> for Error {
+    /// The third of the memories that a body is in is the tenant's own.
+    fn from(no_room: NoRoom) -> Self {
+        match no_room.memory {
+            2 => Self::TenantBodies,
+            _ => Self::Overloaded,
+        }
+    }
 }
 
 /// One answer, before it is dressed as HTTP.
@@ -289,6 +302,12 @@ impl Error {
                      of your identity provider to the networks of the API token."
                 ),
             ),
+            Self::TenantBodies => Answer::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many large requests of this tenant at the same time. Try again.",
+            )
+            .fault(Fault::Quota)
+            .retry_after(Duration::from_secs(1)),
             Self::TenantLimit(too_many) => Answer::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many requests for this tenant. Try again.",
@@ -493,6 +512,7 @@ mod tests {
             Error::BodyTooSlow,
             Error::BodyBroken,
             Error::Overloaded,
+            Error::TenantBodies,
             Error::Link(LinkError::Busy(crate::turns::Busy)),
             Error::Link(LinkError::OverBudget),
             Error::Link(LinkError::Deadline),

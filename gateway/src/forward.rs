@@ -5,7 +5,7 @@
 //! node, [`pass_on`] streams it back. Client and node use different generations of header types;
 //! they are converted here and nowhere else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -214,6 +214,8 @@ pub struct Passage<'a> {
     pub ids: &'a CallIds,
     /// When the answer must be complete.
     pub deadline: Instant,
+    /// Whether it was sent and got no answer: whatever is sent from then on says so.
+    pub was_sent: Cell<bool>,
     /// The client's address, for the look-up limits.
     pub source: IpAddr,
     /// The client's credential, to ask about it again. It does not travel.
@@ -303,11 +305,16 @@ impl Passage<'_> {
         head.method = self.node_method();
         head.uri = self.target()?;
         head.headers = self.headers(client)?;
+        let mark = HeaderValue::from_static("1");
+        if self.was_sent.get() {
+            head.headers.insert(RESENT, mark.clone());
+        }
         let link = &client.region.link;
         let first = link.send(self.deadline, |node| self.attempt(&head, node, client));
         match first.await {
             Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
-                head.headers.insert(RESENT, HeaderValue::from_static("1"));
+                self.was_sent.set(true);
+                head.headers.insert(RESENT, mark);
                 let again =
                     link.send_again(self.deadline, |node| self.attempt(&head, node, client));
                 Ok(again.await?)
@@ -326,7 +333,10 @@ impl Passage<'_> {
         client: &ProvisioningClient,
     ) -> Result<Answer, Attempt> {
         let Region { turns, link, .. } = &*client.region;
-        let _turn = turns.take(&client.tenant_id).await.map_err(Attempt::Busy)?;
+        let _turn = turns
+            .take(&client.tenant_id, link.nodes_up())
+            .await
+            .map_err(Attempt::Busy)?;
         let build = |node: &Node| self.call(head, node);
         link.attempt(&node, self.deadline, build).await
     }

@@ -87,10 +87,12 @@ impl Bucket {
 }
 
 /// One tenant's bucket and in-flight count. All of its tokens share it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TenantGate {
     bucket: Bucket,
     in_flight: AtomicU32,
+    /// What the tenant's bodies may take of the memory.
+    pub body_memory: BodyMemory,
 }
 
 /// Leave to serve one request of a tenant. It ends when this is dropped.
@@ -129,14 +131,26 @@ impl TenantGate {
 
 /// The gates of the tenants of which a token is known. Whoever knows one holds its gate, so that a
 /// request need not look for it.
-#[derive(Debug, Default)]
-pub struct Tenants(Mutex<HashMap<TenantId, Weak<TenantGate>>>);
+#[derive(Debug)]
+pub struct Tenants {
+    gates: Mutex<HashMap<TenantId, Weak<TenantGate>>>,
+    body_mib: u32,
+}
 
 impl Tenants {
+    /// No gates yet. The bodies of each tenant may take so many MiB.
+    #[must_use]
+    pub fn new(body_mib: u32) -> Self {
+        Self {
+            gates: Mutex::default(),
+            body_mib,
+        }
+    }
+
     /// The gate of a tenant.
     #[must_use]
     pub fn gate(&self, tenant: &TenantId) -> Arc<TenantGate> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gate) = gates.get(tenant).and_then(Weak::upgrade) {
             return gate;
         }
@@ -144,7 +158,11 @@ impl Tenants {
         if gates.len() == gates.capacity() {
             gates.retain(|_, gate| gate.strong_count() > 0);
         }
-        let gate = Arc::<TenantGate>::default();
+        let gate = Arc::new(TenantGate {
+            bucket: Bucket::default(),
+            in_flight: AtomicU32::new(0),
+            body_memory: BodyMemory::new(self.body_mib),
+        });
         gates.insert(tenant.clone(), Arc::downgrade(&gate));
         gate
     }
@@ -205,49 +223,64 @@ impl BodyMemory {
     /// So many MiB.
     #[must_use]
     pub fn new(mib: u32) -> Self {
-        Self(Arc::new(Semaphore::new(mib as usize * 1024)))
+        Self::of_kib(mib as usize * 1024)
     }
 
-    /// Room for a body of which nothing has arrived yet.
+    /// A part of so many MiB, as much as one of several that share it may have.
     #[must_use]
-    pub fn room(&self) -> BodyRoom {
-        BodyRoom {
-            memory: Arc::clone(&self.0),
-            taken: None,
-        }
+    pub fn part(mib: u32, of: usize) -> Self {
+        Self::of_kib((mib as usize * 1024).div_ceil(of.max(1)))
+    }
+
+    fn of_kib(kib: usize) -> Self {
+        Self(Arc::new(Semaphore::new(kib)))
     }
 }
 
-/// Room that a body takes up, until it is dropped.
-#[derive(Debug)]
-pub struct BodyRoom {
-    memory: Arc<Semaphore>,
-    taken: Option<OwnedSemaphorePermit>,
+/// Why there is no room for a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// Which of the memories is full: the place in what [`BodyRoom::new`] was given.
+    pub memory: usize,
 }
+
+/// Room that a body takes up in each of several memories, until it is dropped.
+#[derive(Debug)]
+pub struct BodyRoom(Vec<(Arc<Semaphore>, Option<OwnedSemaphorePermit>)>);
 
 impl BodyRoom {
-    /// Makes room for so many bytes in all; `false` where there is no room left.
+    /// Room for a body of which nothing has arrived yet.
     #[must_use]
-    pub fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self
-            .taken
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = bytes.div_ceil(1024).saturating_sub(taken);
-        if missing == 0 {
-            return true;
+    pub fn new<'m>(memories: impl IntoIterator<Item = &'m BodyMemory>) -> Self {
+        let memories = memories.into_iter();
+        Self(
+            memories
+                .map(|memory| (Arc::clone(&memory.0), None))
+                .collect(),
+        )
+    }
+
+    /// Makes room for so many bytes in all.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when one of the memories has none left.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        for (place, (memory, taken)) in self.0.iter_mut().enumerate() {
+            let no_room = NoRoom { memory: place };
+            let held = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let missing = bytes.div_ceil(1024).saturating_sub(held);
+            if missing == 0 {
+                continue;
+            }
+            let missing = u32::try_from(missing).map_err(|_| no_room)?;
+            let more = Arc::clone(memory).try_acquire_many_owned(missing);
+            let more = more.map_err(|_| no_room)?;
+            match taken {
+                Some(taken) => taken.merge(more),
+                None => *taken = Some(more),
+            }
         }
-        let Ok(missing) = u32::try_from(missing) else {
-            return false;
-        };
-        let Ok(more) = Arc::clone(&self.memory).try_acquire_many_owned(missing) else {
-            return false;
-        };
-        match &mut self.taken {
-            Some(taken) => taken.merge(more),
-            None => self.taken = Some(more),
-        }
-        true
+        Ok(())
     }
 }
 
@@ -299,7 +332,7 @@ mod tests {
 
     #[test]
     fn no_tenant_gets_less_than_25_a_second() {
-        let gate = Tenants::default().gate(&TenantId::generate().unwrap());
+        let gate = Tenants::new(1).gate(&TenantId::generate().unwrap());
         let stingy = TenantLimits {
             requests_per_s: 1,
             burst: 1,
@@ -315,7 +348,7 @@ mod tests {
 
     #[test]
     fn requests_under_way_are_counted_and_given_back() {
-        let tenants = Tenants::default();
+        let tenants = Tenants::new(1);
         let tenant = TenantId::generate().unwrap();
         let limits = TenantLimits {
             in_flight: 2,
@@ -334,13 +367,13 @@ mod tests {
 
     #[test]
     fn gates_that_nobody_holds_are_forgotten() {
-        let tenants = Tenants::default();
+        let tenants = Tenants::new(1);
         let held = TenantId::generate().unwrap();
         let gate = tenants.gate(&held);
         for _ in 0..10_000 {
             drop(tenants.gate(&TenantId::generate().unwrap()));
         }
-        assert!(tenants.0.lock().unwrap().len() < 100);
+        assert!(tenants.gates.lock().unwrap().len() < 100);
         assert!(Arc::ptr_eq(&gate, &tenants.gate(&held)));
     }
 
@@ -367,10 +400,35 @@ mod tests {
     #[test]
     fn body_memory_is_bounded() {
         let memory = BodyMemory::new(1);
-        let (mut one, mut other) = (memory.room(), memory.room());
-        assert!(one.grow(512 * 1024) && one.grow(100) && other.grow(512 * 1024));
-        assert!(!other.grow(512 * 1024 + 1));
+        let room = || BodyRoom::new([&memory]);
+        let (mut one, mut other) = (room(), room());
+        one.grow(512 * 1024).unwrap();
+        one.grow(100).unwrap();
+        other.grow(512 * 1024).unwrap();
+        let full = other.grow(512 * 1024 + 1);
+        assert_eq!(full, Err(NoRoom { memory: 0 }));
         drop(one);
-        assert!(other.grow(1024 * 1024));
+        other.grow(1024 * 1024).unwrap();
+    }
+
+    #[test]
+    fn nobody_takes_all_of_it() {
+        let all = BodyMemory::new(8);
+        let tenants = Tenants::new(1);
+        let gates = [(); 9].map(|()| tenants.gate(&TenantId::generate().unwrap()));
+        let mut rooms = Vec::new();
+        for gate in &gates {
+            let mut room = BodyRoom::new([&gate.body_memory, &all]);
+            let grown = room.grow(1024 * 1024);
+            // The ninth finds what is everybody's taken, none finds its own so.
+            let expected = match rooms.len() {
+                8 => Err(NoRoom { memory: 1 }),
+                _ => Ok(()),
+            };
+            assert_eq!(grown, expected);
+            let more = BodyRoom::new([&gate.body_memory, &all]).grow(1);
+            assert_eq!(more, Err(NoRoom { memory: 0 }));
+            rooms.push(room);
+        }
     }
 }

@@ -186,7 +186,7 @@ pub(crate) mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::limits::{Bucket, Rate, Tenants};
+    use crate::limits::{BodyMemory, Bucket, Rate, Tenants};
     use crate::link::RegionLink;
     use crate::region::LookupLimits;
     use crate::turns::Turns;
@@ -212,6 +212,7 @@ pub(crate) mod tests {
                 strangers: Arc::new(Semaphore::new(1)),
                 known: Arc::new(Semaphore::new(1)),
             },
+            body_memory: BodyMemory::new(1),
             turns: Turns::new(1, 0, Duration::ZERO),
         });
         let tenant_id = TenantId::generate().unwrap();
@@ -226,7 +227,7 @@ pub(crate) mod tests {
             is_access_token: false,
             networks: Networks::default(),
         };
-        Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::default()).unwrap())
+        Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::new(1)).unwrap())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::RegionId;
 use tokio::sync::Semaphore;
 
-use crate::limits::{Bucket, Rate};
+use crate::limits::{BodyMemory, Bucket, Rate};
 use crate::link::RegionLink;
 use crate::turns::Turns;
 
@@ -20,6 +20,8 @@ pub struct Region {
     pub link: RegionLink,
     /// How many look-ups it may be asked for.
     pub lookups: LookupLimits,
+    /// What the bodies for it may take of the memory.
+    pub body_memory: BodyMemory,
     /// Whose call may be sent now: a slow region takes nothing from the others (DESIGN section 5).
     pub turns: Turns,
 }

@@ -1,5 +1,6 @@
 //! The road of one request, from its header to its answer: [`serve`].
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -32,6 +33,9 @@ use crate::tls::EdgeTls;
 
 /// A longer target is refused. A filter has 8 KiB at most, and percent-encoding triples it.
 const MAX_TARGET_BYTES: usize = 32 * 1024;
+/// More headers are refused: a node takes no more than this and our own, and real clients send a
+/// dozen.
+const MAX_HEADERS: usize = 64;
 /// A larger header is refused (failure class 47).
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// What `Allow` lists where there is no endpoint.
@@ -186,7 +190,13 @@ async fn answer(
         matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());
     let (body, body_pass) = match takes_body {
         true => {
-            let (body, room) = Box::pin(read_body(payload, max_body, edge)).await?;
+            let memories = [
+                &edge.body_memory,
+                &client.region.body_memory,
+                &client.gate.body_memory,
+            ];
+            let room = BodyRoom::new(memories);
+            let (body, room) = Box::pin(read_body(payload, max_body, room, edge.body_read)).await?;
             (body, Some(room))
         }
         false => (Bytes::new(), None),
@@ -204,6 +214,7 @@ async fn answer(
         base_url: host.base_urls.of(route.base),
         ids,
         deadline,
+        was_sent: Cell::new(false),
         source,
         token: &token,
     };
@@ -232,7 +243,8 @@ async fn answer_oauth(
     let headers = request.headers();
     check_body_header(headers, oauth::MAX_BODY_BYTES)?;
     oauth::check_media_type(headers)?;
-    let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, edge).await?;
+    let room = BodyRoom::new([&edge.body_memory]);
+    let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, room, edge.body_read).await?;
     record.bytes_in = body.len();
     let token_request = TokenRequest::parse(headers, &body)?;
     oauth::issue(edge, host, &token_request, source, record).await
@@ -254,7 +266,7 @@ fn check_header(request: &HttpRequest) -> Result<(), Error> {
     let size = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 4);
-    if size.sum::<usize>() > MAX_HEADER_BYTES {
+    if size.sum::<usize>() > MAX_HEADER_BYTES || headers.len() > MAX_HEADERS {
         return Err(Error::HeaderTooLarge);
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -341,30 +353,30 @@ fn has_body(headers: &HeaderMap) -> bool {
         || content_length(headers).is_some_and(|length| length > 0)
 }
 
-/// Reads a body whole, within a time for all of it. Room for it is taken as it arrives: what is only announced takes none, or a few
-/// idle connections could take all of it from everybody.
+/// Reads a body whole, within a time for all of it. Room for it is taken as it arrives: what is only
+/// announced takes none, or a few idle connections could take all of it from everybody.
 async fn read_body(
     payload: &mut Payload,
     limit: usize,
-    edge: &Edge,
+    mut room: BodyRoom,
+    time: Duration,
 ) -> Result<(Bytes, BodyRoom), Error> {
     let reading = async {
         let mut body = BytesMut::new();
-        let mut room = edge.body_memory.room();
         while let Some(part) = payload.next().await {
             let part = part.map_err(|_| Error::BodyBroken)?;
             let length = body.len() + part.len();
             if length > limit {
                 return Err(Error::BodyTooLarge { limit });
             }
-            if !room.grow(length) {
-                return Err(Error::Overloaded);
-            }
+            room.grow(length)?;
             body.extend_from_slice(&part);
+            // The buffer grows by more than what it takes in.
+            room.grow(body.capacity())?;
         }
         Ok((body.freeze(), room))
     };
-    timeout(edge.body_read, reading)
+    timeout(time, reading)
         .await
         .unwrap_or(Err(Error::BodyTooSlow))
 }

@@ -322,8 +322,7 @@ fn build_region(
     let hold = Duration::from_millis(settings.timeouts.node_hold_ms);
     let name = host::regional_name(id, &settings.domain);
     let nodes = region.nodes(id, link_tls)?;
-    let (number_of_nodes, connect, idle) = (
-        nodes.len(),
+    let (connect, idle) = (
         Duration::from_millis(settings.timeouts.node_connect_ms),
         Duration::from_millis(settings.timeouts.node_idle_ms),
     );
@@ -340,8 +339,13 @@ fn build_region(
             strangers: Arc::new(Semaphore::new(limits.lookups_in_flight)),
             known: Arc::new(Semaphore::new(limits.known_lookups_in_flight)),
         },
+        // One region that hangs leaves room for the others' bodies.
+        body_memory: BodyMemory::part(
+            limits.body_memory_mib,
+            if settings.regions.len() > 1 { 2 } else { 1 },
+        ),
         turns: Turns::new(
-            limits.node_in_flight.saturating_mul(number_of_nodes),
+            limits.node_in_flight,
             limits.region_waiting,
             Duration::from_millis(settings.timeouts.turn_ms),
         ),

@@ -32,7 +32,7 @@ pub struct Turns(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    most_under_way: usize,
+    most_at_a_node: usize,
     most_waiting: usize,
     longest_wait: Duration,
     state: Mutex<State>,
@@ -41,6 +41,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     under_way: usize,
+    /// How many may be: as the last call that came found the nodes.
+    most_under_way: usize,
     /// Calls in all lines, those included whose clients have gone since.
     waiting: usize,
     /// How long a call takes, of late.
@@ -61,25 +63,27 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// Turns for so many calls at a time, while so many others may wait for so long.
+    /// Turns for so many calls at a time at each node, while so many others may wait for so long.
     #[must_use]
-    pub fn new(most_under_way: usize, most_waiting: usize, longest_wait: Duration) -> Self {
+    pub fn new(most_at_a_node: usize, most_waiting: usize, longest_wait: Duration) -> Self {
         Self(Arc::new(Shared {
-            most_under_way: most_under_way.max(1),
+            most_at_a_node: most_at_a_node.max(1),
             most_waiting,
             longest_wait,
             state: Mutex::default(),
         }))
     }
 
-    /// Waits for the turn of a tenant's call.
+    /// Waits for the turn of a tenant's call, at a region of which so many nodes are up: those that
+    /// are left get no more than their own share when others are away.
     ///
     /// # Errors
     /// [`Busy`].
-    pub async fn take(&self, tenant: &TenantId) -> Result<Turn, Busy> {
+    pub async fn take(&self, tenant: &TenantId, nodes: usize) -> Result<Turn, Busy> {
         let waiting = {
             let mut state = self.0.lock();
-            if state.under_way < self.0.most_under_way && state.waiting == 0 {
+            state.most_under_way = self.0.most_at_a_node.saturating_mul(nodes.max(1));
+            if state.under_way < state.most_under_way && state.waiting == 0 {
                 state.under_way += 1;
                 return Ok(Turn::begin(&self.0));
             }
@@ -113,7 +117,8 @@ impl Shared {
     fn most_waiting(&self, state: &State) -> usize {
         let rounds = SOON.as_micros() / state.average.as_micros().max(1);
         let rounds = usize::try_from(rounds).unwrap_or(usize::MAX).max(1);
-        self.most_under_way
+        state
+            .most_under_way
             .saturating_mul(rounds)
             .min(self.most_waiting)
     }
@@ -123,7 +128,7 @@ impl Shared {
         loop {
             let waiter = {
                 let mut state = self.lock();
-                if state.under_way >= self.most_under_way {
+                if state.under_way >= state.most_under_way {
                     return;
                 }
                 let Some(waiter) = state.next() else {
@@ -238,12 +243,12 @@ mod tests {
     async fn a_tenant_waits_for_one_call_of_another_and_not_for_all() {
         let turns = Turns::new(1, 100, LONG);
         let (busy, other) = (tenant(), tenant());
-        let first = turns.take(&busy).await.unwrap();
-        let mut line: Vec<_> = (0..10).map(|_| Box::pin(turns.take(&busy))).collect();
+        let first = turns.take(&busy, 1).await.unwrap();
+        let mut line: Vec<_> = (0..10).map(|_| Box::pin(turns.take(&busy, 1))).collect();
         for waiting in &mut line {
             assert!(waiting.now_or_never().is_none());
         }
-        let mut late = Box::pin(turns.take(&other));
+        let mut late = Box::pin(turns.take(&other, 1));
         assert!((&mut late).now_or_never().is_none());
         assert_eq!(turns.load(), (1, 11));
         drop(first);
@@ -257,14 +262,17 @@ mod tests {
     async fn when_too_many_wait_the_newest_of_the_longest_line_goes() {
         let turns = Turns::new(1, 3, LONG);
         let (busy, other) = (tenant(), tenant());
-        let _first = turns.take(&busy).await.unwrap();
-        let mut line: Vec<_> = (0..3).map(|_| Box::pin(turns.take(&busy))).collect();
+        let _first = turns.take(&busy, 1).await.unwrap();
+        let mut line: Vec<_> = (0..3).map(|_| Box::pin(turns.take(&busy, 1))).collect();
         for waiting in &mut line {
             assert!(waiting.now_or_never().is_none());
         }
         // Its own next call is the newest of the longest line.
-        assert_eq!(turns.take(&busy).now_or_never().unwrap().unwrap_err(), Busy);
-        let mut late = Box::pin(turns.take(&other));
+        assert_eq!(
+            turns.take(&busy, 1).now_or_never().unwrap().unwrap_err(),
+            Busy
+        );
+        let mut late = Box::pin(turns.take(&other, 1));
         assert!((&mut late).now_or_never().is_none());
         let [oldest, middle, newest] = line.as_mut_slice() else {
             panic!()
@@ -278,12 +286,12 @@ mod tests {
     async fn a_client_that_goes_away_takes_no_turn_with_it() {
         let turns = Turns::new(1, 10, LONG);
         let (one, other) = (tenant(), tenant());
-        let first = turns.take(&one).await.unwrap();
-        let mut gone: Vec<_> = (0..5).map(|_| Box::pin(turns.take(&one))).collect();
+        let first = turns.take(&one, 1).await.unwrap();
+        let mut gone: Vec<_> = (0..5).map(|_| Box::pin(turns.take(&one, 1))).collect();
         for waiting in &mut gone {
             assert!(waiting.now_or_never().is_none());
         }
-        let mut patient = Box::pin(turns.take(&other));
+        let mut patient = Box::pin(turns.take(&other, 1));
         assert!((&mut patient).now_or_never().is_none());
         drop(gone);
         drop(first);
@@ -298,7 +306,7 @@ mod tests {
         let turns = Turns::new(2, 1_000, LONG);
         let most = |average: Duration| {
             let mut state = turns.0.lock();
-            state.average = average;
+            (state.average, state.most_under_way) = (average, 2);
             turns.0.most_waiting(&state)
         };
         assert_eq!(most(Duration::ZERO), 1_000);
@@ -310,8 +318,8 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_ever() {
         let turns = Turns::new(1, 10, Duration::ZERO);
-        let _first = turns.take(&tenant()).await.unwrap();
-        assert_eq!(turns.take(&tenant()).await.unwrap_err(), Busy);
+        let _first = turns.take(&tenant(), 1).await.unwrap();
+        assert_eq!(turns.take(&tenant(), 1).await.unwrap_err(), Busy);
     }
 
     #[tokio::test]
@@ -324,7 +332,7 @@ mod tests {
                 for _ in 0..number % 5 {
                     tokio::task::yield_now().await;
                 }
-                let taking = turns.take(&tenant);
+                let taking = turns.take(&tenant, 1);
                 if number % 3 == 0 {
                     // Polled once and dropped.
                     drop(taking.now_or_never());

@@ -176,6 +176,8 @@ pub struct LimitSettings {
     pub request_ms: u64,
     /// From one look at the certificate's files to the next.
     pub certificates_look_ms: u64,
+    /// Between the wish to stop and the end of listening.
+    pub drain_ms: u64,
     /// For requests under way at stop, in seconds.
     pub shutdown_s: u64,
 }

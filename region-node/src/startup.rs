@@ -111,6 +111,7 @@ pub struct Application {
     management: Server,
     parts: Data<Parts>,
     housekeeping: Housekeeping,
+    drain: Duration,
     link_tls: Option<LinkTls>,
     certificates_look: Duration,
 }
@@ -152,6 +153,7 @@ impl Application {
             management: serve_management(management, Data::clone(&parts))
                 .map_err(failed("management_listen", management_address))?,
             parts,
+            drain: Duration::from_millis(settings.limits.drain_ms),
             housekeeping: Housekeeping {
                 flush_every: Duration::from_millis(settings.tokens.last_used_flush_ms),
                 keep_changes: HOUR * 24 * settings.retention.changes_days,
@@ -174,7 +176,8 @@ impl Application {
         self.management_address
     }
 
-    /// Serves until `stop` is ready, then accepts nothing more and lets what is under way finish.
+    /// Serves until `stop` is ready. Then tells the gateways for the time of `limits.drain_ms` that it
+    /// is about to stop, accepts nothing more, and lets what is under way finish.
     ///
     /// # Errors
     /// When a listener fails.
@@ -187,6 +190,7 @@ impl Application {
             management,
             parts,
             housekeeping,
+            drain,
             link_tls,
             certificates_look,
             ..
@@ -202,6 +206,7 @@ impl Application {
         let stopping = tokio::spawn(async move {
             stop.await;
             stopped.stopping.store(true, Ordering::Relaxed);
+            tokio::time::sleep(drain).await;
             // Health checks answer until the last request has finished.
             for handle in handles {
                 handle.stop(true).await;
@@ -350,6 +355,9 @@ fn serve_link(
     .tls_handshake_timeout(HEADER_TIMEOUT)
     .max_connections(limits.connections)
     .shutdown_timeout(limits.shutdown_s)
+    // A gateway that closes its side has given the call up. A write that is under way is finished
+    // all the same, by the store, and known under its key.
+    .h1_allow_half_closed(false)
     .disable_signals();
     if let Some(workers) = limits.workers {
         server = server.workers(workers);

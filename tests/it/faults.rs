@@ -23,7 +23,7 @@ async fn two_of_each() -> (Postgres, Fleet) {
         gateways: 2,
         nodes: 2,
         postgres: Some(&server.url()),
-        of_gateways: "[timeouts]\ndrain_ms = 500",
+        of_gateways: "[timeouts]\ndrain_ms = 500\nnode_look_ms = 200",
         ..Plan::default()
     };
     let fleet = Fleet::start(plan).await;

@@ -48,6 +48,8 @@ pub(super) fn node(
     settings.keys.operator_files = vec![keys.operator.clone()];
     settings.keys.grant_files = vec![keys.grant.clone()];
     settings.limits.workers = Some(NODE_WORKERS);
+    // The only node of its region, and the gateway stops before it.
+    settings.limits.drain_ms = 0;
     Ok(settings)
 }
 

@@ -130,6 +130,12 @@ impl RegionLink {
         futures_util::future::join_all(probes).await.contains(&true)
     }
 
+    /// How many nodes can be reached.
+    #[must_use]
+    pub fn nodes_up(&self) -> usize {
+        self.nodes.iter().filter(|node| node.is_up()).count()
+    }
+
     /// Hands a call to `attempt` with one node after the other, until one takes it: the less busy
     /// of two; when none can be reached, goes round again, with pauses, until the region has been
     /// away for the hold time or the deadline comes, so that a node's restart is invisible. A call

@@ -205,6 +205,12 @@ impl Answer {
 
     /// The next part of the body. The time in which the call must be answered holds for all of it.
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
+        // Also where there is always more to pass on, as to a client that reads a little at a time:
+        // the node holds the rest of the answer meanwhile.
+        if Instant::now() >= self.deadline {
+            self.connection = None;
+            return Poll::Ready(Some(Err(AnswerError::Deadline)));
+        }
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
                 let deadline = self.deadline;

@@ -130,7 +130,7 @@ impl Resolver {
                 per_s: settings.limits.failures_per_s,
                 burst: settings.limits.failures_burst,
             }),
-            tenants: Tenants::default(),
+            tenants: Tenants::new(settings.limits.tenant_body_mib()),
             timeout: Duration::from_millis(settings.timeouts.lookup_ms),
             client,
             clock,

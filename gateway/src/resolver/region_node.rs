@@ -55,14 +55,18 @@ pub async fn ask<Q: Serialize, A: DeserializeOwned>(
             .header(LINK_KEY, region.link.key.clone())
             .header(CONTENT_TYPE, shared::urn::JSON)
             .body(question.clone())
-            .timeout(deadline.saturating_duration_since(Instant::now()));
-        let under_way = node.begin();
+            .timeout(timeout.min(deadline.saturating_duration_since(Instant::now())));
         async move {
-            let answer = call.send().await;
-            drop(under_way);
+            let _under_way = node.begin();
+            let answer = tokio::select! {
+                answer = call.send() => answer,
+                () = node.lost() => return Err(Attempt::Unanswered(NodeError::Lost)),
+            };
             answer.map_err(|error| {
                 let error = error.without_url();
-                match (error.is_connect(), error.is_timeout()) {
+                // One that is too slow may hang: another node is asked while there is time.
+                let is_late = Instant::now() >= deadline;
+                match (error.is_connect(), error.is_timeout() && is_late) {
                     (true, _) => Attempt::NotSent(NodeError::Call(error)),
                     (false, true) => Attempt::Deadline,
                     (false, false) => Attempt::Unanswered(NodeError::Call(error)),

@@ -375,6 +375,14 @@ async fn every_odd_request_is_refused_before_it_reaches_a_node() {
             &[414],
         ),
         (
+            "65 headers that fit together",
+            get(&format!(
+                "{host}{auth}{close}{}",
+                "Accept: a\r\n".repeat(62)
+            )),
+            &[431],
+        ),
+        (
             "large header",
             get(&format!(
                 "{host}{auth}X-A: {}\r\n{close}",

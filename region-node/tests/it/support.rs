@@ -34,6 +34,7 @@ pub(crate) fn settings(folder: &tempfile::TempDir) -> Settings {
     settings.keys.operator = vec![Secret::new(OPERATOR)];
     settings.keys.grant = vec![Secret::new("gran-0123456789abcdefghijklmnopqrstuv")];
     settings.limits.workers = Some(1);
+    settings.limits.drain_ms = 0;
     settings
 }
 

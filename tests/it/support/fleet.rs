@@ -209,9 +209,12 @@ async fn node(folder: &Path, region: &str, number: usize, plan: &Plan<'_>) -> No
         }
         None => format!("path = {:?}\n", folder.join(format!("{name}.db"))),
     };
+    // An only node has nobody who could take its calls meanwhile.
+    let drain_ms = if plan.nodes > 1 { 300 } else { 0 };
     let settings = format!(
         "region = \"{region}\"\nlink_listen = \"{address}\"\nmanagement_listen = \"{management}\"\n\
-         [store]\n{store}[keys]\nlink = [\"{LINK_KEY}\"]\noperator = [\"{OPERATOR_KEY}\"]\n\
+         [limits]\ndrain_ms = {drain_ms}\n[store]\n{store}[keys]\nlink = [\"{LINK_KEY}\"]\n\
+         operator = [\"{OPERATOR_KEY}\"]\n\
          grant = [\"{GRANT_KEY}\"]\n{}",
         plan.of_nodes
     );
