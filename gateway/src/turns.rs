@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 /// No more calls wait than can be served in about so long: a client that is refused at once can
 /// come again, and one that waits for longer may have given up.
-const SOON: Duration = Duration::from_millis(150);
+const SOON: Duration = Duration::from_millis(100);
 /// Of how many turns the time of a call is the average, about.
 const TURNS_IN_AVERAGE: u32 = 32;
 
@@ -311,7 +311,7 @@ mod tests {
         };
         assert_eq!(most(Duration::ZERO), 1_000);
         assert_eq!(most(Duration::from_micros(100)), 1_000);
-        assert_eq!(most(Duration::from_millis(10)), 30);
+        assert_eq!(most(Duration::from_millis(10)), 20);
         assert_eq!(most(Duration::from_secs(5)), 2);
     }
 
