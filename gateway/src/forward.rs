@@ -299,22 +299,27 @@ impl Passage<'_> {
         target.map_err(|_| Error::Contract("a target that is none"))
     }
 
-    /// Sends the call to its region; once more where no answer came and that does no harm.
-    async fn send(&self, client: &ProvisioningClient) -> Result<Answer, Error> {
+    /// The call, less what belongs to the attempt.
+    fn head(&self, client: &ProvisioningClient) -> Result<request::Parts, Error> {
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = self.node_method();
         head.uri = self.target()?;
         head.headers = self.headers(client)?;
-        let mark = HeaderValue::from_static("1");
         if self.was_sent.get() {
-            head.headers.insert(RESENT, mark.clone());
+            head.headers.insert(RESENT, HeaderValue::from_static("1"));
         }
+        Ok(head)
+    }
+
+    /// Sends the call to its region; once more where no answer came and that does no harm.
+    async fn send(&self, client: &ProvisioningClient) -> Result<Answer, Error> {
         let link = &client.region.link;
+        let head = Cell::new(Some(self.head(client)?));
         let first = link.send(self.deadline, |node| self.attempt(&head, node, client));
         match first.await {
             Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
                 self.was_sent.set(true);
-                head.headers.insert(RESENT, mark);
+                head.set(Some(self.head(client)?));
                 let again =
                     link.send_again(self.deadline, |node| self.attempt(&head, node, client));
                 Ok(again.await?)
@@ -328,31 +333,37 @@ impl Passage<'_> {
     /// region to come back.
     async fn attempt(
         &self,
-        head: &request::Parts,
+        head: &Cell<Option<request::Parts>>,
         node: Arc<Node>,
         client: &ProvisioningClient,
     ) -> Result<Answer, Attempt> {
         let Region { turns, link, .. } = &*client.region;
-        let _turn = turns
-            .take(&client.tenant_id, link.nodes_up())
-            .await
-            .map_err(Attempt::Busy)?;
-        let build = |node: &Node| self.call(head, node);
+        let turn = turns.take(&client.tenant_id, link.nodes_up());
+        let _turn = turn.await.map_err(Attempt::Busy)?;
+        let build = |node: &Node| self.call(head, client, node);
         link.attempt(&node, self.deadline, build).await
     }
 
-    /// Makes the call for a node.
-    fn call(&self, head: &request::Parts, node: &Node) -> Call {
+    /// Makes the call for a node. Most calls are made once, so the head is moved and not copied; for
+    /// another attempt it is made again.
+    fn call(
+        &self,
+        head: &Cell<Option<request::Parts>>,
+        client: &ProvisioningClient,
+        node: &Node,
+    ) -> Call {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let mut call = Request::new(Full::new(self.body.clone()));
-        call.method_mut().clone_from(&head.method);
-        call.uri_mut().clone_from(&head.uri);
-        let headers = call.headers_mut();
-        headers.clone_from(&head.headers);
-        headers.insert(HOST, node.authority().clone());
-        headers.insert(DEADLINE_MS, HeaderValue::from(left));
-        call
+        let mut head = match head.take() {
+            Some(head) => head,
+            // It could be made before, of the same parts.
+            None => self
+                .head(client)
+                .unwrap_or_else(|_| Request::new(()).into_parts().0),
+        };
+        head.headers.insert(HOST, node.authority().clone());
+        head.headers.insert(DEADLINE_MS, HeaderValue::from(left));
+        Request::from_parts(head, Full::new(self.body.clone()))
     }
 }
 
