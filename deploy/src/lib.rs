@@ -8,8 +8,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 pub mod arguments;
 pub mod commands;
 pub mod duration;
@@ -33,7 +31,7 @@ const USAGE: u8 = 2;
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let parsed = match Arguments::read(arguments.iter().cloned()) {
         Ok(parsed) => parsed,
         Err(misunderstanding) => return explain(&misunderstanding, &arguments),
     };
