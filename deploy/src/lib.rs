@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 pub mod arguments;
 pub mod commands;
+#[cfg(test)]
+mod documents;
 pub mod duration;
 pub mod error;
 pub mod files;
