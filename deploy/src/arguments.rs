@@ -1,10 +1,13 @@
 //! The command surface, as clap reads it. Scripts depend on it: names here do not change.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use shared::tls::IdentityFiles;
 use shared::{Dialect, LogLevel, Network, RegionId, Scope, TenantId, TokenId};
 
@@ -28,7 +31,8 @@ pub struct Arguments {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Where `meridian up` keeps its data, and where the other commands find it.
+    /// Where `meridian up` keeps its data, and where the other commands find it. Given here, it goes
+    /// before an endpoint in the environment.
     #[arg(
         long,
         global = true,
@@ -37,6 +41,51 @@ pub struct Arguments {
         env = "MERIDIAN_DATA_DIR"
     )]
     pub data_dir: PathBuf,
+}
+
+impl Arguments {
+    /// Reads the arguments (the program's name first), and what the environment adds to them. Of the
+    /// two that say where to work, `remote.endpoint` is there only if it is to be used, and the
+    /// operator key with it: a `--data-dir` on the command line goes before an endpoint that the
+    /// environment happens to hold.
+    ///
+    /// # Errors
+    /// clap's complaint, help or version; also when both were given on the command line.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut read =
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let Some((_, of_command)) = matches.subcommand() else {
+            return Ok(read);
+        };
+        let remote = read.command.as_mut().and_then(Command::remote_mut);
+        if let Some(remote) = remote.filter(|remote| remote.endpoint.is_some()) {
+            let endpoint_is_said = is_said(of_command, "endpoint");
+            match is_said(&matches, "data_dir") {
+                true if endpoint_is_said => {
+                    return Err(command.error(
+                        ErrorKind::ArgumentConflict,
+                        "--data-dir and --endpoint name two places: give one of them",
+                    ));
+                }
+                true => *remote = RemoteArguments::default(),
+                false if remote.operator_key.is_none() => {
+                    return Err(command.error(
+                        ErrorKind::MissingRequiredArgument,
+                        "--endpoint needs the region's operator key: --operator-key FILE",
+                    ));
+                }
+                false => {}
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Whether an argument stands on the command line, and not in the environment.
+fn is_said(matches: &ArgMatches, argument: &str) -> bool {
+    matches.value_source(argument) == Some(ValueSource::CommandLine)
 }
 
 /// What to do.
@@ -54,6 +103,19 @@ pub enum Command {
     Restore(RestoreArguments),
     /// Say in sentences what is wrong, and what is well.
     Doctor(RemoteArguments),
+}
+
+impl Command {
+    fn remote_mut(&mut self) -> Option<&mut RemoteArguments> {
+        match self {
+            Self::Up(_) => None,
+            Self::Tenant(arguments) => Some(&mut arguments.remote),
+            Self::Token(arguments) => Some(&mut arguments.remote),
+            Self::Backup(arguments) => Some(&mut arguments.remote),
+            Self::Restore(arguments) => Some(&mut arguments.remote),
+            Self::Doctor(remote) => Some(remote),
+        }
+    }
 }
 
 impl Default for Command {
@@ -125,13 +187,7 @@ impl Default for UpArguments {
 pub struct RemoteArguments {
     /// A region-node's link address, such as `http://10.0.0.5:9001`, in place of the local one;
     /// `https://` where the link is encrypted, and then the three files below are needed.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "MERIDIAN_ENDPOINT",
-        requires = "operator_key"
-    )]
+    #[arg(long, global = true, value_name = "URL", env = "MERIDIAN_ENDPOINT")]
     pub endpoint: Option<String>,
 
     /// File with the region's operator key, for `--endpoint`.
@@ -356,8 +412,6 @@ pub enum TokenCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -377,6 +431,40 @@ mod tests {
         assert_eq!(explicit.regions, implied.regions);
         assert_eq!(explicit.log_level, implied.log_level);
         assert_eq!(implied.regions.len(), REGIONS.len());
+    }
+
+    fn read(arguments: &[&str]) -> Result<RemoteArguments, clap::Error> {
+        let arguments = ["meridian"].iter().chain(arguments).map(OsString::from);
+        let mut command = Arguments::read(arguments)?.command.unwrap();
+        Ok(command.remote_mut().unwrap().clone())
+    }
+
+    #[test]
+    fn there_is_one_place_to_work_at() {
+        let endpoint = ["--endpoint", "http://a", "--operator-key", "k"];
+        for command in [
+            &["tenant", "list"][..],
+            &["backup", "--to", "f"],
+            &["doctor"],
+        ] {
+            let with = |more: &[&str]| read(&[command, more].concat());
+            assert!(with(&endpoint).unwrap().endpoint.is_some());
+            assert!(with(&["--data-dir", "d"]).unwrap().endpoint.is_none());
+            let both = with(&[&endpoint[..], &["--data-dir", "d"]].concat()).unwrap_err();
+            assert!(both.to_string().contains("give one of them"), "{both}");
+            let keyless = with(&["--endpoint", "http://a"]).unwrap_err();
+            assert!(keyless.to_string().contains("--operator-key"), "{keyless}");
+        }
+        let both = [
+            "--data-dir",
+            "d",
+            "tenant",
+            "--endpoint",
+            "http://a",
+            "list",
+        ];
+        let both = read(&both).unwrap_err();
+        assert!(both.to_string().contains("give one of them"), "{both}");
     }
 
     #[test]

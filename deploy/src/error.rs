@@ -42,6 +42,19 @@ pub enum CommandError {
         /// The regions that there are.
         running: Vec<RegionId>,
     },
+    /// The node at `--endpoint` is not of the region of `--region`.
+    #[error(
+        "the region-node at {node} is of region {found}, and --region says {asked}: correct one of \
+         them; nothing was done"
+    )]
+    OtherRegion {
+        /// The node's address.
+        node: String,
+        /// The node's region.
+        found: RegionId,
+        /// The region that was asked for.
+        asked: RegionId,
+    },
     /// No region knows the id.
     #[error("no {what} with this id in {}", choices(.searched))]
     NotFound {

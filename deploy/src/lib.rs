@@ -8,10 +8,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 pub mod arguments;
 pub mod commands;
+#[cfg(test)]
+mod documents;
 pub mod duration;
 pub mod error;
 pub mod files;
@@ -33,7 +33,7 @@ const USAGE: u8 = 2;
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let parsed = match Arguments::read(arguments.iter().cloned()) {
         Ok(parsed) => parsed,
         Err(misunderstanding) => return explain(&misunderstanding, &arguments),
     };

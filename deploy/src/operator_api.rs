@@ -210,6 +210,32 @@ impl OperatorApi {
         self.region.as_ref()
     }
 
+    /// The node's address, as it was given.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The region that the node says it is of; `None` if it cannot be told, because the node is of a
+    /// release without this call and has no tenant that names its region.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`], as for every call below.
+    pub async fn region_of_node(&self) -> Result<Option<RegionId>, OperatorApiError> {
+        let answer = match self.call(Method::GET, "/region", None).await {
+            Err(OperatorApiError::NotFound { .. }) => {
+                match self.list_tenants().await?.into_iter().next() {
+                    Some(tenant) => tenant,
+                    None => return Ok(None),
+                }
+            }
+            answer => answer?,
+        };
+        let region = answer.get("region").and_then(Value::as_str);
+        let region = region.and_then(|region| RegionId::parse(region).ok());
+        region.map(Some).ok_or_else(|| self.foreign())
+    }
+
     /// Creates a tenant.
     ///
     /// # Errors

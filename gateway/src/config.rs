@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::providers::{Env, Format as _, Toml};
 use reqwest::Url;
 use serde::Deserialize;
 use shared::link::MAX_GROUP_REPLACE_BYTES;
+use shared::settings::{Layers, SettingsError};
 use shared::tls::{IdentityFiles, PemError};
 use shared::{LogFormat, LogLevel, Network, RegionId, Secret, TenantId};
 
@@ -22,15 +21,13 @@ use crate::link::{LinkTls, Node};
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What the names of environment variables begin with.
 pub const ENVIRONMENT_PREFIX: &str = "MERIDIAN_GATEWAY__";
-/// The least length of a link key, in bytes (DESIGN section 6).
-pub const MIN_KEY_BYTES: usize = 32;
 
 /// Why the settings cannot be used. Every message names the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A layer cannot be read, lacks a setting, has an unknown one, or one of the wrong type.
-    #[error("{0}")]
-    Read(Box<figment::Error>),
+    #[error(transparent)]
+    Read(#[from] SettingsError),
     /// A setting is of the right type and does not make sense.
     #[error("setting `{setting}`: {problem}")]
     Invalid {
@@ -308,12 +305,11 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Read`] when a layer cannot be read or has an unknown key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        let mut layers = Layers::of(DEFAULTS)?;
         if let Some(path) = file {
-            layers = layers.merge(Toml::file_exact(path));
+            layers = layers.with_file(path)?;
         }
-        let environment = Env::prefixed(ENVIRONMENT_PREFIX).split("__");
-        let settings = read(&layers.merge(environment))?;
+        let settings: Self = layers.with_environment(ENVIRONMENT_PREFIX).extract()?;
         Ok(Self {
             file: file.map(Path::to_owned),
             ..settings
@@ -325,7 +321,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Read`] when `config.default.toml` was broken at build time.
     pub fn defaults() -> Result<Self, ConfigError> {
-        read(&Figment::from(Toml::string(DEFAULTS)))
+        Ok(Layers::of(DEFAULTS)?.extract()?)
     }
 
     /// Whether this gateway serves a region.
@@ -334,6 +330,31 @@ impl Settings {
         self.serves
             .as_ref()
             .is_none_or(|served| served.contains(region))
+    }
+
+    /// Checks the regions of the further hostnames: against those that the gateway started with,
+    /// when the hostnames are read again.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when one means a region that is not configured.
+    pub fn check_hostnames(&self) -> Result<(), ConfigError> {
+        let unknown = |hostname: &&HostnameSettings| !self.regions.contains_key(&hostname.region);
+        match self.hostname.iter().find(unknown) {
+            Some(hostname) => Err(ConfigError::invalid(
+                format!("hostname.{}", hostname.name),
+                format!(
+                    "there is no region {0} here: a new [regions.{0}] table needs a restart",
+                    hostname.region
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The further hostnames whose region is configured and not served here: they are answered 421.
+    pub fn hostnames_not_served(&self) -> impl Iterator<Item = &HostnameSettings> {
+        let hostnames = self.hostname.iter();
+        hostnames.filter(|hostname| !self.is_served(&hostname.region))
     }
 
     /// Checks what types cannot: settings against each other.
@@ -347,6 +368,12 @@ impl Settings {
                 "there is none: a gateway needs at least one [regions.<name>] table",
             ));
         }
+        if self.serves.as_ref().is_some_and(Vec::is_empty) {
+            return Err(ConfigError::invalid(
+                "serves",
+                "lists none: name the regions that this gateway serves, or leave it out for all",
+            ));
+        }
         for region in self.serves.iter().flatten() {
             if !self.regions.contains_key(region) {
                 return Err(ConfigError::invalid(
@@ -355,14 +382,7 @@ impl Settings {
                 ));
             }
         }
-        for hostname in &self.hostname {
-            if !self.regions.contains_key(&hostname.region) {
-                return Err(ConfigError::invalid(
-                    format!("hostname.{}", hostname.name),
-                    format!("there is no region {}", hostname.region),
-                ));
-            }
-        }
+        self.check_hostnames()?;
         if self
             .trusted_proxies
             .iter()
@@ -412,7 +432,7 @@ impl Settings {
         Ok(())
     }
 
-    fn amounts(&self) -> [(&'static str, u64); 23] {
+    fn amounts(&self) -> [(&'static str, u64); 26] {
         let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
         let redis = &self.redis;
         [
@@ -426,6 +446,7 @@ impl Settings {
             ("limits.failures_per_s", limits.failures_per_s.into()),
             ("limits.failures_burst", limits.failures_burst.into()),
             ("limits.node_in_flight", limits.node_in_flight as u64),
+            ("limits.connections", limits.connections as u64),
             (
                 "limits.connections_per_source",
                 limits.connections_per_source.into(),
@@ -434,7 +455,9 @@ impl Settings {
             ("limits.answer_max_mib", limits.answer_max_mib.into()),
             ("timeouts.handshake_ms", timeouts.handshake_ms),
             ("timeouts.body_read_ms", timeouts.body_read_ms),
+            ("timeouts.write_stall_ms", timeouts.write_stall_ms),
             ("timeouts.request_ms", timeouts.request_ms),
+            ("timeouts.node_connect_ms", timeouts.node_connect_ms),
             ("timeouts.lookup_ms", timeouts.lookup_ms),
             ("timeouts.node_look_ms", timeouts.node_look_ms),
             (
@@ -480,8 +503,12 @@ impl RegionSettings {
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] when there is none, when there are two, when its file cannot be
-    /// read, or when it is too short.
-    pub fn read_link_key(&self, region: &RegionId) -> Result<Secret, ConfigError> {
+    /// read, when it is too short, or when it looks like a placeholder in production.
+    pub fn read_link_key(
+        &self,
+        region: &RegionId,
+        production: bool,
+    ) -> Result<Secret, ConfigError> {
         let setting = format!("regions.{region}.link_key");
         let key = match (&self.link_key, &self.link_key_file) {
             (Some(key), None) => key.clone(),
@@ -503,11 +530,10 @@ impl RegionSettings {
                 return Err(ConfigError::invalid(setting, problem));
             }
         };
-        if key.reveal().len() < MIN_KEY_BYTES {
-            let problem = format!("is too short: at least {MIN_KEY_BYTES} random bytes");
-            return Err(ConfigError::invalid(setting, problem));
+        match key.check_key(production) {
+            Ok(()) => Ok(key),
+            Err(weak) => Err(ConfigError::invalid(setting, weak.to_string())),
         }
-        Ok(key)
     }
 
     /// The nodes of a region that is served; to be connected to by TLS where there is some.
@@ -571,18 +597,12 @@ impl RegionSettings {
     }
 }
 
-fn read(layers: &Figment) -> Result<Settings, ConfigError> {
-    layers
-        .extract()
-        .map_err(|error| ConfigError::Read(Box::new(error)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn from_toml(text: &str) -> Result<Settings, ConfigError> {
-        read(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(text)))
+        Ok(Layers::of(DEFAULTS)?.with_text(text)?.extract()?)
     }
 
     const US: &str = "[regions.us]\nnodes = [\"http://127.0.0.1:9001\"]\nlink_key = \"0123456789abcdef0123456789abcdef\"\n";
@@ -639,7 +659,7 @@ mod tests {
         settings.check().unwrap();
         let region = settings.regions.get(&us).unwrap();
         assert_eq!(region.nodes(&us, None).unwrap().len(), 1);
-        assert_eq!(region.read_link_key(&us).unwrap().reveal().len(), 32);
+        assert_eq!(region.read_link_key(&us, true).unwrap().reveal().len(), 32);
 
         for (problem, region) in [
             ("missing", RegionSettings::default()),
@@ -651,6 +671,13 @@ mod tests {
                 },
             ),
             (
+                "placeholder",
+                RegionSettings {
+                    link_key: Some(Secret::new(&"changeme".repeat(4))),
+                    ..RegionSettings::default()
+                },
+            ),
+            (
                 "cannot be read",
                 RegionSettings {
                     link_key_file: Some("/nonexistent".into()),
@@ -658,7 +685,7 @@ mod tests {
                 },
             ),
         ] {
-            let message = region.read_link_key(&us).unwrap_err().to_string();
+            let message = region.read_link_key(&us, true).unwrap_err().to_string();
             assert!(message.contains("regions.us.link_key"), "{message}");
             assert!(message.contains(problem), "{message}");
         }
@@ -683,6 +710,19 @@ mod tests {
         for (text, name) in [
             (String::new(), "regions"),
             (format!("serves = [\"de\"]\n{US}"), "serves"),
+            (format!("serves = []\n{US}"), "serves"),
+            (
+                format!("{US}\n[timeouts]\nnode_connect_ms = 0"),
+                "timeouts.node_connect_ms",
+            ),
+            (
+                format!("{US}\n[timeouts]\nwrite_stall_ms = 0"),
+                "timeouts.write_stall_ms",
+            ),
+            (
+                format!("{US}\n[limits]\nconnections = 0"),
+                "limits.connections",
+            ),
             (format!("production = true\n{US}"), "public_scheme"),
             (
                 format!("trusted_proxies = [\"::/0\"]\n{US}"),
@@ -726,6 +766,46 @@ mod tests {
             let message = redis(text).read_url().unwrap_err().to_string();
             assert!(message.contains(&format!("`{setting}`")), "{message}");
         }
+    }
+
+    #[test]
+    fn no_error_shows_a_key_or_a_password() {
+        let canary = "canary0123456789abcdef0123456789abcdef";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.toml");
+        for (text, said) in [
+            (format!("[regions.us]\nlink_key = \"{canary}"), "line 2"),
+            (format!("[regions.us]\nlink_key = \"{canary}"), "`link_key`"),
+            (format!("[redis]\nurl = redis://:{canary}@r"), "`url`"),
+            (format!("[regions.us]\n{canary}="), "line 2"),
+            (
+                format!("[redis]\nconnections = \"{canary}\""),
+                "redis.connections",
+            ),
+            (format!("public_scheme = \"{canary}\""), "public_scheme"),
+            ("[redis]\nurl = 9876543210".to_owned(), "redis.url"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = Settings::load(Some(&file)).unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains(canary), "{shown}");
+                assert!(!shown.contains("9876543210"), "{shown}");
+            }
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_hostname_of_a_region_that_is_not_here_is_noticed() {
+        let hostname = "[[hostname]]\nname = \"a.example\"\nregion = \"us\"";
+        let mut settings = from_toml(&format!("{US}\n{hostname}")).unwrap();
+        settings.check_hostnames().unwrap();
+        assert_eq!(settings.hostnames_not_served().count(), 0);
+        settings.serves = Some(vec![RegionId::parse("de").unwrap()]);
+        assert_eq!(settings.hostnames_not_served().count(), 1);
+        settings.regions.clear();
+        let message = settings.check_hostnames().unwrap_err().to_string();
+        assert!(message.contains("hostname.a.example"), "{message}");
     }
 
     #[test]

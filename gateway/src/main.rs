@@ -26,13 +26,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    // Before anything is started, so that no signal finds nobody listening. SIGHUP asks for files to
+    // be read again, where there are any, and never ends the program.
+    let (mut interrupt, mut terminate, _hangup) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
     let file = std::env::args_os().nth(1).map(PathBuf::from);
     let settings = Settings::load(file.as_deref())?;
     let _log = log::init(settings.telemetry.level, settings.telemetry.format)?;
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
     let application = Application::build(settings, Arc::new(SystemClock)).await?;
     tracing::info!(
         listen = %application.address(),

@@ -90,6 +90,7 @@ impl Application {
     )]
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
         settings.check()?;
+        warn_of_hostnames_not_served(&settings);
         let link_tls = match &settings.link_tls {
             Some(link_tls) => Some(Arc::new(LinkTls::load(link_tls, Arc::clone(&clock))?)),
             None => None,
@@ -224,6 +225,8 @@ async fn keep_hostnames(edge: Data<Edge>, settings: Settings, listener: SocketAd
                 hostname: read.hostname,
                 ..settings.clone()
             };
+            settings.check_hostnames()?;
+            warn_of_hostnames_not_served(&settings);
             if let (Some(tls), Some(certificates)) = (&edge.tls, &read.tls) {
                 tls.exchange(certificates, &Hosts::build(&settings, &edge.regions, port)?)?;
             }
@@ -237,6 +240,17 @@ async fn keep_hostnames(edge: Data<Edge>, settings: Settings, listener: SocketAd
                 tracing::error!(error = why, "the hostnames stay as they were: {error}");
             }
         }
+    }
+}
+
+/// They can be meant, where several gateways have the same file.
+fn warn_of_hostnames_not_served(settings: &Settings) {
+    for hostname in settings.hostnames_not_served() {
+        tracing::warn!(
+            "setting `hostname.{}`: region {} is not served here, and the hostname is answered 421",
+            hostname.name,
+            hostname.region
+        );
     }
 }
 
@@ -311,7 +325,7 @@ fn build_region(
     public_port: Option<u16>,
 ) -> Result<Region, ConfigError> {
     let limits = &settings.limits;
-    let key = region.read_link_key(id)?;
+    let key = region.read_link_key(id, settings.production)?;
     let mut key = HeaderValue::from_str(key.reveal()).map_err(|_| {
         ConfigError::invalid(
             format!("regions.{id}.link_key"),

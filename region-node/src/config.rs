@@ -7,9 +7,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::providers::{Env, Format as _, Toml};
 use serde::{Deserialize, Deserializer};
+use shared::settings::{Layers, SettingsError};
 use shared::tls::PemError;
 use shared::{LogFormat, LogLevel, RegionId, Secret};
 
@@ -17,10 +16,6 @@ use shared::{LogFormat, LogLevel, RegionId, Secret};
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What the names of environment variables begin with.
 pub const ENVIRONMENT_PREFIX: &str = "MERIDIAN_NODE__";
-/// The least length of a key, in bytes (DESIGN section 6).
-pub const MIN_KEY_BYTES: usize = 32;
-/// A key with fewer different bytes than this was typed, not generated.
-const MIN_DIFFERENT_BYTES: usize = 8;
 /// How many keys of a kind can be live: the present one, and the last or the next.
 const MAX_LIVE_KEYS: usize = 2;
 
@@ -28,8 +23,8 @@ const MAX_LIVE_KEYS: usize = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A layer cannot be read, lacks a setting, has an unknown one, or one of the wrong type.
-    #[error("{0}")]
-    Read(Box<figment::Error>),
+    #[error(transparent)]
+    Read(#[from] SettingsError),
     /// A setting is of the right type and does not make sense.
     #[error("setting `{setting}`: {problem}")]
     Invalid {
@@ -230,7 +225,8 @@ impl Settings {
     /// # Errors
     /// When the compiled-in defaults are broken; a test keeps them whole.
     pub fn defaults() -> Result<Self, ConfigError> {
-        Self::extract(&Figment::from(Toml::string(DEFAULTS)).merge(("region", "us")))
+        let layers = Layers::of(DEFAULTS)?.with_text("region = \"us\"")?;
+        Ok(layers.extract()?)
     }
 
     /// Reads all layers.
@@ -238,17 +234,11 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Read`], which names the setting.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        let mut layers = Layers::of(DEFAULTS)?;
         if let Some(file) = file {
-            layers = layers.merge(Toml::file_exact(file));
+            layers = layers.with_file(file)?;
         }
-        Self::extract(&layers.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__")))
-    }
-
-    fn extract(layers: &Figment) -> Result<Self, ConfigError> {
-        layers
-            .extract()
-            .map_err(|error| ConfigError::Read(Box::new(error)))
+        Ok(layers.with_environment(ENVIRONMENT_PREFIX).extract()?)
     }
 
     /// The file of the store, with the region in its place.
@@ -387,7 +377,7 @@ impl Settings {
         }
         if keys.is_empty() && required {
             return Err(invalid(format!(
-                "no key is given; give one of at least {MIN_KEY_BYTES} random bytes, or name a file in `{setting}_files`"
+                "no key is given; give one of at least 32 random bytes (`openssl rand -hex 32`), or name a file in `{setting}_files`"
             )));
         }
         if keys.len() > MAX_LIVE_KEYS {
@@ -396,19 +386,8 @@ impl Settings {
             )));
         }
         for key in &keys {
-            let bytes = key.reveal().as_bytes();
-            if bytes.len() < MIN_KEY_BYTES {
-                return Err(invalid(format!(
-                    "a key has {} bytes; at least {MIN_KEY_BYTES} random ones are needed",
-                    bytes.len()
-                )));
-            }
-            let different: std::collections::BTreeSet<&u8> = bytes.iter().collect();
-            if self.production && different.len() < MIN_DIFFERENT_BYTES {
-                return Err(invalid(
-                    "a key looks like a placeholder; production needs random bytes".to_owned(),
-                ));
-            }
+            key.check_key(self.production)
+                .map_err(|weak| invalid(format!("a key {weak}")))?;
         }
         Ok(keys)
     }
@@ -488,6 +467,35 @@ mod tests {
         let error = Settings::load(Some(&file)).unwrap_err().to_string();
         assert!(error.contains("worker"), "{error}");
         assert!(Settings::load(Some(&folder.path().join("absent"))).is_err());
+    }
+
+    #[test]
+    fn no_error_shows_a_key_or_a_password() {
+        let canary = "canary0123456789abcdef0123456789abcdef";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node.toml");
+        for (text, said) in [
+            (format!("[keys]\nlink = \"{canary}"), "line 3"),
+            (format!("[keys]\nlink = \"{canary}"), "`link`"),
+            (format!("[store]\nurl = postgres://m:{canary}@db"), "`url`"),
+            (
+                format!("[store]\nengine = \"postgres://m:{canary}@db\""),
+                "store.engine",
+            ),
+            (
+                format!("[limits]\nworkers = \"{canary}\""),
+                "limits.workers",
+            ),
+            ("[store]\nurl = 9876543210".to_owned(), "store.url"),
+        ] {
+            std::fs::write(&file, format!("region = \"us\"\n{text}\n")).unwrap();
+            let error = Settings::load(Some(&file)).unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains(canary), "{shown}");
+                assert!(!shown.contains("9876543210"), "{shown}");
+            }
+            assert!(error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

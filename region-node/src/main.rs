@@ -25,6 +25,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    // Before anything is started, so that no signal finds nobody listening. SIGHUP asks for files to
+    // be read again, where there are any, and never ends the program.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let _hangup = signal(SignalKind::hangup())?;
     let mut arguments = std::env::args_os().skip(1);
     let file = arguments.next();
     if arguments.next().is_some() {
@@ -32,9 +37,6 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     let settings = Settings::load(file.as_deref().map(Path::new))?;
     let _log = log::init(settings.telemetry.level, settings.telemetry.format)?;
-    // Before anything is started, so that no signal finds nobody listening.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let application = Application::build(settings, Arc::new(SystemClock)).await?;
     let stop = async move {
         tokio::select! {

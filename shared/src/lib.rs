@@ -3,7 +3,7 @@
 //! Here live the types that cross the link between the two programs, and the vocabulary of the
 //! protocol that both must spell alike: regions, tenants, API tokens, networks, grants, the resolve
 //! contract, SCIM error bodies, URNs and media types; the log that both write alike, and the
-//! certificate files that both read alike. What never lives here: any other I/O, a web framework,
+//! certificate and settings files that both read alike. What never lives here: any other I/O, a web framework,
 //! SQL, or anything that only one of the two programs needs.
 
 pub mod api_token;
@@ -16,6 +16,7 @@ pub mod network;
 pub mod region;
 pub mod scim_error;
 pub mod secret;
+pub mod settings;
 mod short;
 pub mod tenant;
 pub mod tls;

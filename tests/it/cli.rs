@@ -1,9 +1,12 @@
 //! The `meridian` command: its surface, its JSON, its sentences.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::support::fleet::{Fleet, Plan};
 use crate::support::{World, meridian_command, one_json_value, plain_client};
 
 #[test]
@@ -95,8 +98,8 @@ fn the_curl_line_works_as_printed() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let stdout = std::io::BufReader::new(up.stdout.take().unwrap());
-    let lines = std::io::BufRead::lines(stdout);
+    let stdout = BufReader::new(up.stdout.take().unwrap());
+    let lines = stdout.lines();
     let line = lines
         .map(|line| line.unwrap())
         .find(|line| line.trim().starts_with("curl "));
@@ -264,7 +267,7 @@ fn refused(world: &World, arguments: &[&str]) -> String {
 
 #[test]
 fn a_port_that_is_taken_is_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let output = meridian_command()
         .args([
@@ -425,7 +428,8 @@ fn an_endpoint_and_a_key_do_in_place_of_a_data_directory() {
     );
     let list = |configure: &dyn Fn(&mut std::process::Command)| {
         let mut command = meridian_command();
-        command.args(["tenant", "list", "--json", "--data-dir", "/nonexistent"]);
+        command.args(["tenant", "list", "--json"]);
+        command.env("MERIDIAN_DATA_DIR", "/nonexistent");
         configure(&mut command);
         let output = command.output().unwrap();
         (output.status.success(), one_json_value(&output.stdout))
@@ -450,6 +454,244 @@ fn an_endpoint_and_a_key_do_in_place_of_a_data_directory() {
         !good && answer["error"].as_str().unwrap().contains("operator key"),
         "{answer}"
     );
+}
+
+/// A command that was told where to work goes nowhere else, whatever the environment holds.
+#[test]
+fn a_data_directory_on_the_command_line_goes_before_an_endpoint_in_the_environment() {
+    let (live, drill) = (World::start(), World::start());
+    let us = &live.ready["regions"]["us"];
+    let (node, key) = (
+        us["node"].as_str().unwrap(),
+        us["operator_key_file"].as_str().unwrap(),
+    );
+    let run = |arguments: &[&str], with_key: bool| {
+        let mut command = meridian_command();
+        command.args(arguments).arg("--json");
+        command.env("MERIDIAN_ENDPOINT", node);
+        if with_key {
+            command.env("MERIDIAN_OPERATOR_KEY_FILE", key);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), one_json_value(&output.stdout))
+    };
+    let folder = drill.data_dir().to_str().unwrap();
+    let backup = drill.data_dir().join("us.backup");
+    let backup = backup.to_str().unwrap();
+    let before = live.meridian(&["tenant", "list"]);
+    for with_key in [true, false] {
+        let (code, listed) = run(&["--data-dir", folder, "tenant", "list"], with_key);
+        assert_eq!(code, Some(0), "{listed}");
+        assert_eq!(listed, drill.meridian(&["tenant", "list"]));
+        assert_ne!(listed, before);
+        let (code, report) = run(&["doctor", "--data-dir", folder], with_key);
+        assert_eq!(code, Some(0), "{report}");
+        assert_eq!(report["checks"][0]["check"], "process");
+    }
+    let (code, told) = run(&["backup", "--to", backup, "--data-dir", folder], true);
+    assert_eq!(code, Some(0), "{told}");
+    let restore = [
+        "restore",
+        "--from",
+        backup,
+        "--replace",
+        "--data-dir",
+        folder,
+    ];
+    let (code, told) = run(&restore, true);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(live.meridian(&["tenant", "list"]), before);
+    // Without one the environment counts, and two places on the command line are too many.
+    assert_eq!(run(&["tenant", "list"], true), (Some(0), before));
+    let both = ["tenant", "list", "--data-dir", folder, "--endpoint", node];
+    let (code, told) = run(&both, true);
+    assert_eq!(code, Some(2), "{told}");
+    let told = told["error"].as_str().unwrap();
+    assert!(
+        told.contains("--data-dir and --endpoint") && told.contains("give one"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_node_of_another_region_than_asked_for_is_left_alone() {
+    let world = World::with_regions(&["us", "de"]);
+    let us = &world.ready["regions"]["us"];
+    let (node, key) = (
+        us["node"].as_str().unwrap(),
+        us["operator_key_file"].as_str().unwrap(),
+    );
+    let file = world.data_dir().join("file");
+    let file = file.to_str().unwrap();
+    let run = |region: &str, arguments: &[&str]| {
+        let output = meridian_command()
+            .args(arguments)
+            .args(["--region", region, "--json"])
+            .args(["--endpoint", node, "--operator-key", key])
+            .output()
+            .unwrap();
+        (output.status.success(), one_json_value(&output.stdout))
+    };
+    let (good, told) = run("us", &["backup", "--to", file]);
+    assert!(good, "{told}");
+    let restore = ["restore", "--from", file, "--replace"];
+    let (good, told) = run("us", &restore);
+    assert!(good, "{told}");
+    std::fs::remove_file(file).unwrap();
+
+    let before = world.meridian(&["tenant", "list"]);
+    let nobody = "ten_0000000000000000000000";
+    for arguments in [
+        &["tenant", "create", "--name", "x"][..],
+        &["tenant", "list"],
+        &["token", "create", "--tenant", nobody],
+        &["backup", "--to", file],
+        &restore,
+    ] {
+        let (good, told) = run("de", arguments);
+        assert!(!good, "{arguments:?}: {told}");
+        let told = told["error"].as_str().unwrap();
+        assert!(
+            told.contains("is of region us, and --region says de"),
+            "{arguments:?}: {told}"
+        );
+    }
+    assert_eq!(world.meridian(&["tenant", "list"]), before);
+    assert!(!std::path::Path::new(file).exists());
+}
+
+/// A node of a release that cannot say its region: so it answers these calls, and 404 to others.
+fn older_node(answers: Vec<(&'static str, Vec<u8>)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+            let asked = lines.next().unwrap().unwrap();
+            lines.find(|line| line.as_ref().unwrap().is_empty());
+            let path = asked.split(' ').nth(1).unwrap().to_owned();
+            let known = answers.iter().find(|(known, _)| path.ends_with(known));
+            let (status, body) = match known {
+                Some((_, body)) => ("200 OK", body.clone()),
+                None => (
+                    "404 Not Found",
+                    br#"{"detail":"There is no such endpoint."}"#.to_vec(),
+                ),
+            };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
+            connection
+                .write_all(&[head.into_bytes(), body].concat())
+                .unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn an_older_node_is_known_by_its_tenants_or_by_its_backup() {
+    let world = World::start();
+    let folder = world.data_dir();
+    let (backup, file) = (folder.join("us.backup"), folder.join("de.backup"));
+    world.meridian(&["backup", "--to", backup.to_str().unwrap()]);
+    let key = &world.ready["regions"]["us"]["operator_key_file"];
+    let run = |node: &str, region: &str, arguments: &[&str]| {
+        let output = meridian_command()
+            .args(arguments)
+            .args(["--region", region, "--json", "--endpoint", node])
+            .args(["--operator-key", key.as_str().unwrap()])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (one_json_value(&output.stdout), told)
+    };
+    let list = ["tenant", "list"];
+    let tenants = br#"{"tenants":[{"id":"ten_0000000000000000000000","region":"us"}]}"#;
+    let full = older_node(vec![("/tenants", tenants.to_vec())]);
+    let (answer, told) = run(&full, "us", &list);
+    assert!(answer["tenants"].is_array() && told.is_empty(), "{answer}");
+    let (answer, _) = run(&full, "de", &list);
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("is of region us"),
+        "{answer}"
+    );
+
+    let empty = older_node(vec![
+        ("/tenants", br#"{"tenants":[]}"#.to_vec()),
+        ("/backup", std::fs::read(&backup).unwrap()),
+    ]);
+    let (answer, told) = run(&empty, "de", &list);
+    assert!(answer["tenants"].is_array(), "{answer}");
+    assert!(told.contains("older release"), "{told}");
+    let to = ["backup", "--to", file.to_str().unwrap()];
+    let (answer, _) = run(&empty, "de", &to);
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("is of region us"),
+        "{answer}"
+    );
+    assert!(!file.exists() && !folder.join("de.backup.partial").exists());
+    let (answer, _) = run(&empty, "us", &to);
+    assert_eq!(answer["region"], "us", "{answer}");
+    assert!(file.exists());
+}
+
+/// A terminal that goes away takes `meridian up` with it, in good order.
+#[test]
+fn a_hangup_stops_everything_orderly() {
+    let mut world = World::start();
+    let local = world.data_dir().join("local.json");
+    assert!(local.exists());
+    assert!(world.stop_by("HUP").success());
+    assert!(!local.exists());
+}
+
+/// The programs read files again on SIGHUP, where they have any, and go on where they have none.
+#[tokio::test]
+async fn a_hangup_ends_neither_node_nor_gateway() {
+    let mut fleet = Fleet::start(Plan::default()).await;
+    for program in fleet.programs() {
+        program.hang_up();
+    }
+    for program in fleet.programs() {
+        program.alive().await;
+        program.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hostname_of_a_region_that_is_not_here_is_refused_aloud() {
+    let fleet = Fleet::start(Plan::default()).await;
+    let gateway = &fleet.gateways[0];
+    gateway.add_settings(
+        "[regions.jp]\nnodes = [\"http://127.0.0.1:1\"]\n\
+         link_key = \"0123456789abcdef0123456789abcdef\"\n\
+         [[hostname]]\nname = \"scim.jp.example\"\nregion = \"jp\"\n",
+    );
+    gateway.hang_up();
+    let began = std::time::Instant::now();
+    while !gateway.log().contains("hostname.scim.jp.example") {
+        assert!(began.elapsed().as_secs() < 60, "{}", gateway.log());
+        tokio::task::yield_now().await;
+    }
+    assert!(gateway.log().contains("there is no region jp here"));
+
+    // A line that cannot be read is told of by its place, not by what stands in it.
+    gateway.add_settings("[redis]\nurl = \"redis://:canary-password@127.0.0.1:1\n");
+    gateway.hang_up();
+    while !gateway.log().contains("setting `url`") {
+        assert!(began.elapsed().as_secs() < 60, "{}", gateway.log());
+        tokio::task::yield_now().await;
+    }
+    assert!(!gateway.log().contains("canary-password"));
 }
 
 #[tokio::test]

@@ -23,17 +23,18 @@ const CHUNK: usize = 64 * 1024;
 /// Writes a backup, and reads it as it comes: what it says of itself must be true.
 ///
 /// # Errors
-/// [`CommandError`] when the region-node cannot be found, reached, or refuses, or the file cannot
-/// be written. Then there is no file.
+/// [`CommandError`] when the region-node cannot be found, reached, refuses, or is of another
+/// region than asked for, or the file cannot be written. Then there is no file.
 pub async fn backup(
     arguments: BackupArguments,
     data_dir: &Path,
     output: Output,
 ) -> Result<(), CommandError> {
-    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref())?;
+    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref()).await?;
     let path = &arguments.to;
     let mut progress = Progress::begin("backup");
-    let mut download = regions.only()?.backup().await?;
+    let api = regions.only()?;
+    let mut download = api.backup().await?;
     let mut file = Outgoing::create(path)?;
     let (mut reader, mut rows) = (BackupReader::default(), Vec::new());
     let wrong = |source| CommandError::Backup {
@@ -44,6 +45,15 @@ pub async fn backup(
         file.write(&bytes)?;
         reader.take(&bytes, &mut rows).map_err(wrong)?;
         rows.clear();
+        if let (Some(header), Some(asked)) = (reader.header(), api.region())
+            && header.region != *asked
+        {
+            return Err(CommandError::OtherRegion {
+                node: api.node().to_owned(),
+                found: header.region.clone(),
+                asked: asked.clone(),
+            });
+        }
         progress.tell(file.bytes(), &so_far(reader.counts()));
     }
     let (header, counts) = reader.finish().map_err(wrong)?;
@@ -93,7 +103,7 @@ pub async fn restore(
     data_dir: &Path,
     output: Output,
 ) -> Result<(), CommandError> {
-    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref())?;
+    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref()).await?;
     let api = regions.only()?;
     let path = &arguments.from;
     let wrong = |source| CommandError::Backup {

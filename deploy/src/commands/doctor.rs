@@ -72,7 +72,7 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let mut findings = Findings::default();
     if remote.endpoint.is_some() {
-        let regions = Regions::find(remote, data_dir, None)?;
+        let regions = Regions::find(remote, data_dir, None).await?;
         for region in regions.all() {
             operator_key(region, "region at --endpoint", &mut findings).await;
         }
@@ -124,7 +124,7 @@ async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
         .ok();
     for (region, local) in &state.regions {
         ready(&format!("region {region}"), &local.management, findings).await;
-        if let Ok(regions) = regions_of(data_dir, region) {
+        if let Ok(regions) = regions_of(data_dir, region).await {
             for api in regions.all() {
                 operator_key(api, &format!("region {region}"), findings).await;
             }
@@ -142,8 +142,8 @@ async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
     disk(data_dir, findings);
 }
 
-fn regions_of(data_dir: &Path, region: &RegionId) -> Result<Regions, CommandError> {
-    Regions::find(&RemoteArguments::default(), data_dir, Some(region))
+async fn regions_of(data_dir: &Path, region: &RegionId) -> Result<Regions, CommandError> {
+    Regions::find(&RemoteArguments::default(), data_dir, Some(region)).await
 }
 
 /// The program behind a management listener is ready, and its clock is ours. What it says of

@@ -1,6 +1,7 @@
 //! The commands that speak to region-nodes, and how they find them.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::path::Path;
 
 use shared::RegionId;
@@ -21,23 +22,23 @@ pub struct Regions(Vec<OperatorApi>);
 
 impl Regions {
     /// The region at `--endpoint`, or those of the `meridian up` of the data directory; only
-    /// `--region`, where that is given.
+    /// `--region`, where that is given: the node at an endpoint is asked whether it is of that one.
     ///
     /// # Errors
-    /// When there are none, or their operator keys cannot be read.
-    pub fn find(
+    /// When there are none, their operator keys cannot be read, or the node at the endpoint is of
+    /// another region.
+    pub async fn find(
         remote: &RemoteArguments,
         data_dir: &Path,
         region: Option<&RegionId>,
     ) -> Result<Self, CommandError> {
         if let (Some(endpoint), Some(key_file)) = (&remote.endpoint, &remote.operator_key) {
-            let key = read_key(key_file)?;
-            return Ok(Self(vec![OperatorApi::new(
-                region.cloned(),
-                endpoint,
-                &key,
-                remote.link_tls().as_ref(),
-            )?]));
+            let (key, tls) = (read_key(key_file)?, remote.link_tls());
+            let api = OperatorApi::new(region.cloned(), endpoint, &key, tls.as_ref())?;
+            if let Some(region) = region {
+                check_region(&api, region).await?;
+            }
+            return Ok(Self(vec![api]));
         }
         let state = local_state::find(data_dir)?;
         if let Some(region) = region
@@ -114,6 +115,28 @@ impl Regions {
             .filter_map(OperatorApi::region)
             .cloned()
             .collect()
+    }
+}
+
+/// Data of a region must never come from, or go to, another one because of a wrong address.
+async fn check_region(api: &OperatorApi, asked: &RegionId) -> Result<(), CommandError> {
+    match api.region_of_node().await? {
+        Some(found) if found != *asked => Err(CommandError::OtherRegion {
+            node: api.node().to_owned(),
+            found,
+            asked: asked.clone(),
+        }),
+        Some(_) => Ok(()),
+        None => {
+            // If standard error is closed there is nobody to tell.
+            let _unheard = writeln!(
+                std::io::stderr(),
+                "the region-node at {} is of an older release and holds no tenant: it cannot say \
+                 whether it is of region {asked}",
+                api.node()
+            );
+            Ok(())
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn run(
     data_dir: &Path,
     output: Output,
 ) -> Result<(), CommandError> {
-    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref())?;
+    let regions = Regions::find(&arguments.remote, data_dir, arguments.region.as_ref()).await?;
     match &arguments.command {
         TokenCommand::Create {
             tenant,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use actix_web::rt::task::JoinHandle;
 use shared::link::PUBLIC_SCIM_PATH;
 use shared::{LogFormat, RegionId, SystemClock};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::arguments::UpArguments;
@@ -166,19 +166,51 @@ impl Stopped {
     }
 }
 
+/// What asks this process to stop: Ctrl-C, a service manager, a terminal that goes away. The
+/// programs inside read their files again on SIGHUP, and have none here.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
 /// Starts everything, says so, and runs until it is asked to stop.
 ///
 /// # Errors
 /// [`UpError`] when it cannot start, or one of the programs ends by itself.
 pub async fn run(arguments: &UpArguments, data_dir: &Path, output: Output) -> Result<(), UpError> {
+    // Before anything is started, so that no signal finds nobody listening.
+    let mut signals = StopSignals::listen().map_err(UpError::Signals)?;
     // Only a process that has a log already refuses, and that is as good.
     let _log = shared::log::init(arguments.log_level, LogFormat::Json).ok();
     check_regions(&arguments.regions)?;
     let claim = Claim::take(data_dir)?;
     check_address(arguments.listen)?;
 
-    let mut started = start(arguments, claim.data_dir()).await?;
-    let outcome = serve(&mut started, &claim, output).await;
+    let mut started = tokio::select! {
+        started = start(arguments, claim.data_dir()) => started?,
+        // What has been started has served nobody, and ends with this process.
+        () = signals.next() => return Ok(()),
+    };
+    let outcome = serve(&mut started, &mut signals, &claim, output).await;
     claim.withdraw();
     started.stop().await;
     outcome
@@ -275,11 +307,12 @@ struct Link {
 }
 
 /// Makes the first tenants, announces that all is ready, and waits for the end.
-async fn serve(started: &mut Started, claim: &Claim, output: Output) -> Result<(), UpError> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt()).map_err(UpError::Signals)?,
-        signal(SignalKind::terminate()).map_err(UpError::Signals)?,
-    );
+async fn serve(
+    started: &mut Started,
+    signals: &mut StopSignals,
+    claim: &Claim,
+    output: Output,
+) -> Result<(), UpError> {
     let demos = first_tenants(started, claim.data_dir()).await?;
     claim
         .announce(&started.state)
@@ -296,8 +329,7 @@ async fn serve(started: &mut Started, claim: &Claim, output: Output) -> Result<(
         .map_err(|error| UpError::Announce(Box::new(error)))?;
 
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = signals.next() => {}
         error = started.any_ended() => return Err(error),
     }
     tracing::info!("stopping");

@@ -89,6 +89,11 @@ struct RotationBody {
     networks: Option<Networks>,
 }
 
+/// `GET …/region`: which region this is, so that an operator's command can be sure of it.
+pub async fn get_region(_operator: FromOperator, parts: Data<Parts>) -> HttpResponse {
+    answer(StatusCode::OK, &json!({ "region": parts.region }))
+}
+
 /// `POST …/tenants`
 ///
 /// # Errors

@@ -305,6 +305,17 @@ impl Program {
         self.signal("CONT");
     }
 
+    /// Asks it to read its files again.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    /// Adds to its settings file.
+    pub fn add_settings(&self, more: &str) {
+        let settings = fs::read_to_string(&self.settings).unwrap();
+        fs::write(&self.settings, settings + more).unwrap();
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.process.as_ref().unwrap().id().to_string();
         let told = Command::new("kill")

@@ -241,14 +241,16 @@ impl World {
 
     /// Asks the process to stop, as a service manager does, and waits until it has.
     pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.stop_by("TERM")
+    }
+
+    /// The same, by a signal of the test's choice.
+    pub fn stop_by(&mut self, signal: &str) -> std::process::ExitStatus {
         let pid = self.process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let told = Command::new("kill")
+            .args([format!("-{signal}"), pid])
+            .status();
+        assert!(told.unwrap().success());
         self.process.wait().unwrap()
     }
 
