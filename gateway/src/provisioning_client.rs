@@ -211,6 +211,8 @@ pub(crate) mod tests {
                 bucket: Bucket::default(),
                 strangers: Arc::new(Semaphore::new(1)),
                 known: Arc::new(Semaphore::new(1)),
+                issuing: Arc::new(Semaphore::new(1)),
+                issuing_of_tenant: 1,
             },
             body_memory: BodyMemory::new(1),
             turns: Turns::new(1, 0, Duration::ZERO),

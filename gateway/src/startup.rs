@@ -338,6 +338,8 @@ fn build_region(
             bucket: Bucket::default(),
             strangers: Arc::new(Semaphore::new(limits.lookups_in_flight)),
             known: Arc::new(Semaphore::new(limits.known_lookups_in_flight)),
+            issuing: Arc::new(Semaphore::new(limits.issuing_in_flight as usize)),
+            issuing_of_tenant: limits.issuing_in_flight.div_ceil(4),
         },
         // One region that hangs leaves room for the others' bodies.
         body_memory: BodyMemory::part(

@@ -142,6 +142,9 @@ pub async fn issue(
         return Err(TokenRequestError::Scope.into());
     }
     let _tenant_pass = client.gate.admit(client.limits, edge.clock.now())?;
+    let issuing = client
+        .gate
+        .admit_issuing(host.region.lookups.issuing_of_tenant)?;
 
     let access_token = ApiToken::generate(&host.region.id)?;
     let question = AccessTokenRequest {
@@ -149,7 +152,10 @@ pub async fn issue(
         token_id: request.client_id.clone(),
         access_digest: access_token.digest(),
     };
-    let expires_in_s = edge.resolver.issue(&host.region, &question).await?;
+    let issue = edge
+        .resolver
+        .issue(&host.region, &question, &access_token, source, issuing);
+    let expires_in_s = issue.await?;
     Ok(HttpResponse::build(StatusCode::OK)
         .insert_header((header::PRAGMA, "no-cache"))
         .json(json!({
