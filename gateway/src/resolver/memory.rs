@@ -13,6 +13,7 @@ use shared::{RegionId, Timestamp, TokenDigest};
 
 use crate::config::CacheSettings;
 use crate::provisioning_client::ProvisioningClient;
+use crate::resolver::BadToken;
 
 /// How long a tenant's suspension is remembered.
 const SUSPENDED_FOR: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub enum Known {
     /// It was live; what we knew is too old.
     Formerly,
     /// It is bad.
-    Refused(Refusal),
+    Refused(BadToken),
     /// Nothing.
     Nothing,
 }
@@ -55,7 +56,7 @@ pub enum Known {
 #[derive(Debug)]
 pub struct Memory {
     live: Cache<Key, Arc<Live>>,
-    refused: Cache<Key, (Refusal, Timestamp)>,
+    refused: Cache<Key, (BadToken, Timestamp)>,
     keep_max: Duration,
     refused_for: Duration,
 }
@@ -135,7 +136,7 @@ impl Memory {
             found => found.is_some(),
         };
         match self.refused.get(key) {
-            Some((reason, until)) if now < until => Known::Refused(reason),
+            Some((bad, until)) if now < until => Known::Refused(bad),
             _ if formerly => Known::Formerly,
             _ => Known::Nothing,
         }
@@ -155,14 +156,14 @@ impl Memory {
 
     /// Remembers for a moment that a token is bad. That its tenant is suspended is remembered for
     /// a second only: the token is good, and works again soon after the operator's next command.
-    pub fn refuse(&self, key: &Key, reason: Refusal, now: Timestamp) {
+    pub fn refuse(&self, key: &Key, bad: BadToken, now: Timestamp) {
         self.live.invalidate(key);
-        let refused_for = match reason {
+        let refused_for = match bad.reason {
             Refusal::TenantSuspended => self.refused_for.min(SUSPENDED_FOR),
             Refusal::Unknown | Refusal::Expired | Refusal::Revoked => self.refused_for,
         };
         let until = now.after(refused_for);
-        self.refused.insert(key.clone(), (reason, until));
+        self.refused.insert(key.clone(), (bad, until));
     }
 
     /// Forgets a live token, if its grant is still the one that is meant: another request may
@@ -221,15 +222,22 @@ mod tests {
         assert!(matches!(memory.get(&de, start), Known::Nothing));
     }
 
+    fn revoked() -> BadToken {
+        BadToken {
+            reason: Refusal::Revoked,
+            tenant_id: None,
+        }
+    }
+
     #[test]
     fn a_bad_token_is_remembered_for_its_moment_only() {
         let (memory, key) = (memory(), key("us"));
         let start = Timestamp(0);
-        memory.refuse(&key, Refusal::Revoked, start);
+        memory.refuse(&key, revoked(), start);
         let within = start.after(Duration::from_millis(4_999));
         assert!(matches!(
             memory.get(&key, within),
-            Known::Refused(Refusal::Revoked)
+            Known::Refused(bad) if bad == revoked()
         ));
         let after = start.after(Duration::from_secs(5));
         assert!(matches!(memory.get(&key, after), Known::Nothing));
@@ -241,7 +249,7 @@ mod tests {
         let start = Timestamp(0);
         let live = || Arc::new(Live::new(client(), &key, start, Duration::from_secs(9)));
         memory.keep(&key, live());
-        memory.refuse(&key, Refusal::Revoked, start);
+        memory.refuse(&key, revoked(), start);
         assert!(matches!(memory.get(&key, start), Known::Refused(_)));
         memory.keep(&key, live());
         assert!(matches!(memory.get(&key, start), Known::Live(_)));

@@ -20,7 +20,7 @@ use shared::link::{
     ACCESS_TOKENS_PATH, AccessTokenAnswer, AccessTokenRequest, RESOLVE_PATH, Refusal,
     ResolveAnswer, ResolveRequest, Resolved,
 };
-use shared::{ApiToken, Clock, Timestamp};
+use shared::{ApiToken, Clock, TenantId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{ConfigError, Settings};
@@ -32,12 +32,42 @@ use redis::Redis;
 use region_node::LookupError;
 use sealed::{Entry, Sealing};
 
+/// A region's word that a token is bad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadToken {
+    /// Why.
+    pub reason: Refusal,
+    /// Whose it is. `None` for nobody's, and where the region's node is of a release that does not
+    /// say it.
+    pub tenant_id: Option<TenantId>,
+}
+
+impl BadToken {
+    /// Nobody's token.
+    pub const UNKNOWN: Self = Self {
+        reason: Refusal::Unknown,
+        tenant_id: None,
+    };
+
+    /// What of this is said at a hostname of one tenant: nothing about the tokens of others, not
+    /// even that there are such. An older node does not say whose a token is; then only a suspension
+    /// is told, because the tenant's own clients must not take it for a bad token.
+    #[must_use]
+    pub fn told_at(self, tenant: &TenantId) -> Self {
+        match (&self.tenant_id, self.reason) {
+            (Some(whose), _) if whose == tenant => self,
+            (None, Refusal::TenantSuspended) => self,
+            _ => Self::UNKNOWN,
+        }
+    }
+}
+
 /// Why a token was not resolved.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The region says that it is bad. The only variant that knows anything about the token.
     #[error("the region refuses the token")]
-    Refused(Refusal),
+    Refused(BadToken),
     /// The region did not say.
     #[error("the region cannot be asked")]
     Unavailable(#[source] Arc<LookupError>),
@@ -181,7 +211,7 @@ impl Resolver {
                 }
                 Ok(Arc::clone(&live.client))
             }
-            Known::Refused(reason) => Err(ResolveError::Refused(reason)),
+            Known::Refused(bad) => Err(ResolveError::Refused(bad)),
             Known::Formerly => {
                 let question = question(key, Standing::Known, Way::Nearest);
                 self.look_up(region, question).await
@@ -212,7 +242,7 @@ impl Resolver {
         match self.memory.get(&key, self.clock.now()) {
             // Another request of this token was faster.
             Known::Live(live) => Ok(Arc::clone(&live.client)),
-            Known::Refused(reason) => Err(ResolveError::Refused(reason)),
+            Known::Refused(bad) => Err(ResolveError::Refused(bad)),
             Known::Formerly | Known::Nothing => {
                 let question = Question {
                     token,
@@ -269,7 +299,11 @@ impl Resolver {
                 let _landed = flight.wait_for(Option::is_some).await;
                 Ok(expires_in_s)
             }
-            Ok(AccessTokenAnswer::Refused { reason }) => Err(ResolveError::Refused(reason)),
+            // Of a token that was resolved a moment ago, so it is told as it is.
+            Ok(AccessTokenAnswer::Refused { reason }) => Err(ResolveError::Refused(BadToken {
+                reason,
+                tenant_id: None,
+            })),
             Err(error) => Err(unavailable(region, error)),
         }
     }
@@ -502,14 +536,15 @@ impl TakenOff {
                     None => (unavailable(LookupError::Grant), None),
                 }
             }
-            Ok(ResolveAnswer::Refused { reason }) => {
-                memory.refuse(key, reason, clock.now());
+            Ok(ResolveAnswer::Refused { reason, tenant_id }) => {
+                let bad = BadToken { reason, tenant_id };
+                memory.refuse(key, bad.clone(), clock.now());
                 if self.standing == Standing::Stranger && reason != Refusal::TenantSuspended {
                     self.resolver.failures.record(self.source, clock.now());
                 }
                 // Redis was asked about a stranger, or a flood goes past it.
                 let news = (self.standing == Standing::Known).then_some(News::Dead);
-                (Err(ResolveError::Refused(reason)), news)
+                (Err(ResolveError::Refused(bad)), news)
             }
             Err(error) => (unavailable(error), None),
         }

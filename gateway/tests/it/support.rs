@@ -200,6 +200,7 @@ async fn resolve(
         Some(refused) => refused.clone(),
         None => ResolveAnswer::Refused {
             reason: Refusal::Unknown,
+            tenant_id: None,
         },
     };
     HttpResponse::Ok().json(answer)
@@ -491,7 +492,13 @@ impl World {
     }
 
     pub(crate) fn refuse(&self, token: &ApiToken, reason: Refusal) {
-        self.know(token, ResolveAnswer::Refused { reason });
+        self.refuse_of(token, reason, None);
+    }
+
+    /// As a region does that says whose the token is.
+    pub(crate) fn refuse_of(&self, token: &ApiToken, reason: Refusal, whose: Option<&TenantId>) {
+        let tenant_id = whose.cloned();
+        self.know(token, ResolveAnswer::Refused { reason, tenant_id });
     }
 
     pub(crate) fn end(&self, region: &str) -> &FarEnd {

@@ -123,8 +123,8 @@ pub struct IssuedToken {
 pub enum Resolution {
     /// A live token of an active tenant.
     Live(Box<FoundToken>),
-    /// Nothing that opens anything.
-    Refused(Refusal),
+    /// Nothing that opens anything; whose it is, if anybody's.
+    Refused(Refusal, Option<TenantId>),
 }
 
 /// What came of a request for an access token.
@@ -252,17 +252,18 @@ impl Tokens {
     /// As the store: then nothing is known about the token.
     pub async fn resolve(&self, digest: &TokenDigest) -> Result<Resolution, TokenError> {
         let Some(found) = self.store.find_token(digest).await? else {
-            return Ok(Resolution::Refused(Refusal::Unknown));
+            return Ok(Resolution::Refused(Refusal::Unknown, None));
         };
         let state = TokenState::of(&found.token, self.clock.now());
-        Ok(match (state, found.tenant.state) {
-            (TokenState::Revoked, _) => Resolution::Refused(Refusal::Revoked),
-            (TokenState::Expired, _) => Resolution::Refused(Refusal::Expired),
-            (TokenState::Live, TenantState::Suspended) => {
-                Resolution::Refused(Refusal::TenantSuspended)
+        let reason = match (state, found.tenant.state) {
+            (TokenState::Revoked, _) => Refusal::Revoked,
+            (TokenState::Expired, _) => Refusal::Expired,
+            (TokenState::Live, TenantState::Suspended) => Refusal::TenantSuspended,
+            (TokenState::Live, TenantState::Active) => {
+                return Ok(Resolution::Live(Box::new(found)));
             }
-            (TokenState::Live, TenantState::Active) => Resolution::Live(Box::new(found)),
-        })
+        };
+        Ok(Resolution::Refused(reason, Some(found.tenant.id)))
     }
 
     /// Stores an access token for whoever presented the API token `id` with this digest. The
@@ -279,7 +280,7 @@ impl Tokens {
     ) -> Result<AccessTokenIssue, TokenError> {
         let found = match self.resolve(digest).await? {
             Resolution::Live(found) => found,
-            Resolution::Refused(reason) => return Ok(AccessTokenIssue::Refused(reason)),
+            Resolution::Refused(reason, _) => return Ok(AccessTokenIssue::Refused(reason)),
         };
         if found.is_access_token || found.token.id != *id {
             return Ok(AccessTokenIssue::Refused(Refusal::Unknown));
@@ -293,7 +294,7 @@ impl Tokens {
             // It was live a moment ago. If it is so again, nobody knows what to make of it.
             Err(StoreError::NotFound) => {
                 return match self.resolve(digest).await? {
-                    Resolution::Refused(reason) => Ok(AccessTokenIssue::Refused(reason)),
+                    Resolution::Refused(reason, _) => Ok(AccessTokenIssue::Refused(reason)),
                     Resolution::Live(_) => Err(StoreError::Refused.into()),
                 };
             }
