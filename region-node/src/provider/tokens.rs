@@ -217,7 +217,11 @@ impl Tokens {
         if TokenState::of(&before, now) != TokenState::Live {
             return Err(TokenError::Ended);
         }
-        let meant_life = before.expires.map(|end| end.since(before.created));
+        // An older release did not note what was meant; then the end as it is now has to do.
+        let meant_life = match before.meant_life {
+            Some(meant) => meant.life(),
+            None => before.expires.map(|end| end.since(before.created)),
+        };
         let request = TokenRequest {
             name: Some(before.name),
             scope: before.scope,
