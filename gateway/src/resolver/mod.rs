@@ -363,7 +363,8 @@ impl Resolver {
             way: question.way,
             source: question.source,
             shared: self.redis.as_ref().and_then(|redis| {
-                let sealing = Sealing::of(question.token, &region.id)?;
+                let key = region.link.key.as_bytes();
+                let sealing = Sealing::of(question.token, &region.id, key)?;
                 Some((Arc::clone(redis), sealing))
             }),
         };
