@@ -27,6 +27,8 @@ pub use request::{TokenRequest, TokenRequestError};
 
 /// Largest body of a request for an access token, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Memory for all such bodies, in MiB: nobody has shown a credential when one is read.
+pub const BODY_MEMORY_MIB: u32 = 4;
 /// The media type of that body (RFC 6749 section 4.4.2).
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Where access tokens are asked for, without its first slash: also the name of the route.

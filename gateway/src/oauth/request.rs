@@ -56,6 +56,18 @@ pub enum TokenRequestError {
 }
 
 impl TokenRequest {
+    /// Refuses a request whose header alone says that it gets no access token, before its body is
+    /// read.
+    ///
+    /// # Errors
+    /// [`TokenRequestError::Ambiguous`] or [`TokenRequestError::Client`].
+    pub fn check_header(headers: &HeaderMap) -> Result<(), TokenRequestError> {
+        match basic(headers)? {
+            Some((id, secret)) => client(&id, &secret).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Parses a request.
     ///
     /// # Errors
@@ -69,9 +81,10 @@ impl TokenRequest {
         }
         let (id, secret) = credentials(headers, &form)?;
         let scope = form.get("scope").map(scope).transpose()?;
+        let (client_id, client_secret) = client(&id, &secret)?;
         Ok(Self {
-            client_id: TokenId::parse(&id).map_err(|_| TokenRequestError::Client)?,
-            client_secret: ApiToken::parse(&secret).map_err(|_| TokenRequestError::Client)?,
+            client_id,
+            client_secret,
             scope,
         })
     }
@@ -117,6 +130,13 @@ fn credentials(headers: &HeaderMap, form: &Form) -> Result<(String, String), Tok
             .map(|(id, secret)| (id.to_owned(), secret.to_owned()))
             .ok_or(TokenRequestError::NoClient),
     }
+}
+
+/// What an id and a secret must be.
+fn client(id: &str, secret: &str) -> Result<(TokenId, ApiToken), TokenRequestError> {
+    let id = TokenId::parse(id).map_err(|_| TokenRequestError::Client)?;
+    let secret = ApiToken::parse(secret).map_err(|_| TokenRequestError::Client)?;
+    Ok((id, secret))
 }
 
 /// Id and secret from `Authorization: Basic`. Both are encoded as in a form, by clients that obey;
@@ -246,6 +266,30 @@ mod tests {
             (&[&format!("Bearer {secret}")], form.clone(), No::Client),
         ] {
             assert_eq!(parse(headers, &body).err(), Some(why), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_holds_no_client_is_enough_to_refuse() {
+        use TokenRequestError as No;
+        let (secret, basic) = (secret(), of(ID, &secret()));
+        let none: &[&str] = &[];
+        for (values, outcome) in [
+            (none, Ok(())),
+            (&[&basic], Ok(())),
+            (&[&of(&ID.replace('_', "%5F"), &secret)], Ok(())),
+            (&[&basic, &basic], Err(No::Ambiguous)),
+            (&[&of("okta", &secret)], Err(No::Client)),
+            (&[&of(ID, "okta")], Err(No::Client)),
+            (&[&format!("Bearer {secret}")], Err(No::Client)),
+            (&["Basic"], Err(No::Client)),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                let value = HeaderValue::from_str(value).unwrap();
+                headers.append(header::AUTHORIZATION, value);
+            }
+            assert_eq!(TokenRequest::check_header(&headers), outcome, "{values:?}");
         }
     }
 

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use shared::link::{AccessTokenAnswer, Refusal, TenantLimits};
 use shared::{ApiToken, Scope, TokenId};
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
 use crate::support::{World, region};
 
 /// An API token and its id, both as a client says them.
@@ -253,6 +256,14 @@ async fn a_request_that_is_no_form_is_refused_before_anybody_is_asked() {
     }
     let answer = post().body(client.form()).send().await.unwrap();
     oauth_error(answer, 400, "invalid_request").await;
+    // Nor is a body waited for where the header holds no client.
+    let raw = format!(
+        "POST {path} HTTP/1.1\r\nhost: global-us.localhost\r\nauthorization: Basic eDp5\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\n"
+    );
+    let answer = world.raw(raw.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.contains("invalid_client"), "{answer}");
     let large = format!("{}&x={}", client.form(), "x".repeat(16 * 1024));
     oauth_error(ask(&world, "us", large).await, 413, "invalid_request").await;
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
@@ -273,6 +284,30 @@ async fn a_request_that_is_no_form_is_refused_before_anybody_is_asked() {
     .body("grant_type=client_credentials");
     oauth_error(answer.send().await.unwrap(), 401, "invalid_client").await;
     assert_eq!(world.end("us").lookups(), 0);
+}
+
+#[tokio::test]
+async fn forms_that_do_not_end_take_no_room_from_other_bodies() {
+    let world = World::start_with(|settings| settings.limits.body_memory_mib = 1).await;
+    let client = client(&world);
+    // More of them than that memory holds, each without its end.
+    let head = "POST /oauth2/token HTTP/1.1\r\nhost: global-us.localhost\r\n\
+                content-type: application/x-www-form-urlencoded\r\n\
+                content-length: 16384\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..70 {
+        let mut socket = TcpStream::connect(world.gateway).await.unwrap();
+        let form = format!("{head}{}", "x".repeat(16_383));
+        socket.write_all(form.as_bytes()).await.unwrap();
+        open.push(socket);
+    }
+    let body = format!("{{\"x\":\"{}\"}}", "x".repeat(200 * 1024));
+    let post = world
+        .request(Method::POST, "us", "/Users")
+        .bearer_auth(client.token.reveal())
+        .body(body);
+    assert_eq!(post.send().await.unwrap().status(), 200);
+    assert_eq!(ask(&world, "us", client.form()).await.status(), 200);
 }
 
 #[tokio::test]
