@@ -195,6 +195,10 @@ pub(crate) mod tests {
 
     /// Some client of some region, for tests of what is kept.
     pub(crate) fn client() -> Arc<ProvisioningClient> {
+        client_with(|_| {})
+    }
+
+    pub(crate) fn client_with(change: impl FnOnce(&mut Resolved)) -> Arc<ProvisioningClient> {
         let id = RegionId::parse("us").unwrap();
         let digest = ApiToken::generate(&id).unwrap().digest();
         let key = HeaderValue::from_static("a link key");
@@ -220,7 +224,7 @@ pub(crate) mod tests {
             turns: Turns::new(1, 0, Duration::ZERO),
         });
         let tenant_id = TenantId::generate().unwrap();
-        let resolved = Resolved {
+        let mut resolved = Resolved {
             grant: Grant::from_compact(format!("a.grant.text.{tenant_id}")),
             grant_expires: Timestamp(0),
             tenant_id,
@@ -231,6 +235,7 @@ pub(crate) mod tests {
             is_access_token: false,
             networks: Networks::default(),
         };
+        change(&mut resolved);
         Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::new(1)).unwrap())
     }
 
