@@ -216,8 +216,10 @@ impl MeantLife {
     }
 }
 
-/// An API token as the store keeps it: everything but the secret.
+/// An API token as the store keeps it: everything but the secret. In a backup, a field that is not
+/// known is refused: what it says of the token must not get lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StoredToken {
     /// Its id.
     pub id: TokenId,
