@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use actix_web::http::header::{self, HeaderMap};
-use percent_encoding::percent_decode_str;
+use percent_encoding::percent_decode;
 use shared::{ApiToken, Scope, TokenId};
 
 use crate::credential;
@@ -151,8 +151,8 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, TokenRequestEr
     }
     let text = value.to_str().map_err(|_| TokenRequestError::Client)?;
     let (id, secret) = credential::basic(text).ok_or(TokenRequestError::Client)?;
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    Ok(Some((decoded(&id), decoded(&secret))))
+    let decoded = |text: &[u8]| percent_decode(text).decode_utf8_lossy().into_owned();
+    Ok(Some((decoded(&id), decoded(secret.as_bytes()))))
 }
 
 /// The one scope of a list of scopes (RFC 6749 section 3.3): no token has two.
