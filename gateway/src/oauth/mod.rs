@@ -113,7 +113,10 @@ pub fn metadata(host: &ServedHost) -> HttpResponse {
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         "grant_types_supported": ["client_credentials"],
         "scopes_supported": [Scope::Scim.as_str(), Scope::Admin.as_str()],
-        "response_types_supported": [],
+        // Required (RFC 8414 section 2), and a list without elements must be left out (section
+        // 3.2). They are of an authorization endpoint, which we do not have, so none is ever used;
+        // this one is the nearest to what the token endpoint gives.
+        "response_types_supported": ["token"],
     }))
 }
 

@@ -422,7 +422,7 @@ async fn the_metadata_are_the_configurations() {
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             "grant_types_supported": ["client_credentials"],
             "scopes_supported": [Scope::Scim, Scope::Admin],
-            "response_types_supported": [],
+            "response_types_supported": ["token"],
         });
         assert_eq!(body, expected);
     }
