@@ -188,6 +188,8 @@ pub struct LimitSettings {
     pub lookups_in_flight: usize,
     /// Look-ups under way of tokens that were live here before, for each region.
     pub known_lookups_in_flight: usize,
+    /// Access tokens in the making, for each region. A quarter of them may be one tenant's.
+    pub issuing_in_flight: u32,
     /// Bad look-ups a second, for each source address.
     pub failures_per_s: u32,
     /// Bad look-ups at once after a pause, for each source address.
@@ -432,7 +434,7 @@ impl Settings {
         Ok(())
     }
 
-    fn amounts(&self) -> [(&'static str, u64); 26] {
+    fn amounts(&self) -> [(&'static str, u64); 27] {
         let (limits, timeouts, cache) = (&self.limits, &self.timeouts, &self.cache);
         let redis = &self.redis;
         [
@@ -443,6 +445,7 @@ impl Settings {
                 "limits.known_lookups_in_flight",
                 limits.known_lookups_in_flight as u64,
             ),
+            ("limits.issuing_in_flight", limits.issuing_in_flight.into()),
             ("limits.failures_per_s", limits.failures_per_s.into()),
             ("limits.failures_burst", limits.failures_burst.into()),
             ("limits.node_in_flight", limits.node_in_flight as u64),

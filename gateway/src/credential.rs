@@ -57,8 +57,9 @@ pub fn present(headers: &HeaderMap) -> Result<ApiToken, CredentialError> {
 pub fn parse(text: &str) -> Result<ApiToken, CredentialError> {
     if let Some((user, password)) = basic(text) {
         // The user name is free text, unless it is another token.
-        return match (ApiToken::parse(&user), ApiToken::parse(&password)) {
-            (Ok(first), Ok(second)) if first != second => Err(CredentialError::Ambiguous),
+        let user = std::str::from_utf8(&user).ok().map(ApiToken::parse);
+        return match (user, ApiToken::parse(&password)) {
+            (Some(Ok(first)), Ok(second)) if first != second => Err(CredentialError::Ambiguous),
             (_, Ok(token)) => Ok(token),
             _ => Err(CredentialError::Malformed),
         };
@@ -76,16 +77,20 @@ pub fn parse(text: &str) -> Result<ApiToken, CredentialError> {
     }
 }
 
-/// User name and password, when the text is `Basic` with a payload that decodes (RFC 7617).
-pub(crate) fn basic(text: &str) -> Option<(String, String)> {
+/// User name and password, when the text is `Basic` with a payload that decodes (RFC 7617). The user
+/// name may be in any encoding: section 2.1 leaves it to the client, and names are not always ASCII.
+pub(crate) fn basic(text: &str) -> Option<(Vec<u8>, String)> {
     let (scheme, payload) = text.trim().split_once([' ', '\t'])?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let decoded = BASE64.decode(payload.trim()).ok()?;
-    let decoded = String::from_utf8(decoded).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    Some((user.to_owned(), password.to_owned()))
+    let mut parts = decoded.splitn(2, |byte| *byte == b':');
+    let (user, password) = (parts.next()?, parts.next()?);
+    Some((
+        user.to_owned(),
+        String::from_utf8(password.to_owned()).ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -125,6 +130,25 @@ mod tests {
         ] {
             assert_eq!(parse(&text).as_ref(), Ok(&token), "{text}");
         }
+    }
+
+    #[test]
+    fn a_user_name_may_be_in_any_encoding() {
+        let token = token();
+        let basic = |parts: [&[u8]; 2]| format!("Basic {}", BASE64_STANDARD.encode(parts.concat()));
+        let password = format!(":{}", token.reveal());
+        for user in [
+            b"J\xfcrgen".as_slice(),
+            b"\xff\xfe\x00",
+            "Jürgen".as_bytes(),
+        ] {
+            assert_eq!(
+                parse(&basic([user, password.as_bytes()])),
+                Ok(token.clone())
+            );
+        }
+        let bad = parse(&basic([b"a:\xff", token.reveal().as_bytes()]));
+        assert_eq!(bad, Err(CredentialError::Malformed));
     }
 
     #[test]

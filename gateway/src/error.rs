@@ -420,18 +420,20 @@ fn token_request(error: TokenRequestError) -> Answer {
 
 fn resolve(error: &ResolveError) -> Answer {
     match error {
-        ResolveError::Refused(Refusal::Unknown) => {
-            Answer::unauthenticated("The API token is not valid at this base URL.")
-        }
-        ResolveError::Refused(Refusal::Expired) => {
-            Answer::unauthenticated("The API token has expired. Create a new one.")
-        }
-        ResolveError::Refused(Refusal::Revoked) => {
-            Answer::unauthenticated("The API token was revoked. Use another one.")
-        }
-        ResolveError::Refused(Refusal::TenantSuspended) => {
-            Answer::new(StatusCode::FORBIDDEN, "The tenant is suspended.")
-        }
+        ResolveError::Refused(bad) => match bad.reason {
+            Refusal::Unknown => {
+                Answer::unauthenticated("The API token is not valid at this base URL.")
+            }
+            Refusal::Expired => {
+                Answer::unauthenticated("The API token has expired. Create a new one.")
+            }
+            Refusal::Revoked => {
+                Answer::unauthenticated("The API token was revoked. Use another one.")
+            }
+            Refusal::TenantSuspended => {
+                Answer::new(StatusCode::FORBIDDEN, "The tenant is suspended.")
+            }
+        },
         ResolveError::Unavailable(_) => Answer::unavailable(Fault::Upstream),
         ResolveError::GivenUp => Answer::unavailable(Fault::Us),
         ResolveError::Overloaded { retry_after } => {
@@ -465,6 +467,7 @@ mod tests {
     use actix_web::body::to_bytes;
 
     use super::*;
+    use crate::resolver::BadToken;
 
     fn all() -> Vec<Error> {
         let wait = Duration::from_millis(1);
@@ -492,8 +495,11 @@ mod tests {
                 host: RegionId::parse("us").unwrap(),
                 right_base: None,
             },
-            Error::Resolve(ResolveError::Refused(Refusal::Unknown)),
-            Error::Resolve(ResolveError::Refused(Refusal::TenantSuspended)),
+            Error::Resolve(ResolveError::Refused(BadToken::UNKNOWN)),
+            Error::Resolve(ResolveError::Refused(BadToken {
+                reason: Refusal::TenantSuspended,
+                tenant_id: None,
+            })),
             Error::Resolve(ResolveError::GivenUp),
             Error::Resolve(ResolveError::Overloaded { retry_after: wait }),
             Error::Resolve(ResolveError::SourceLimited { retry_after: wait }),

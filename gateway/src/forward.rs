@@ -397,6 +397,7 @@ pub async fn forward(
         client = resolver
             .resolve_again(&region, passage.token, &client, passage.source)
             .await?;
+        client.check_source(passage.source)?;
     }
 }
 

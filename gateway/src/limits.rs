@@ -86,11 +86,12 @@ impl Bucket {
     }
 }
 
-/// One tenant's bucket and in-flight count. All of its tokens share it.
+/// One tenant's bucket and in-flight counts. All of its tokens share it.
 #[derive(Debug)]
 pub struct TenantGate {
     bucket: Bucket,
     in_flight: AtomicU32,
+    issuing: AtomicU32,
     /// What the tenant's bodies may take of the memory.
     pub body_memory: BodyMemory,
 }
@@ -105,7 +106,31 @@ impl Drop for TenantPass {
     }
 }
 
+/// Leave to have one access token made for a tenant. It ends when this is dropped.
+#[derive(Debug)]
+pub struct IssuingPass(Arc<TenantGate>);
+
+impl Drop for IssuingPass {
+    fn drop(&mut self) {
+        self.0.issuing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl TenantGate {
+    /// Admits one request for an access token, where at most `most` of the tenant's may be under
+    /// way.
+    ///
+    /// # Errors
+    /// [`TooMany`] when that many are.
+    pub fn admit_issuing(self: &Arc<Self>, most: u32) -> Result<IssuingPass, TooMany> {
+        let before = self.issuing.fetch_add(1, Ordering::Relaxed);
+        let pass = IssuingPass(Arc::clone(self));
+        match before < most {
+            true => Ok(pass),
+            false => Err(TooMany(Duration::from_secs(1))),
+        }
+    }
+
     /// Admits one request of the tenant.
     ///
     /// # Errors
@@ -161,6 +186,7 @@ impl Tenants {
         let gate = Arc::new(TenantGate {
             bucket: Bucket::default(),
             in_flight: AtomicU32::new(0),
+            issuing: AtomicU32::new(0),
             body_memory: BodyMemory::new(self.body_mib),
         });
         gates.insert(tenant.clone(), Arc::downgrade(&gate));
@@ -363,6 +389,16 @@ mod tests {
         assert!(other.admit(limits, Timestamp(0)).is_ok());
         drop(first);
         assert!(same.admit(limits, Timestamp(0)).is_ok());
+    }
+
+    #[test]
+    fn access_tokens_under_way_are_counted_and_given_back() {
+        let gate = Tenants::new(1).gate(&TenantId::generate().unwrap());
+        let first = gate.admit_issuing(2).unwrap();
+        let _second = gate.admit_issuing(2).unwrap();
+        assert!(gate.admit_issuing(2).is_err() && gate.admit_issuing(2).is_err());
+        drop(first);
+        assert!(gate.admit_issuing(2).is_ok());
     }
 
     #[test]

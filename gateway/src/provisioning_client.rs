@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::host::ServedHost;
 use crate::limits::{TenantGate, Tenants};
 use crate::region::Region;
-use crate::resolver::{ResolveError, Resolver};
+use crate::resolver::{BadToken, ResolveError, Resolver};
 use crate::routes::Base;
 
 /// A caller whose token its region called live.
@@ -149,15 +149,17 @@ pub async fn resolve_at(
             right_base,
         });
     }
-    let client = resolver.resolve(&host.region, token, source).await?;
-    if host
-        .tenant
-        .as_ref()
-        .is_some_and(|tenant| *tenant != client.tenant_id)
-    {
-        return Err(ResolveError::Refused(Refusal::Unknown).into());
+    let resolved = resolver.resolve(&host.region, token, source).await;
+    let Some(tenant) = &host.tenant else {
+        return Ok(resolved?);
+    };
+    match resolved {
+        Ok(client) if client.tenant_id != *tenant => {
+            Err(ResolveError::Refused(BadToken::UNKNOWN).into())
+        }
+        Err(ResolveError::Refused(bad)) => Err(ResolveError::Refused(bad.told_at(tenant)).into()),
+        resolved => Ok(resolved?),
     }
-    Ok(client)
 }
 
 /// Whether the home region confirms a token that may be used from the source. When it cannot be asked, nobody is told anything:
@@ -170,7 +172,7 @@ async fn is_genuine(
 ) -> bool {
     match resolver.resolve(home, token, source).await {
         Ok(client) => client.networks.allow(source),
-        Err(ResolveError::Refused(reason)) => match reason {
+        Err(ResolveError::Refused(bad)) => match bad.reason {
             Refusal::TenantSuspended => true,
             Refusal::Unknown | Refusal::Expired | Refusal::Revoked => false,
         },
@@ -193,6 +195,10 @@ pub(crate) mod tests {
 
     /// Some client of some region, for tests of what is kept.
     pub(crate) fn client() -> Arc<ProvisioningClient> {
+        client_with(|_| {})
+    }
+
+    pub(crate) fn client_with(change: impl FnOnce(&mut Resolved)) -> Arc<ProvisioningClient> {
         let id = RegionId::parse("us").unwrap();
         let digest = ApiToken::generate(&id).unwrap().digest();
         let key = HeaderValue::from_static("a link key");
@@ -211,12 +217,14 @@ pub(crate) mod tests {
                 bucket: Bucket::default(),
                 strangers: Arc::new(Semaphore::new(1)),
                 known: Arc::new(Semaphore::new(1)),
+                issuing: Arc::new(Semaphore::new(1)),
+                issuing_of_tenant: 1,
             },
             body_memory: BodyMemory::new(1),
             turns: Turns::new(1, 0, Duration::ZERO),
         });
         let tenant_id = TenantId::generate().unwrap();
-        let resolved = Resolved {
+        let mut resolved = Resolved {
             grant: Grant::from_compact(format!("a.grant.text.{tenant_id}")),
             grant_expires: Timestamp(0),
             tenant_id,
@@ -227,6 +235,7 @@ pub(crate) mod tests {
             is_access_token: false,
             networks: Networks::default(),
         };
+        change(&mut resolved);
         Arc::new(ProvisioningClient::new(&region, digest, resolved, &Tenants::new(1)).unwrap())
     }
 

@@ -26,8 +26,9 @@ pub struct Region {
     pub turns: Turns,
 }
 
-/// How many look-ups may be under way, for strangers and for tokens that were live here before.
-/// Two budgets, so that a flood of strangers cannot keep out who is known.
+/// How many look-ups may be under way, for strangers and for tokens that were live here before, and
+/// how many access tokens may be in the making. Budgets of their own, so that a flood of one kind
+/// keeps out no other.
 #[derive(Debug)]
 pub struct LookupLimits {
     /// How often strangers may be looked up.
@@ -38,4 +39,8 @@ pub struct LookupLimits {
     pub strangers: Arc<Semaphore>,
     /// Look-ups of known tokens under way.
     pub known: Arc<Semaphore>,
+    /// Access tokens in the making, each until it was looked up for the first time.
+    pub issuing: Arc<Semaphore>,
+    /// How many of these may be one tenant's.
+    pub issuing_of_tenant: u32,
 }

@@ -62,6 +62,8 @@ pub struct Edge {
     pub trusted_proxies: Vec<Network>,
     /// Room for bodies.
     pub body_memory: BodyMemory,
+    /// Room for requests for access tokens.
+    pub oauth_memory: BodyMemory,
     /// For a body to arrive.
     pub body_read: Duration,
     /// For a whole request.
@@ -243,7 +245,8 @@ async fn answer_oauth(
     let headers = request.headers();
     check_body_header(headers, oauth::MAX_BODY_BYTES)?;
     oauth::check_media_type(headers)?;
-    let room = BodyRoom::new([&edge.body_memory]);
+    TokenRequest::check_header(headers)?;
+    let room = BodyRoom::new([&edge.oauth_memory]);
     let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, room, edge.body_read).await?;
     record.bytes_in = body.len();
     let token_request = TokenRequest::parse(headers, &body)?;

@@ -23,6 +23,7 @@ use crate::connection::{Connection, ConnectionLimits, Seat, Seats, Stream, Wire}
 use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate};
 use crate::link::{self, LinkTls, Probing, RegionLink};
+use crate::oauth;
 use crate::region::{LookupLimits, Region};
 use crate::reload::Changes;
 use crate::resolver::Resolver;
@@ -309,6 +310,7 @@ fn build_edge(
         resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))?),
         trusted_proxies: settings.trusted_proxies.clone(),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
+        oauth_memory: BodyMemory::new(oauth::BODY_MEMORY_MIB),
         body_read: Duration::from_millis(settings.timeouts.body_read_ms),
         request: Duration::from_millis(settings.timeouts.request_ms),
         answer_max_bytes: u64::from(settings.limits.answer_max_mib) * 1024 * 1024,
@@ -352,6 +354,8 @@ fn build_region(
             bucket: Bucket::default(),
             strangers: Arc::new(Semaphore::new(limits.lookups_in_flight)),
             known: Arc::new(Semaphore::new(limits.known_lookups_in_flight)),
+            issuing: Arc::new(Semaphore::new(limits.issuing_in_flight as usize)),
+            issuing_of_tenant: limits.issuing_in_flight.div_ceil(4),
         },
         // One region that hangs leaves room for the others' bodies.
         body_memory: BodyMemory::part(

@@ -247,6 +247,7 @@ mod tests {
             last_used: None,
             revoked: None,
             networks: shared::Networks::default(),
+            meant_life: None,
         }
     }
 

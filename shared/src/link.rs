@@ -81,6 +81,10 @@ pub enum ResolveAnswer {
     Refused {
         /// Why.
         reason: Refusal,
+        /// Whose it is, where the region knows it. A hostname of one tenant says nothing about
+        /// the tokens of others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant_id: Option<TenantId>,
     },
 }
 

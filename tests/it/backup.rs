@@ -477,7 +477,7 @@ async fn a_file_that_is_not_right_changes_nothing() {
             "of a later release",
             String::from_utf8(good.clone())
                 .unwrap()
-                .replacen("\"format\":1", "\"format\":7", 1)
+                .replacen("\"format\":2", "\"format\":7", 1)
                 .into_bytes(),
             "format 7",
         ),

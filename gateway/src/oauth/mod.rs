@@ -27,6 +27,8 @@ pub use request::{TokenRequest, TokenRequestError};
 
 /// Largest body of a request for an access token, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Memory for all such bodies, in MiB: nobody has shown a credential when one is read.
+pub const BODY_MEMORY_MIB: u32 = 4;
 /// The media type of that body (RFC 6749 section 4.4.2).
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Where access tokens are asked for, without its first slash: also the name of the route.
@@ -111,7 +113,10 @@ pub fn metadata(host: &ServedHost) -> HttpResponse {
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         "grant_types_supported": ["client_credentials"],
         "scopes_supported": [Scope::Scim.as_str(), Scope::Admin.as_str()],
-        "response_types_supported": [],
+        // Required (RFC 8414 section 2), and a list without elements must be left out (section
+        // 3.2). They are of an authorization endpoint, which we do not have, so none is ever used;
+        // this one is the nearest to what the token endpoint gives.
+        "response_types_supported": ["token"],
     }))
 }
 
@@ -142,6 +147,9 @@ pub async fn issue(
         return Err(TokenRequestError::Scope.into());
     }
     let _tenant_pass = client.gate.admit(client.limits, edge.clock.now())?;
+    let issuing = client
+        .gate
+        .admit_issuing(host.region.lookups.issuing_of_tenant)?;
 
     let access_token = ApiToken::generate(&host.region.id)?;
     let question = AccessTokenRequest {
@@ -149,7 +157,10 @@ pub async fn issue(
         token_id: request.client_id.clone(),
         access_digest: access_token.digest(),
     };
-    let expires_in_s = edge.resolver.issue(&host.region, &question).await?;
+    let issue = edge
+        .resolver
+        .issue(&host.region, &question, &access_token, source, issuing);
+    let expires_in_s = issue.await?;
     Ok(HttpResponse::build(StatusCode::OK)
         .insert_header((header::PRAGMA, "no-cache"))
         .json(json!({

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use actix_web::http::header::{self, HeaderMap};
-use percent_encoding::percent_decode_str;
+use percent_encoding::percent_decode;
 use shared::{ApiToken, Scope, TokenId};
 
 use crate::credential;
@@ -56,6 +56,18 @@ pub enum TokenRequestError {
 }
 
 impl TokenRequest {
+    /// Refuses a request whose header alone says that it gets no access token, before its body is
+    /// read.
+    ///
+    /// # Errors
+    /// [`TokenRequestError::Ambiguous`] or [`TokenRequestError::Client`].
+    pub fn check_header(headers: &HeaderMap) -> Result<(), TokenRequestError> {
+        match basic(headers)? {
+            Some((id, secret)) => client(&id, &secret).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Parses a request.
     ///
     /// # Errors
@@ -69,9 +81,10 @@ impl TokenRequest {
         }
         let (id, secret) = credentials(headers, &form)?;
         let scope = form.get("scope").map(scope).transpose()?;
+        let (client_id, client_secret) = client(&id, &secret)?;
         Ok(Self {
-            client_id: TokenId::parse(&id).map_err(|_| TokenRequestError::Client)?,
-            client_secret: ApiToken::parse(&secret).map_err(|_| TokenRequestError::Client)?,
+            client_id,
+            client_secret,
             scope,
         })
     }
@@ -119,6 +132,13 @@ fn credentials(headers: &HeaderMap, form: &Form) -> Result<(String, String), Tok
     }
 }
 
+/// What an id and a secret must be.
+fn client(id: &str, secret: &str) -> Result<(TokenId, ApiToken), TokenRequestError> {
+    let id = TokenId::parse(id).map_err(|_| TokenRequestError::Client)?;
+    let secret = ApiToken::parse(secret).map_err(|_| TokenRequestError::Client)?;
+    Ok((id, secret))
+}
+
 /// Id and secret from `Authorization: Basic`. Both are encoded as in a form, by clients that obey;
 /// for those that do not it is the same, because ours have nothing that is encoded.
 fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, TokenRequestError> {
@@ -131,8 +151,8 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, TokenRequestEr
     }
     let text = value.to_str().map_err(|_| TokenRequestError::Client)?;
     let (id, secret) = credential::basic(text).ok_or(TokenRequestError::Client)?;
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    Ok(Some((decoded(&id), decoded(&secret))))
+    let decoded = |text: &[u8]| percent_decode(text).decode_utf8_lossy().into_owned();
+    Ok(Some((decoded(&id), decoded(secret.as_bytes()))))
 }
 
 /// The one scope of a list of scopes (RFC 6749 section 3.3): no token has two.
@@ -246,6 +266,30 @@ mod tests {
             (&[&format!("Bearer {secret}")], form.clone(), No::Client),
         ] {
             assert_eq!(parse(headers, &body).err(), Some(why), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_holds_no_client_is_enough_to_refuse() {
+        use TokenRequestError as No;
+        let (secret, basic) = (secret(), of(ID, &secret()));
+        let none: &[&str] = &[];
+        for (values, outcome) in [
+            (none, Ok(())),
+            (&[&basic], Ok(())),
+            (&[&of(&ID.replace('_', "%5F"), &secret)], Ok(())),
+            (&[&basic, &basic], Err(No::Ambiguous)),
+            (&[&of("okta", &secret)], Err(No::Client)),
+            (&[&of(ID, "okta")], Err(No::Client)),
+            (&[&format!("Bearer {secret}")], Err(No::Client)),
+            (&["Basic"], Err(No::Client)),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                let value = HeaderValue::from_str(value).unwrap();
+                headers.append(header::AUTHORIZATION, value);
+            }
+            assert_eq!(TokenRequest::check_header(&headers), outcome, "{values:?}");
         }
     }
 

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moka::Expiry;
 use moka::sync::Cache;
 use shared::link::Refusal;
 use shared::{RegionId, Timestamp, TokenDigest};
 
 use crate::config::CacheSettings;
 use crate::provisioning_client::ProvisioningClient;
+use crate::resolver::BadToken;
 
 /// How long a tenant's suspension is remembered.
 const SUSPENDED_FOR: Duration = Duration::from_secs(1);
@@ -36,6 +38,8 @@ pub struct Live {
     refresh_from: Timestamp,
     /// No second refresh before this, in milliseconds since the epoch.
     next_refresh: AtomicI64,
+    /// Until when it is worth remembering that the token was live.
+    formerly_until: Timestamp,
 }
 
 /// What the memory says about a token.
@@ -46,7 +50,7 @@ pub enum Known {
     /// It was live; what we knew is too old.
     Formerly,
     /// It is bad.
-    Refused(Refusal),
+    Refused(BadToken),
     /// Nothing.
     Nothing,
 }
@@ -55,7 +59,7 @@ pub enum Known {
 #[derive(Debug)]
 pub struct Memory {
     live: Cache<Key, Arc<Live>>,
-    refused: Cache<Key, (Refusal, Timestamp)>,
+    refused: Cache<Key, (BadToken, Timestamp)>,
     keep_max: Duration,
     refused_for: Duration,
 }
@@ -79,10 +83,11 @@ impl Live {
         let spread = key.digest.as_bytes().first().copied().unwrap_or(0);
         let share = 0.6 + 0.2 * f64::from(spread) / 255.0;
         Self {
-            client,
             keep_until: asked.after(keep),
             refresh_from: asked.after(keep.mul_f64(share)),
             next_refresh: AtomicI64::new(0),
+            formerly_until: asked.after(client.remembered_for()),
+            client,
         }
     }
 
@@ -104,6 +109,43 @@ impl Live {
     }
 }
 
+/// What was live yesterday is no stranger today.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// No access token lives longer, and its client asks for a new one: what is dead takes no room from
+/// tokens in use.
+const ACCESS_TOKEN_REMEMBERED: Duration = Duration::from_secs(3600);
+
+impl ProvisioningClient {
+    /// For how long after its token was asked about it is of use.
+    fn remembered_for(&self) -> Duration {
+        match self.is_access_token {
+            true => ACCESS_TOKEN_REMEMBERED,
+            false => Duration::MAX,
+        }
+    }
+}
+
+/// When an entry's memory is freed, besides for being idle.
+struct Lifetime;
+
+impl Expiry<Key, Arc<Live>> for Lifetime {
+    fn expire_after_create(&self, _: &Key, live: &Arc<Live>, _: Instant) -> Option<Duration> {
+        live.client
+            .is_access_token
+            .then_some(ACCESS_TOKEN_REMEMBERED)
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        live: &Arc<Live>,
+        at: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, live, at)
+    }
+}
+
 impl Memory {
     /// Empty caches.
     #[must_use]
@@ -111,8 +153,8 @@ impl Memory {
         let live = Cache::builder()
             .max_capacity(u64::from(settings.live_mib) * 1024 * 1024)
             .weigher(|_, live: &Arc<Live>| live.client.weight())
-            // What was live yesterday is no stranger today.
-            .time_to_idle(Duration::from_secs(24 * 3600))
+            .time_to_idle(REMEMBERED)
+            .expire_after(Lifetime)
             .build();
         let refused_for = Duration::from_secs(settings.refused_s.into());
         let refused = Cache::builder()
@@ -132,10 +174,10 @@ impl Memory {
     pub fn get(&self, key: &Key, now: Timestamp) -> Known {
         let formerly = match self.live.get(key) {
             Some(live) if now < live.keep_until => return Known::Live(live),
-            found => found.is_some(),
+            found => found.is_some_and(|live| now < live.formerly_until),
         };
         match self.refused.get(key) {
-            Some((reason, until)) if now < until => Known::Refused(reason),
+            Some((bad, until)) if now < until => Known::Refused(bad),
             _ if formerly => Known::Formerly,
             _ => Known::Nothing,
         }
@@ -155,14 +197,14 @@ impl Memory {
 
     /// Remembers for a moment that a token is bad. That its tenant is suspended is remembered for
     /// a second only: the token is good, and works again soon after the operator's next command.
-    pub fn refuse(&self, key: &Key, reason: Refusal, now: Timestamp) {
+    pub fn refuse(&self, key: &Key, bad: BadToken, now: Timestamp) {
         self.live.invalidate(key);
-        let refused_for = match reason {
+        let refused_for = match bad.reason {
             Refusal::TenantSuspended => self.refused_for.min(SUSPENDED_FOR),
             Refusal::Unknown | Refusal::Expired | Refusal::Revoked => self.refused_for,
         };
         let until = now.after(refused_for);
-        self.refused.insert(key.clone(), (reason, until));
+        self.refused.insert(key.clone(), (bad, until));
     }
 
     /// Forgets a live token, if its grant is still the one that is meant: another request may
@@ -182,7 +224,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::provisioning_client::tests::client;
+    use crate::provisioning_client::tests::{client, client_with};
 
     fn memory() -> Memory {
         Memory::new(&Settings::defaults().unwrap().cache)
@@ -207,6 +249,26 @@ mod tests {
     }
 
     #[test]
+    fn an_access_token_is_remembered_for_an_hour_only() {
+        let (memory, key) = (memory(), key("us"));
+        let start = Timestamp(1_000_000);
+        let (hour, keep) = (Duration::from_secs(3600), Duration::from_secs(300));
+        for (is_access_token, frees) in [(true, Some(hour)), (false, None)] {
+            let client = client_with(|resolved| resolved.is_access_token = is_access_token);
+            let live = Arc::new(Live::new(client, &key, start, keep));
+            let now = Instant::now();
+            assert_eq!(Lifetime.expire_after_create(&key, &live, now), frees);
+            let again = Lifetime.expire_after_update(&key, &live, now, Some(hour / 2));
+            assert_eq!(again, frees);
+            memory.keep(&key, live);
+            let last = start.after(hour - Duration::from_millis(1));
+            assert!(matches!(memory.get(&key, last), Known::Formerly));
+            let over = memory.get(&key, start.after(hour));
+            assert_eq!(matches!(over, Known::Nothing), is_access_token);
+        }
+    }
+
+    #[test]
     fn an_entry_of_one_region_is_not_found_for_another() {
         let (memory, us) = (memory(), key("us"));
         let start = Timestamp(0);
@@ -221,15 +283,22 @@ mod tests {
         assert!(matches!(memory.get(&de, start), Known::Nothing));
     }
 
+    fn revoked() -> BadToken {
+        BadToken {
+            reason: Refusal::Revoked,
+            tenant_id: None,
+        }
+    }
+
     #[test]
     fn a_bad_token_is_remembered_for_its_moment_only() {
         let (memory, key) = (memory(), key("us"));
         let start = Timestamp(0);
-        memory.refuse(&key, Refusal::Revoked, start);
+        memory.refuse(&key, revoked(), start);
         let within = start.after(Duration::from_millis(4_999));
         assert!(matches!(
             memory.get(&key, within),
-            Known::Refused(Refusal::Revoked)
+            Known::Refused(bad) if bad == revoked()
         ));
         let after = start.after(Duration::from_secs(5));
         assert!(matches!(memory.get(&key, after), Known::Nothing));
@@ -241,7 +310,7 @@ mod tests {
         let start = Timestamp(0);
         let live = || Arc::new(Live::new(client(), &key, start, Duration::from_secs(9)));
         memory.keep(&key, live());
-        memory.refuse(&key, Refusal::Revoked, start);
+        memory.refuse(&key, revoked(), start);
         assert!(matches!(memory.get(&key, start), Known::Refused(_)));
         memory.keep(&key, live());
         assert!(matches!(memory.get(&key, start), Known::Live(_)));

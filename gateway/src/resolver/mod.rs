@@ -20,11 +20,11 @@ use shared::link::{
     ACCESS_TOKENS_PATH, AccessTokenAnswer, AccessTokenRequest, RESOLVE_PATH, Refusal,
     ResolveAnswer, ResolveRequest, Resolved,
 };
-use shared::{ApiToken, Clock, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use shared::{ApiToken, Clock, TenantId, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{ConfigError, Settings};
-use crate::limits::{Rate, SourceFailures, Tenants};
+use crate::limits::{IssuingPass, Rate, SourceFailures, Tenants};
 use crate::provisioning_client::ProvisioningClient;
 use crate::region::Region;
 use memory::{Key, Known, Live, Memory};
@@ -32,12 +32,42 @@ use redis::Redis;
 use region_node::LookupError;
 use sealed::{Entry, Sealing};
 
+/// A region's word that a token is bad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadToken {
+    /// Why.
+    pub reason: Refusal,
+    /// Whose it is. `None` for nobody's, and where the region's node is of a release that does not
+    /// say it.
+    pub tenant_id: Option<TenantId>,
+}
+
+impl BadToken {
+    /// Nobody's token.
+    pub const UNKNOWN: Self = Self {
+        reason: Refusal::Unknown,
+        tenant_id: None,
+    };
+
+    /// What of this is said at a hostname of one tenant: nothing about the tokens of others, not
+    /// even that there are such. An older node does not say whose a token is; then only a suspension
+    /// is told, because the tenant's own clients must not take it for a bad token.
+    #[must_use]
+    pub fn told_at(self, tenant: &TenantId) -> Self {
+        match (&self.tenant_id, self.reason) {
+            (Some(whose), _) if whose == tenant => self,
+            (None, Refusal::TenantSuspended) => self,
+            _ => Self::UNKNOWN,
+        }
+    }
+}
+
 /// Why a token was not resolved.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The region says that it is bad. The only variant that knows anything about the token.
     #[error("the region refuses the token")]
-    Refused(Refusal),
+    Refused(BadToken),
     /// The region did not say.
     #[error("the region cannot be asked")]
     Unavailable(#[source] Arc<LookupError>),
@@ -103,6 +133,13 @@ struct Question<'a> {
     standing: Standing,
     way: Way,
     source: IpAddr,
+}
+
+/// Leave for a look-up. It ends when this is dropped.
+struct Leave {
+    _seat: OwnedSemaphorePermit,
+    /// Where the look-up is part of the making of an access token.
+    _issuing: Option<IssuingPass>,
 }
 
 /// Which look-up is meant. One that must not ask Redis cannot join one that may.
@@ -174,7 +211,7 @@ impl Resolver {
                 }
                 Ok(Arc::clone(&live.client))
             }
-            Known::Refused(reason) => Err(ResolveError::Refused(reason)),
+            Known::Refused(bad) => Err(ResolveError::Refused(bad)),
             Known::Formerly => {
                 let question = question(key, Standing::Known, Way::Nearest);
                 self.look_up(region, question).await
@@ -205,7 +242,7 @@ impl Resolver {
         match self.memory.get(&key, self.clock.now()) {
             // Another request of this token was faster.
             Known::Live(live) => Ok(Arc::clone(&live.client)),
-            Known::Refused(reason) => Err(ResolveError::Refused(reason)),
+            Known::Refused(bad) => Err(ResolveError::Refused(bad)),
             Known::Formerly | Known::Nothing => {
                 let question = Question {
                     token,
@@ -219,24 +256,54 @@ impl Resolver {
         }
     }
 
-    /// Has a region store an access token for the holder of an API token. It counts as a look-up of
-    /// a token that is known. Nothing is kept here.
+    /// Has a region store an access token for the holder of an API token; answers how many seconds
+    /// it lives.
+    ///
+    /// The token is looked up before it is handed out, so that its first use is not a stranger's,
+    /// whom a flood of bad tokens may keep out. That takes one more answer of a region that has
+    /// just given one; it is waited for, so that what is under way for a tenant is what its clients
+    /// wait for. A look-up that fails keeps no token back.
     ///
     /// # Errors
     /// [`ResolveError::Refused`], [`ResolveError::Unavailable`] or [`ResolveError::Overloaded`].
     pub async fn issue(
-        &self,
-        region: &Region,
+        self: &Arc<Self>,
+        region: &Arc<Region>,
         question: &AccessTokenRequest,
+        access_token: &ApiToken,
+        source: IpAddr,
+        issuing: IssuingPass,
     ) -> Result<u32, ResolveError> {
-        let seat = region.lookups.known.try_acquire();
-        let _seat = seat.map_err(|_| ResolveError::Overloaded {
-            retry_after: Duration::from_secs(1),
-        })?;
+        let leave = Leave {
+            _seat: seat(&region.lookups.issuing)?,
+            _issuing: Some(issuing),
+        };
         let (client, path) = (&self.client, ACCESS_TOKENS_PATH);
         match region_node::ask(client, region, path, question, self.timeout).await {
-            Ok(AccessTokenAnswer::Issued { expires_in_s }) => Ok(expires_in_s),
-            Ok(AccessTokenAnswer::Refused { reason }) => Err(ResolveError::Refused(reason)),
+            Ok(AccessTokenAnswer::Issued { expires_in_s }) => {
+                let question = Question {
+                    token: access_token,
+                    key: Key {
+                        region: region.id.clone(),
+                        digest: question.access_digest,
+                    },
+                    standing: Standing::Known,
+                    way: Way::Region,
+                    source,
+                };
+                let mut flight = {
+                    let flights = self.flights.lock();
+                    let mut flights = flights.unwrap_or_else(PoisonError::into_inner);
+                    self.take_off(&mut flights, region, question, leave)
+                };
+                let _landed = flight.wait_for(Option::is_some).await;
+                Ok(expires_in_s)
+            }
+            // Of a token that was resolved a moment ago, so it is told as it is.
+            Ok(AccessTokenAnswer::Refused { reason }) => Err(ResolveError::Refused(BadToken {
+                reason,
+                tenant_id: None,
+            })),
             Err(error) => Err(unavailable(region, error)),
         }
     }
@@ -271,10 +338,21 @@ impl Resolver {
         {
             return Ok(flight.clone());
         }
-        let permit = self.admit(region, &mut question)?;
-        let boarding = match question.way {
-            Way::Nearest => nearest,
-            Way::Region | Way::RegionAgain => to_region,
+        let leave = self.admit(region, &mut question)?;
+        Ok(self.take_off(&mut flights, region, question, leave))
+    }
+
+    /// Starts a look-up.
+    fn take_off(
+        self: &Arc<Self>,
+        flights: &mut HashMap<Boarding, Flight>,
+        region: &Arc<Region>,
+        question: Question<'_>,
+        leave: Leave,
+    ) -> Flight {
+        let boarding = Boarding {
+            key: question.key,
+            past_redis: question.way != Way::Nearest,
         };
         let (landing, flight) = watch::channel(None);
         flights.insert(boarding.clone(), flight.clone());
@@ -285,33 +363,24 @@ impl Resolver {
             way: question.way,
             source: question.source,
             shared: self.redis.as_ref().and_then(|redis| {
-                let sealing = Sealing::of(question.token, &region.id)?;
+                let key = region.link.key.as_bytes();
+                let sealing = Sealing::of(question.token, &region.id, key)?;
                 Some((Arc::clone(redis), sealing))
             }),
         };
         let region = Arc::clone(region);
         tokio::spawn(async move {
-            takeoff.fly(&region, permit, landing).await;
+            takeoff.fly(&region, leave, landing).await;
         });
-        Ok(flight)
+        flight
     }
 
     /// Leave for a look-up. Where strangers are too many for Redis, it goes past it.
-    fn admit(
-        &self,
-        region: &Region,
-        question: &mut Question<'_>,
-    ) -> Result<OwnedSemaphorePermit, ResolveError> {
+    fn admit(&self, region: &Region, question: &mut Question<'_>) -> Result<Leave, ResolveError> {
         let lookups = &region.lookups;
         let seats = match question.standing {
             Standing::Known => &lookups.known,
             Standing::Stranger => {
-                let now = self.clock.now();
-                self.failures
-                    .check(question.source, now)
-                    .map_err(|too_many| ResolveError::SourceLimited {
-                        retry_after: too_many.0,
-                    })?;
                 let asks_redis = question.way == Way::Nearest
                     && self
                         .redis
@@ -319,27 +388,42 @@ impl Resolver {
                         .is_some_and(|redis| redis.admits_stranger());
                 if !asks_redis {
                     question.way = Way::Region;
-                    take_from_region(region, now)?;
+                    self.admit_to_region(region, question.source)?;
                 }
                 &lookups.strangers
             }
         };
-        Arc::clone(seats)
-            .try_acquire_owned()
-            .map_err(|_| ResolveError::Overloaded {
-                retry_after: Duration::from_secs(1),
+        Ok(Leave {
+            _seat: seat(seats)?,
+            _issuing: None,
+        })
+    }
+
+    /// Whether a region may be asked about a stranger, which then counts. Only here the failures of
+    /// its address matter: what Redis knows is no stranger to other gateways, and behind one
+    /// address there may be good clients beside a bad one.
+    fn admit_to_region(&self, region: &Region, source: IpAddr) -> Result<(), ResolveError> {
+        let (now, lookups) = (self.clock.now(), &region.lookups);
+        self.failures
+            .check(source, now)
+            .map_err(|too_many| ResolveError::SourceLimited {
+                retry_after: too_many.0,
+            })?;
+        lookups
+            .bucket
+            .take(lookups.rate, now)
+            .map_err(|too_many| ResolveError::Overloaded {
+                retry_after: too_many.0,
             })
     }
 }
 
-/// Counts the look-up of a stranger at its region.
-fn take_from_region(region: &Region, now: Timestamp) -> Result<(), ResolveError> {
-    let lookups = &region.lookups;
-    lookups
-        .bucket
-        .take(lookups.rate, now)
-        .map_err(|too_many| ResolveError::Overloaded {
-            retry_after: too_many.0,
+/// A seat, if there is one.
+fn seat(seats: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ResolveError> {
+    Arc::clone(seats)
+        .try_acquire_owned()
+        .map_err(|_| ResolveError::Overloaded {
+            retry_after: Duration::from_secs(1),
         })
 }
 
@@ -365,7 +449,7 @@ impl TakenOff {
     async fn fly(
         mut self,
         region: &Arc<Region>,
-        permit: OwnedSemaphorePermit,
+        leave: Leave,
         landing: watch::Sender<Option<Outcome>>,
     ) {
         let shared = self.shared.take();
@@ -388,7 +472,7 @@ impl TakenOff {
         // First out of the list of flights, then the news: who hears it and asks again finds the
         // memory filled.
         drop(self);
-        drop(permit);
+        drop(leave);
         landing.send_replace(Some(outcome));
 
         // Nobody waits for what follows. What is taken away goes before what comes in its place.
@@ -419,7 +503,7 @@ impl TakenOff {
 
     async fn ask_region_after_redis(&self, region: &Arc<Region>) -> (Outcome, Option<News>) {
         if self.standing == Standing::Stranger
-            && let Err(error) = take_from_region(region, self.resolver.clock.now())
+            && let Err(error) = self.resolver.admit_to_region(region, self.source)
         {
             return (Err(error), None);
         }
@@ -453,14 +537,15 @@ impl TakenOff {
                     None => (unavailable(LookupError::Grant), None),
                 }
             }
-            Ok(ResolveAnswer::Refused { reason }) => {
-                memory.refuse(key, reason, clock.now());
+            Ok(ResolveAnswer::Refused { reason, tenant_id }) => {
+                let bad = BadToken { reason, tenant_id };
+                memory.refuse(key, bad.clone(), clock.now());
                 if self.standing == Standing::Stranger && reason != Refusal::TenantSuspended {
                     self.resolver.failures.record(self.source, clock.now());
                 }
                 // Redis was asked about a stranger, or a flood goes past it.
                 let news = (self.standing == Standing::Known).then_some(News::Dead);
-                (Err(ResolveError::Refused(reason)), news)
+                (Err(ResolveError::Refused(bad)), news)
             }
             Err(error) => (unavailable(error), None),
         }

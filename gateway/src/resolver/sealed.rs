@@ -1,15 +1,16 @@
 //! What Redis is told of a live token: an entry that only the token opens.
 //!
 //! Name and key are derived from the API token itself, and not from its digest: whoever holds a
-//! dump of Redis, and even the token table of a region beside it, has neither. What never lives
-//! here: Redis.
+//! dump of Redis, and even the token table of a region beside it, has neither. They are derived from
+//! the region's link key too, so that a token's holder who can write to Redis makes no entry
+//! either. What never lives here: Redis.
 
 use std::fmt;
 use std::time::Duration;
 
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
-use hkdf::Hkdf;
+use hkdf::HkdfExtract;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use shared::link::Resolved;
@@ -17,9 +18,9 @@ use shared::{ApiToken, RegionId, Timestamp};
 
 /// The form of an entry. It is the first byte of each, part of what the seal binds, and part of
 /// the name, so that entries of two forms never meet.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// What the names of all entries begin with.
-const NAME_PREFIX: &str = "meridian:1:";
+const NAME_PREFIX: &str = "meridian:2:";
 /// Sets the keys apart from anything else that is ever derived from a token.
 const SALT: &[u8] = b"meridian redis";
 const NONCE_LENGTH: usize = 12;
@@ -48,7 +49,7 @@ impl Entry {
 /// What was found in the place of an entry.
 #[derive(Debug)]
 pub enum Opened {
-    /// An entry that was sealed here, for this token at this region.
+    /// An entry that a gateway of this region sealed for this token.
     Entry(Box<Entry>),
     /// It was sealed for this token, by a gateway of another version: it has fields that we do
     /// not know, or lacks some that we need. Half of an answer is none.
@@ -71,11 +72,16 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Derives name and key, HKDF-SHA-256 (RFC 5869) of the whole token. `None` never happens:
-    /// it stands for a length that HKDF cannot give.
+    /// Derives name and key, HKDF-SHA-256 (RFC 5869) of the whole token and the region's link key.
+    /// `None` never happens: it stands for a length that HKDF cannot give.
     #[must_use]
-    pub fn of(token: &ApiToken, region: &RegionId) -> Option<Self> {
-        let derived = Hkdf::<Sha256>::new(Some(SALT), token.reveal().as_bytes());
+    pub fn of(token: &ApiToken, region: &RegionId, link_key: &[u8]) -> Option<Self> {
+        // No token holds a zero byte, so each pair has bytes of its own.
+        let mut secrets = HkdfExtract::<Sha256>::new(Some(SALT));
+        for secret in [token.reveal().as_bytes(), &[0], link_key] {
+            secrets.input_ikm(secret);
+        }
+        let (_, derived) = secrets.finalize();
         let (mut lookup, mut seal) = ([0_u8; 32], [0_u8; 32]);
         derived.expand(b"lookup", &mut lookup).ok()?;
         derived.expand(b"seal", &mut seal).ok()?;
@@ -175,6 +181,10 @@ pub(crate) mod tests {
         ApiToken::generate(&region("us")).unwrap()
     }
 
+    fn sealing_of(token: &ApiToken, of: &str) -> Sealing {
+        Sealing::of(token, &region(of), b"a link key").unwrap()
+    }
+
     /// An answer with this grant. Spelled as it crosses the link.
     pub(crate) fn entry(asked: i64, keep_ms: u64, grant: &str) -> Entry {
         let entry = json!({
@@ -204,9 +214,9 @@ pub(crate) mod tests {
     #[test]
     fn a_token_opens_what_it_sealed() {
         let token = token();
-        let sealing = Sealing::of(&token, &region("us")).unwrap();
+        let sealing = sealing_of(&token, "us");
         let bytes = sealing.seal(&entry_of("a.grant")).unwrap();
-        let again = Sealing::of(&token, &region("us")).unwrap();
+        let again = sealing_of(&token, "us");
         assert_eq!(sealing.name(), again.name());
         assert!(is_entry(&again.open(&bytes), "a.grant"));
         assert_ne!(bytes, sealing.seal(&entry_of("a.grant")).unwrap());
@@ -215,16 +225,22 @@ pub(crate) mod tests {
     #[test]
     fn nothing_else_opens_it() {
         let token = token();
-        let sealing = Sealing::of(&token, &region("us")).unwrap();
+        let sealing = sealing_of(&token, "us");
         let bytes = sealing.seal(&entry_of("a.grant")).unwrap();
         let foreign = |sealing: &Sealing, bytes: &[u8]| {
             assert!(matches!(sealing.open(bytes), Opened::Foreign));
         };
-        let other = Sealing::of(&self::token(), &region("us")).unwrap();
+        let other = sealing_of(&self::token(), "us");
         assert_ne!(other.name(), sealing.name());
         foreign(&other, &bytes);
         // The same token at another region.
-        foreign(&Sealing::of(&token, &region("de")).unwrap(), &bytes);
+        foreign(&sealing_of(&token, "de"), &bytes);
+        // The same token, by somebody who does not have the region's link key.
+        for key in [b"another key".as_slice(), b"", b"a link key\0"] {
+            let forger = Sealing::of(&token, &region("us"), key).unwrap();
+            assert_ne!(forger.name(), sealing.name());
+            foreign(&sealing, &forger.seal(&entry_of("a.grant")).unwrap());
+        }
         for length in 0..bytes.len() {
             foreign(&sealing, &bytes[..length]);
         }
@@ -239,7 +255,7 @@ pub(crate) mod tests {
 
     #[test]
     fn half_an_answer_is_none() {
-        let sealing = Sealing::of(&token(), &region("us")).unwrap();
+        let sealing = sealing_of(&token(), "us");
         let whole = serde_json::to_string(&entry_of("a.grant")).unwrap();
         for other in [
             whole.replacen("\"keep_s\"", "\"only_from\":[],\"keep_s\"", 1),
@@ -263,7 +279,7 @@ pub(crate) mod tests {
     #[test]
     fn an_entry_tells_nothing_and_has_a_limit() {
         let token = token();
-        let sealing = Sealing::of(&token, &region("us")).unwrap();
+        let sealing = sealing_of(&token, "us");
         let bytes = sealing.seal(&entry_of("a.grant.text")).unwrap();
         let shown = format!("{sealing:?} {} {}", sealing.name(), bytes.escape_ascii());
         for secret in [

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use gateway::config::{HostnameSettings, Settings};
 use reqwest::{Response, StatusCode};
+use shared::link::Refusal;
 use shared::{ApiToken, TenantId};
 
 use crate::support::{PATIENCE, World, region, scim_error};
@@ -50,6 +51,69 @@ async fn a_hostname_of_one_tenant_knows_no_other() {
     }
     assert_eq!(world.end("us").calls().len(), before);
     assert_eq!(world.end("de").lookups(), 0);
+}
+
+#[tokio::test]
+async fn a_hostname_of_one_tenant_tells_nothing_of_the_bad_tokens_of_others() {
+    let (acme, other) = (TenantId::generate().unwrap(), TenantId::generate().unwrap());
+    let world = World::start_with(|settings| {
+        settings.hostname.push(HostnameSettings {
+            name: "scim.acme.example".to_owned(),
+            region: region("us"),
+            tenant: Some(acme.clone()),
+        });
+    })
+    .await;
+    let host = "scim.acme.example";
+    let unknown = ApiToken::generate(&region("us")).unwrap();
+    let nothing = scim_error(get(&world, host, &unknown).await, 401).await;
+    let exchange = async |token: &ApiToken| {
+        let url = format!("http://{}/oauth2/token", world.gateway);
+        let (id, secret) = (shared::TokenId::generate().unwrap(), token.reveal());
+        let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+        let request = world.http.post(url).header("host", host).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.text().await.unwrap())
+    };
+    let no_client = exchange(&unknown).await;
+
+    let reasons = [
+        (Refusal::Revoked, 401),
+        (Refusal::Expired, 401),
+        (Refusal::TenantSuspended, 403),
+    ];
+    for (reason, status) in reasons {
+        let refused = |whose| {
+            let token = ApiToken::generate(&region("us")).unwrap();
+            world.refuse_of(&token, reason, whose);
+            token
+        };
+        // From the region, and from memory.
+        let of_other = refused(Some(&other));
+        for _ in 0..2 {
+            let told = scim_error(get(&world, host, &of_other).await, 401).await;
+            assert_eq!(told, nothing, "{reason:?}");
+            assert_eq!(exchange(&of_other).await, no_client, "{reason:?}");
+        }
+        let own = refused(Some(&acme));
+        for _ in 0..2 {
+            let told = scim_error(get(&world, host, &own).await, status).await;
+            assert_ne!(told, nothing, "{reason:?}");
+            assert_ne!(exchange(&own).await, no_client, "{reason:?}");
+        }
+        // An older node does not say whose it is.
+        let unsaid = refused(None);
+        let told = get(&world, host, &unsaid).await;
+        match reason {
+            Refusal::TenantSuspended => drop(scim_error(told, 403).await),
+            _ => assert_eq!(scim_error(told, 401).await, nothing, "{reason:?}"),
+        }
+        // At the region's own host everybody is told.
+        let told = get(&world, "global-us.localhost", &of_other).await;
+        assert_ne!(scim_error(told, status).await, nothing);
+    }
 }
 
 fn write(file: &Path, hostnames: &str) {

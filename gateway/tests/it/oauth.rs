@@ -1,9 +1,14 @@
 //! OAuth 2.0 client credentials: what a client is told, and what its region is asked.
 
+use std::time::Duration;
+
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use shared::link::{AccessTokenAnswer, Refusal, TenantLimits};
 use shared::{ApiToken, Scope, TokenId};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::support::{World, region};
 
@@ -92,8 +97,98 @@ async fn an_api_token_is_exchanged_for_an_access_token() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 200);
-    assert_eq!(world.end("us").lookups(), 1, "a live token is known");
     assert_eq!(world.end("us").access_tokens().len(), 2);
+    // A live token is known. Each access token is looked up when it is made.
+    assert_eq!(world.end("us").lookups(), 3);
+    let answer = world.get("us", "/Users", &access_token).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(world.end("us").lookups(), 3);
+}
+
+async fn issued(answer: Response) -> ApiToken {
+    assert_eq!(answer.status(), 200);
+    let body: Value = answer.json().await.unwrap();
+    ApiToken::parse(body["access_token"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_of_bad_tokens_keeps_no_new_access_token_out() {
+    let world = World::start_with(|settings| {
+        settings.limits.failures_per_s = 1;
+        settings.limits.failures_burst = 3;
+        settings.limits.lookups_per_s = 1;
+        settings.limits.lookups_burst = 4;
+    })
+    .await;
+    let client = client(&world);
+    assert_eq!(ask(&world, "us", client.form()).await.status(), 200);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        let token = ApiToken::generate(&region("us")).unwrap();
+        let answer = world.get("us", "/Users", &token).send().await.unwrap();
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 429]);
+    let token = issued(ask(&world, "us", client.form()).await).await;
+    let answer = world.get("us", "/Users", &token).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn access_tokens_in_the_making_have_seats_of_their_own() {
+    let world = World::start_with(|settings| {
+        settings.limits.known_lookups_in_flight = 1;
+        settings.limits.issuing_in_flight = 5;
+    })
+    .await;
+    let end = world.end("us");
+    let (first, second, third) = (client(&world), client(&world), client(&world));
+    for client in [&first, &second, &third] {
+        assert_eq!(ask(&world, "us", client.form()).await.status(), 200);
+    }
+
+    let spawn = |client: &Client| {
+        let request = request(&world, Method::POST, "us", "/oauth2/token")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(client.form());
+        tokio::spawn(request.send())
+    };
+
+    // The one seat for look-ups of known tokens is taken.
+    let known = world.token_with("us", |resolved| resolved.keep_s = 10);
+    let answer = world.get("us", "/Users", &known).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    world.clock.advance(Duration::from_secs(11));
+    end.close_gate();
+    let look_up = tokio::spawn(world.get("us", "/Users", &known).send());
+    end.wait_for_lookups(8).await;
+    let issuing = spawn(&first);
+    end.wait_for_lookups(9).await;
+    end.open_gate();
+    assert_eq!(look_up.await.unwrap().unwrap().status(), 200);
+    assert_eq!(issuing.await.unwrap().unwrap().status(), 200);
+
+    // A tenant has two of five, so the fifth is for a third tenant, and the sixth for nobody.
+    let before = end.access_tokens().len();
+    end.close_issue_gate();
+    let mut under_way = Vec::new();
+    for (number, client) in [&first, &first, &second, &second, &third]
+        .into_iter()
+        .enumerate()
+    {
+        if number == 2 {
+            let answer = ask(&world, "us", first.form()).await;
+            oauth_error(answer, 429, "temporarily_unavailable").await;
+        }
+        under_way.push(spawn(client));
+        end.wait_for_issues(before + number + 1).await;
+    }
+    let answer = ask(&world, "us", third.form()).await;
+    oauth_error(answer, 503, "temporarily_unavailable").await;
+    end.open_issue_gate();
+    for answer in under_way {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]
@@ -161,6 +256,14 @@ async fn a_request_that_is_no_form_is_refused_before_anybody_is_asked() {
     }
     let answer = post().body(client.form()).send().await.unwrap();
     oauth_error(answer, 400, "invalid_request").await;
+    // Nor is a body waited for where the header holds no client.
+    let raw = format!(
+        "POST {path} HTTP/1.1\r\nhost: global-us.localhost\r\nauthorization: Basic eDp5\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\n"
+    );
+    let answer = world.raw(raw.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.contains("invalid_client"), "{answer}");
     let large = format!("{}&x={}", client.form(), "x".repeat(16 * 1024));
     oauth_error(ask(&world, "us", large).await, 413, "invalid_request").await;
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
@@ -181,6 +284,30 @@ async fn a_request_that_is_no_form_is_refused_before_anybody_is_asked() {
     .body("grant_type=client_credentials");
     oauth_error(answer.send().await.unwrap(), 401, "invalid_client").await;
     assert_eq!(world.end("us").lookups(), 0);
+}
+
+#[tokio::test]
+async fn forms_that_do_not_end_take_no_room_from_other_bodies() {
+    let world = World::start_with(|settings| settings.limits.body_memory_mib = 1).await;
+    let client = client(&world);
+    // More of them than that memory holds, each without its end.
+    let head = "POST /oauth2/token HTTP/1.1\r\nhost: global-us.localhost\r\n\
+                content-type: application/x-www-form-urlencoded\r\n\
+                content-length: 16384\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..70 {
+        let mut socket = TcpStream::connect(world.gateway).await.unwrap();
+        let form = format!("{head}{}", "x".repeat(16_383));
+        socket.write_all(form.as_bytes()).await.unwrap();
+        open.push(socket);
+    }
+    let body = format!("{{\"x\":\"{}\"}}", "x".repeat(200 * 1024));
+    let post = world
+        .request(Method::POST, "us", "/Users")
+        .bearer_auth(client.token.reveal())
+        .body(body);
+    assert_eq!(post.send().await.unwrap().status(), 200);
+    assert_eq!(ask(&world, "us", client.form()).await.status(), 200);
 }
 
 #[tokio::test]
@@ -295,7 +422,7 @@ async fn the_metadata_are_the_configurations() {
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             "grant_types_supported": ["client_credentials"],
             "scopes_supported": [Scope::Scim, Scope::Admin],
-            "response_types_supported": [],
+            "response_types_supported": ["token"],
         });
         assert_eq!(body, expected);
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::redis_server::{Redis, Reply, free_ports};
-use crate::support::{World, scim_error};
+use crate::support::{World, region, scim_error};
 
 /// A gateway that waits for Redis as long as a busy machine needs.
 fn patient(url: String) -> impl FnOnce(&mut Settings) {
@@ -182,6 +182,28 @@ async fn a_gateway_that_starts_anew_knows_its_clients_whatever_the_look_up_limit
     assert_eq!(get(&third, &tokens[1]).await, 200);
     assert_eq!(get(&third, &tokens[2]).await, 503);
     assert_eq!(third.redis().await["hits"], 1);
+}
+
+#[tokio::test]
+async fn what_redis_knows_is_good_from_an_address_that_has_failed_too_often() {
+    let redis = Redis::start();
+    let (first, token) = told(&redis).await;
+    let strict = |settings: &mut Settings| {
+        patient(redis.url())(settings);
+        settings.limits.failures_per_s = 1;
+        settings.limits.failures_burst = 2;
+    };
+    let second = first.beside(strict).await;
+    let stranger = || ApiToken::generate(&region("us")).unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(get(&second, &stranger()).await);
+    }
+    assert_eq!(statuses, [401, 401, 429]);
+    let lookups = second.end("us").lookups();
+    assert_eq!(get(&second, &token).await, 200);
+    assert_eq!(get(&second, &second.token("us")).await, 429);
+    assert_eq!(second.end("us").lookups(), lookups);
 }
 
 #[tokio::test]

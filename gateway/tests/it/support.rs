@@ -73,6 +73,7 @@ pub(crate) struct FarEnd {
     pub(crate) issue_answer: Mutex<Option<AccessTokenAnswer>>,
     pub(crate) issue_status: Mutex<Option<u16>>,
     issue_dropped: AtomicBool,
+    issue_gate: watch::Sender<bool>,
     access_tokens: Mutex<Vec<AccessTokenRequest>>,
     pub(crate) calls: Mutex<Vec<Call>>,
     pub(crate) lookups: AtomicUsize,
@@ -118,16 +119,34 @@ impl FarEnd {
     }
 
     async fn pass_gate(&self) {
-        let mut gate = self.gate.subscribe();
-        drop(gate.wait_for(|closed| !closed).await);
+        pass(&self.gate).await;
+    }
+
+    /// Questions for access tokens wait from now on.
+    pub(crate) fn close_issue_gate(&self) {
+        self.issue_gate.send_replace(true);
+    }
+
+    pub(crate) fn open_issue_gate(&self) {
+        self.issue_gate.send_replace(false);
+    }
+
+    /// Waits for the so many-th question for an access token.
+    pub(crate) async fn wait_for_issues(&self, count: usize) {
+        self.wait_until(|| self.access_tokens().len() >= count)
+            .await;
     }
 
     /// Waits for the so many-th look-up.
     pub(crate) async fn wait_for_lookups(&self, count: usize) {
+        self.wait_until(|| self.lookups() >= count).await;
+    }
+
+    async fn wait_until(&self, is_so: impl Fn() -> bool) {
         let waiting = async {
             loop {
                 let arrived = self.arrived.notified();
-                if self.lookups() >= count {
+                if is_so() {
                     return;
                 }
                 arrived.await;
@@ -146,6 +165,11 @@ impl FarEnd {
             refused.extend((0..=latest).map(|n| format!("{grant}.{n}")));
         }
     }
+}
+
+async fn pass(gate: &watch::Sender<bool>) {
+    let mut gate = gate.subscribe();
+    drop(gate.wait_for(|closed| !closed).await);
 }
 
 fn digest(token: &ApiToken) -> String {
@@ -176,6 +200,7 @@ async fn resolve(
         Some(refused) => refused.clone(),
         None => ResolveAnswer::Refused {
             reason: Refusal::Unknown,
+            tenant_id: None,
         },
     };
     HttpResponse::Ok().json(answer)
@@ -196,16 +221,25 @@ async fn issue(
     if let Some(status) = status {
         return HttpResponse::build(status.try_into().unwrap()).finish();
     }
-    end.access_tokens
-        .lock()
-        .unwrap()
-        .push(question.into_inner());
+    let question = question.into_inner();
+    end.access_tokens.lock().unwrap().push(question.clone());
+    end.arrived.notify_waiters();
+    pass(&end.issue_gate).await;
     assert!(
         !end.issue_dropped.swap(false, Ordering::SeqCst),
         "this connection ends here"
     );
-    let answer = end.issue_answer.lock().unwrap().clone();
-    HttpResponse::Ok().json(answer.unwrap_or(AccessTokenAnswer::Issued { expires_in_s: 3600 }))
+    if let Some(answer) = end.issue_answer.lock().unwrap().clone() {
+        return HttpResponse::Ok().json(answer);
+    }
+    let mut tokens = end.tokens.lock().unwrap();
+    if let Some(ResolveAnswer::Granted(of_parent)) = tokens.get(&String::from(question.digest)) {
+        let mut resolved = of_parent.clone();
+        resolved.is_access_token = true;
+        let access_digest = String::from(question.access_digest);
+        tokens.insert(access_digest, ResolveAnswer::Granted(resolved));
+    }
+    HttpResponse::Ok().json(AccessTokenAnswer::Issued { expires_in_s: 3600 })
 }
 
 async fn scim(request: HttpRequest, body: Bytes, end: Data<FarEnd>) -> HttpResponse {
@@ -458,7 +492,13 @@ impl World {
     }
 
     pub(crate) fn refuse(&self, token: &ApiToken, reason: Refusal) {
-        self.know(token, ResolveAnswer::Refused { reason });
+        self.refuse_of(token, reason, None);
+    }
+
+    /// As a region does that says whose the token is.
+    pub(crate) fn refuse_of(&self, token: &ApiToken, reason: Refusal, whose: Option<&TenantId>) {
+        let tenant_id = whose.cloned();
+        self.know(token, ResolveAnswer::Refused { reason, tenant_id });
     }
 
     pub(crate) fn end(&self, region: &str) -> &FarEnd {

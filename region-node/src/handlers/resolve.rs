@@ -4,7 +4,7 @@
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, web};
 use shared::link::{
-    AccessTokenAnswer, AccessTokenRequest, ResolveAnswer, ResolveRequest, Resolved,
+    AccessTokenAnswer, AccessTokenRequest, Refusal, ResolveAnswer, ResolveRequest, Resolved,
 };
 
 use crate::error::Error;
@@ -31,7 +31,9 @@ pub async fn resolve(
         is_access_token,
     } = match parts.tokens.resolve(&request.digest).await? {
         Resolution::Live(found) => *found,
-        Resolution::Refused(reason) => return Ok(web::Json(ResolveAnswer::Refused { reason })),
+        Resolution::Refused(reason, tenant_id) => {
+            return Ok(web::Json(ResolveAnswer::Refused { reason, tenant_id }));
+        }
     };
     let minted = parts
         .grants
@@ -40,8 +42,10 @@ pub async fn resolve(
         Ok(minted) => minted,
         // Less than a second of the token is left.
         Err(crate::grant::GrantError::Time) => {
-            let reason = shared::link::Refusal::Expired;
-            return Ok(web::Json(ResolveAnswer::Refused { reason }));
+            return Ok(web::Json(ResolveAnswer::Refused {
+                reason: Refusal::Expired,
+                tenant_id: Some(tenant.id),
+            }));
         }
         Err(error) => return Err(Error::Internal(Box::new(error))),
     };

@@ -24,8 +24,11 @@ use crate::store::{
     TenantSettings,
 };
 
-/// The version of the file's lines that this program writes, and the only one that it reads.
-const FORMAT: u32 = 1;
+/// The version of the file's lines that this program writes. 2 since tokens have networks and a life
+/// that was meant: a release that knows 1 only would pass over these and lose them.
+const FORMAT: u32 = 2;
+/// The oldest one that it reads.
+const OLDEST_FORMAT: u32 = 1;
 /// Longest line. No row comes near it.
 const LONGEST_LINE: usize = 32 * 1024 * 1024;
 /// Bytes that are sent on at once.
@@ -78,7 +81,9 @@ pub enum BackupFileError {
     #[error("this is no backup of Meridian")]
     Foreign,
     /// Another release wrote it.
-    #[error("the backup has format {0}, and this release reads format {FORMAT} only")]
+    #[error(
+        "the backup has format {0}, and this release reads formats {OLDEST_FORMAT} to {FORMAT}"
+    )]
     Format(u32),
     /// It is of another region.
     #[error(
@@ -250,7 +255,7 @@ fn header(line: &[u8]) -> Result<Header, BackupFileError> {
         format: u32,
     }
     let any: AnyHeader = serde_json::from_slice(line).map_err(|_| BackupFileError::Foreign)?;
-    if any.backup.format != FORMAT {
+    if !(OLDEST_FORMAT..=FORMAT).contains(&any.backup.format) {
         return Err(BackupFileError::Format(any.backup.format));
     }
     let line: HeaderLine = serde_json::from_slice(line).map_err(|_| BackupFileError::Foreign)?;
@@ -493,8 +498,12 @@ mod tests {
     }
 
     fn file() -> Vec<u8> {
+        file_of(FORMAT)
+    }
+
+    fn file_of(format: u32) -> Vec<u8> {
         let header = Header {
-            format: FORMAT,
+            format,
             region: region("us"),
             taken_ms: Timestamp(1_700_000_000_000),
             program: "1".into(),
@@ -582,9 +591,43 @@ mod tests {
             Err(BackupFileError::Foreign)
         );
         let newer = String::from_utf8(good.clone()).unwrap();
-        let newer = newer.replace("\"format\":1", "\"format\":2");
+        let newer = newer.replace("\"format\":2", "\"format\":3");
         let error = read(newer.as_bytes(), 1000).unwrap_err();
-        assert_eq!(error, BackupFileError::Format(2));
+        assert_eq!(error, BackupFileError::Format(3));
+    }
+
+    #[test]
+    fn a_file_of_an_older_release_is_read() {
+        let (header, counts) = read(&file_of(1), 1000).unwrap();
+        assert_eq!((header.format, counts.tenants), (1, 2));
+        assert_eq!(read(&file_of(0), 1000), Err(BackupFileError::Format(0)));
+    }
+
+    #[test]
+    fn a_token_with_a_field_that_is_not_known_is_refused() {
+        let mut line = serde_json::json!({"token": {
+            "digest": "00".repeat(32),
+            "token": {
+                "id": shared::TokenId::generate().unwrap(),
+                "tenant": TenantId::generate().unwrap(),
+                "name": "Okta", "scope": "scim", "dialect": "2.0", "created": 1,
+                "created_by": "operator", "expires": null, "last_used": null, "revoked": null,
+            },
+        }});
+        let read = |line: &serde_json::Value| {
+            let mut reader = BackupReader::default();
+            let mut rows = Vec::new();
+            let file = file();
+            let header = file.split_inclusive(|byte| *byte == b'\n').next().unwrap();
+            reader.take(header, &mut rows).unwrap();
+            reader.take(format!("{line}\n").as_bytes(), &mut rows)
+        };
+        read(&line).unwrap();
+        line["token"]["token"]["networks"] = serde_json::json!(["203.0.113.0/24"]);
+        line["token"]["token"]["meant_life"] = serde_json::json!(1000);
+        read(&line).unwrap();
+        line["token"]["token"]["only_on_sundays"] = serde_json::json!(true);
+        assert_eq!(read(&line), Err(BackupFileError::Line(2)));
     }
 
     #[test]

@@ -179,6 +179,7 @@ mod tests {
             last_used: Some(at(0)),
             revoked: None,
             networks: shared::Networks::default(),
+            meant_life: None,
         };
         for (expires, days) in [
             (None, None),

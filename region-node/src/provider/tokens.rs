@@ -123,8 +123,8 @@ pub struct IssuedToken {
 pub enum Resolution {
     /// A live token of an active tenant.
     Live(Box<FoundToken>),
-    /// Nothing that opens anything.
-    Refused(Refusal),
+    /// Nothing that opens anything; whose it is, if anybody's.
+    Refused(Refusal, Option<TenantId>),
 }
 
 /// What came of a request for an access token.
@@ -217,7 +217,11 @@ impl Tokens {
         if TokenState::of(&before, now) != TokenState::Live {
             return Err(TokenError::Ended);
         }
-        let meant_life = before.expires.map(|end| end.since(before.created));
+        // An older release did not note what was meant; then the end as it is now has to do.
+        let meant_life = match before.meant_life {
+            Some(meant) => meant.life(),
+            None => before.expires.map(|end| end.since(before.created)),
+        };
         let request = TokenRequest {
             name: Some(before.name),
             scope: before.scope,
@@ -252,17 +256,18 @@ impl Tokens {
     /// As the store: then nothing is known about the token.
     pub async fn resolve(&self, digest: &TokenDigest) -> Result<Resolution, TokenError> {
         let Some(found) = self.store.find_token(digest).await? else {
-            return Ok(Resolution::Refused(Refusal::Unknown));
+            return Ok(Resolution::Refused(Refusal::Unknown, None));
         };
         let state = TokenState::of(&found.token, self.clock.now());
-        Ok(match (state, found.tenant.state) {
-            (TokenState::Revoked, _) => Resolution::Refused(Refusal::Revoked),
-            (TokenState::Expired, _) => Resolution::Refused(Refusal::Expired),
-            (TokenState::Live, TenantState::Suspended) => {
-                Resolution::Refused(Refusal::TenantSuspended)
+        let reason = match (state, found.tenant.state) {
+            (TokenState::Revoked, _) => Refusal::Revoked,
+            (TokenState::Expired, _) => Refusal::Expired,
+            (TokenState::Live, TenantState::Suspended) => Refusal::TenantSuspended,
+            (TokenState::Live, TenantState::Active) => {
+                return Ok(Resolution::Live(Box::new(found)));
             }
-            (TokenState::Live, TenantState::Active) => Resolution::Live(Box::new(found)),
-        })
+        };
+        Ok(Resolution::Refused(reason, Some(found.tenant.id)))
     }
 
     /// Stores an access token for whoever presented the API token `id` with this digest. The
@@ -279,7 +284,7 @@ impl Tokens {
     ) -> Result<AccessTokenIssue, TokenError> {
         let found = match self.resolve(digest).await? {
             Resolution::Live(found) => found,
-            Resolution::Refused(reason) => return Ok(AccessTokenIssue::Refused(reason)),
+            Resolution::Refused(reason, _) => return Ok(AccessTokenIssue::Refused(reason)),
         };
         if found.is_access_token || found.token.id != *id {
             return Ok(AccessTokenIssue::Refused(Refusal::Unknown));
@@ -293,7 +298,7 @@ impl Tokens {
             // It was live a moment ago. If it is so again, nobody knows what to make of it.
             Err(StoreError::NotFound) => {
                 return match self.resolve(digest).await? {
-                    Resolution::Refused(reason) => Ok(AccessTokenIssue::Refused(reason)),
+                    Resolution::Refused(reason, _) => Ok(AccessTokenIssue::Refused(reason)),
                     Resolution::Live(_) => Err(StoreError::Refused.into()),
                 };
             }

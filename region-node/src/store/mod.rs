@@ -194,8 +194,32 @@ pub struct Tenant {
     pub created: Timestamp,
 }
 
-/// An API token as the store keeps it: everything but the secret.
+/// How long an API token was meant to live when it was made. Its end may have come nearer since,
+/// by a rotation; this stays. Milliseconds, or 0 for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MeantLife(i64);
+
+impl MeantLife {
+    /// Of a token that is made at `created` and ends at `expires`, if ever.
+    #[must_use]
+    pub fn of(created: Timestamp, expires: Option<Timestamp>) -> Self {
+        let millis = expires.map_or(0, |end| end.since(created).as_millis().max(1));
+        Self(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
+    /// As long as that; `None` for ever.
+    #[must_use]
+    pub fn life(self) -> Option<Duration> {
+        let millis = u64::try_from(self.0).ok()?;
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+}
+
+/// An API token as the store keeps it: everything but the secret. In a backup, a field that is not
+/// known is refused: what it says of the token must not get lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StoredToken {
     /// Its id.
     pub id: TokenId,
@@ -220,6 +244,9 @@ pub struct StoredToken {
     /// From where it may be used.
     #[serde(default, skip_serializing_if = "Networks::is_empty")]
     pub networks: Networks,
+    /// How long it was meant to live. `None` where an older release made it, which did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meant_life: Option<MeantLife>,
 }
 
 /// Networks as a column of either engine holds them: JSON, and nothing for anywhere.

@@ -12,9 +12,9 @@ use shared::{
 
 use super::{
     Access, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys, MOST_ACCESS_TOKENS,
-    MemberChange, Narrowing, NewAccessToken, NewToken, PageStart, RequestKey, Retention, Store,
-    StoreError, Stored, StoredToken, TenantExtension, TenantSettings, TenantState, TextIndex,
-    TextTest, UserNameRule, WriteContext,
+    MeantLife, MemberChange, Narrowing, NewAccessToken, NewToken, PageStart, RequestKey, Retention,
+    Store, StoreError, Stored, StoredToken, TenantExtension, TenantSettings, TenantState,
+    TextIndex, TextTest, UserNameRule, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -388,6 +388,21 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
         store.head(&access).await,
         Err(StoreError::Refused)
     ));
+
+    // What it was meant to live is as it was.
+    assert_eq!(before.token.meant_life, Some(MeantLife::of(at(0), None)));
+    let (hourly, _) = new_token(Some(at(3600)));
+    let made = store.create_token(&access.tenant, &hourly, at(0)).await;
+    assert_eq!(made.unwrap().meant_life.unwrap().life(), Some(hour));
+    let (half_as_long, _) = new_token(Some(at(1810)));
+    let successor = store
+        .rotate_token(&hourly.id, &half_as_long, hour / 4, at(10))
+        .await
+        .unwrap();
+    assert_eq!(successor.meant_life.unwrap().life(), Some(hour / 2));
+    let hourly = store.get_token(&hourly.id).await.unwrap().unwrap();
+    assert_eq!(hourly.expires, Some(at(910)));
+    assert_eq!(hourly.meant_life.unwrap().life(), Some(hour));
 
     // Rotated again with a longer overlap, the first one still ends when it was going to.
     let (third, _) = new_token(None);

@@ -265,6 +265,33 @@ async fn a_token_is_shown_once_and_has_a_life() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_rotated_twice_is_succeeded_as_it_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder).await;
+    let tenant = node.tenant().await;
+    for (body, ends) in [
+        (json!({}), Value::Null),
+        (
+            json!({"expires_s": 1_000_000}),
+            json!("2023-11-26T12:00:00Z"),
+        ),
+    ] {
+        let (id, _) = node.token(&tenant, body).await;
+        let rotate = format!("/tokens/{id}/rotate");
+        for overlap_s in [600, 60] {
+            let overlap = json!({"overlap_s": overlap_s});
+            let (status, successor) = node.operator(Method::POST, &rotate, overlap).await;
+            assert_eq!((status, &successor["expires"]), (201, &ends));
+            // And so is the successor.
+            let again = format!("/tokens/{}/rotate", successor["id"].as_str().unwrap());
+            let (_, second) = node.operator(Method::POST, &again, Value::Null).await;
+            assert_eq!(second["expires"], ends);
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_in_use_and_ends_soon_carries_a_warning() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let folder = tempfile::tempdir().unwrap();

@@ -39,10 +39,12 @@ async fn what_is_no_live_token_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder).await;
     let tenant = node.tenant().await;
-    let refused = |reason: &str| json!({"outcome": "refused", "reason": reason});
+    let refused =
+        |reason: &str| json!({"outcome": "refused", "reason": reason, "tenant_id": tenant});
+    let unknown = json!({"outcome": "refused", "reason": "unknown"});
 
     let stranger = ApiToken::generate(&RegionId::parse("us").unwrap()).unwrap();
-    assert_eq!(node.resolve(stranger.reveal()).await, refused("unknown"));
+    assert_eq!(node.resolve(stranger.reveal()).await, unknown);
 
     let (id, secret) = node.token(&tenant, json!({})).await;
     let revoke = format!("/tokens/{id}/revoke");
@@ -63,7 +65,7 @@ async fn what_is_no_live_token_is_refused_with_its_reason() {
 
     let path = format!("/tenants/{tenant}");
     node.operator(Method::DELETE, &path, Value::Null).await;
-    assert_eq!(node.resolve(&secret).await, refused("unknown"));
+    assert_eq!(node.resolve(&secret).await, unknown);
     node.stop().await;
 }
 
@@ -73,6 +75,7 @@ async fn an_access_token_is_issued_and_ends_with_its_api_token() {
     let node = Node::start(&folder).await;
     let tenant = node.tenant().await;
     let refused = |reason: &str| json!({"outcome": "refused", "reason": reason});
+    let ended = |reason: &str| json!({"outcome": "refused", "reason": reason, "tenant_id": tenant});
     let issued = |seconds: u32| json!({"outcome": "issued", "expires_in_s": seconds});
     let made = || ApiToken::generate(&RegionId::parse("us").unwrap()).unwrap();
 
@@ -105,27 +108,29 @@ async fn an_access_token_is_issued_and_ends_with_its_api_token() {
     assert_eq!(answer, issued(20));
     assert_eq!(node.resolve(brief.reveal()).await["keep_s"], 20);
     node.clock.advance(Duration::from_secs(20));
-    assert_eq!(node.resolve(brief.reveal()).await, refused("expired"));
+    assert_eq!(node.resolve(brief.reveal()).await, ended("expired"));
     let answer = node.access_token(&other, &other_id, made().reveal()).await;
     assert_eq!(answer, refused("expired"));
     node.clock.advance(Duration::from_secs(3580));
-    assert_eq!(node.resolve(access.reveal()).await, refused("expired"));
+    assert_eq!(node.resolve(access.reveal()).await, ended("expired"));
 
     let second = made();
     let answer = node.access_token(&secret, &id, second.reveal()).await;
     assert_eq!(answer, issued(3600));
     let suspend = format!("/tenants/{tenant}/suspend");
     node.operator(Method::POST, &suspend, Value::Null).await;
-    let suspended = refused("tenant_suspended");
-    assert_eq!(node.resolve(second.reveal()).await, suspended);
+    assert_eq!(
+        node.resolve(second.reveal()).await,
+        ended("tenant_suspended")
+    );
     let answer = node.access_token(&secret, &id, made().reveal()).await;
-    assert_eq!(answer, suspended);
+    assert_eq!(answer, refused("tenant_suspended"));
     let resume = format!("/tenants/{tenant}/resume");
     node.operator(Method::POST, &resume, Value::Null).await;
     assert_eq!(node.resolve(second.reveal()).await["outcome"], "granted");
     let revoke = format!("/tokens/{id}/revoke");
     node.operator(Method::POST, &revoke, Value::Null).await;
-    assert_eq!(node.resolve(second.reveal()).await, refused("revoked"));
+    assert_eq!(node.resolve(second.reveal()).await, ended("revoked"));
     let answer = node.access_token(&secret, &id, made().reveal()).await;
     assert_eq!(answer, refused("revoked"));
 

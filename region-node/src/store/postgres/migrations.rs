@@ -44,6 +44,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         serves_since: 1,
         sql: include_str!("../migrations/postgres/0004_networks.sql"),
     },
+    Migration {
+        version: 5,
+        name: "meant_life",
+        // An older program leaves it empty: what it makes is succeeded as before.
+        serves_since: 1,
+        sql: include_str!("../migrations/postgres/0005_meant_life.sql"),
+    },
 ];
 
 /// Of all advisory locks, the one that stands for the schema.

@@ -10,7 +10,7 @@ use super::tenants::{self, tenant_columns, unsigned, with_head};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
-    FoundToken, MOST_ACCESS_TOKENS, NewAccessToken, NewToken, StoreError, StoredToken,
+    FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken, NewToken, StoreError, StoredToken,
     networks_column, read_networks,
 };
 
@@ -21,7 +21,7 @@ const PRUNED_AT_ONCE: i64 = 500;
 macro_rules! token_columns {
     () => {
         "k.id, t.id AS tenant_id, k.name, k.scope, k.dialect, k.created, k.created_by, k.expires,
-         k.last_used, k.revoked, k.networks"
+         k.last_used, k.revoked, k.networks, k.meant_life"
     };
 }
 
@@ -48,6 +48,7 @@ pub(super) fn read(row: &Row) -> Result<StoredToken, StoreError> {
         last_used: time("last_used")?,
         revoked: time("revoked")?,
         networks: read_networks(row.try_get("networks")?)?,
+        meant_life: row.try_get::<_, Option<i64>>("meant_life")?.map(MeantLife),
     })
 }
 
@@ -64,8 +65,9 @@ pub(super) async fn create(
     let sql = concat!(
         "WITH k AS (
             INSERT INTO api_token
-                (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks)
-            SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9, $10 FROM tenant t
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks,
+                 meant_life)
+            SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9, $10, $11 FROM tenant t
              WHERE t.id = $1 AND t.state IN ('active', 'suspended') FOR SHARE
             RETURNING *)
          SELECT ",
@@ -86,6 +88,7 @@ pub(super) async fn create(
                 &token.created_by,
                 &token.expires.map(Timestamp::as_millis),
                 &networks_column(&token.networks)?,
+                &MeantLife::of(now, token.expires).0,
             ],
         )
         .await?;
@@ -142,8 +145,8 @@ pub(super) async fn stage(
         .execute(
             "INSERT INTO api_token
                 (id, digest, tenant, name, scope, dialect, created, created_by, expires,
-                 last_used, revoked, networks)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                 last_used, revoked, networks, meant_life)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             &[
                 &format!("{STAGED_ID}{}", token.id),
                 &digest,
@@ -157,6 +160,7 @@ pub(super) async fn stage(
                 &token.last_used.map(Timestamp::as_millis),
                 &token.revoked.map(Timestamp::as_millis),
                 &networks_column(&token.networks)?,
+                &token.meant_life.map(|meant| meant.0),
             ],
         )
         .await?;
@@ -258,8 +262,9 @@ pub(super) async fn rotate(
             RETURNING tenant),
          k AS (
             INSERT INTO api_token
-                (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks)
-            SELECT $4, $5, old.tenant, $6, $7, $8, $3, $9, $10, $11 FROM old
+                (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks,
+                 meant_life)
+            SELECT $4, $5, old.tenant, $6, $7, $8, $3, $9, $10, $11, $12 FROM old
             RETURNING *),
          t AS (
             UPDATE tenant h SET credential_version = h.credential_version + 1
@@ -284,6 +289,7 @@ pub(super) async fn rotate(
                 &successor.created_by,
                 &successor.expires.map(Timestamp::as_millis),
                 &networks_column(&successor.networks)?,
+                &MeantLife::of(now, successor.expires).0,
             ],
         )
         .await?;

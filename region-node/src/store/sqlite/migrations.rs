@@ -44,6 +44,13 @@ const MIGRATIONS: &[Migration] = &[
         serves_since: 2,
         sql: include_str!("../migrations/sqlite/0004_networks.sql"),
     },
+    Migration {
+        version: 5,
+        name: "meant_life",
+        // An older program leaves it empty: what it makes is succeeded as before.
+        serves_since: 2,
+        sql: include_str!("../migrations/sqlite/0005_meant_life.sql"),
+    },
 ];
 
 /// Why the schema could not be brought up to date.

@@ -10,7 +10,7 @@ use super::tenants::{self, tenant_columns};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
-    FoundToken, MOST_ACCESS_TOKENS, NewAccessToken, NewToken, StoreError, StoredToken,
+    FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken, NewToken, StoreError, StoredToken,
     networks_column, read_networks,
 };
 
@@ -21,11 +21,11 @@ const PRUNED_AT_ONCE: i64 = 500;
 macro_rules! token_columns {
     () => {
         "k.id, t.id, k.name, k.scope, k.created, k.created_by, k.expires, k.last_used, k.revoked,
-         k.dialect, k.networks"
+         k.dialect, k.networks, k.meant_life"
     };
 }
 /// How many columns that are.
-const TOKEN_COLUMNS: usize = 11;
+const TOKEN_COLUMNS: usize = 12;
 
 macro_rules! select_token {
     ($rest:literal) => {
@@ -53,6 +53,7 @@ fn read(row: &Row<'_>) -> Result<StoredToken, StoreError> {
         revoked: row.get::<_, Option<i64>>(8)?.map(Timestamp),
         dialect: text(9)?.parse().map_err(|_| ODD)?,
         networks: read_networks(row.get::<_, Option<String>>(10)?.as_deref())?,
+        meant_life: row.get::<_, Option<i64>>(11)?.map(MeantLife),
     })
 }
 
@@ -76,8 +77,8 @@ fn insert(
     execute(
         connection,
         "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires,
-                                dialect, networks)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                                dialect, networks, meant_life)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         (
             token.id.as_str(),
             token.digest.as_bytes(),
@@ -89,6 +90,7 @@ fn insert(
             token.expires.map(Timestamp::as_millis),
             token.dialect.as_str(),
             networks_column(&token.networks)?,
+            MeantLife::of(now, token.expires).0,
         ),
     )?;
     Ok(())
@@ -156,8 +158,8 @@ pub(super) fn stage(
     execute(
         connection,
         "INSERT INTO api_token (id, digest, tenant, name, scope, created, created_by, expires,
-                                dialect, last_used, revoked, networks)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                dialect, last_used, revoked, networks, meant_life)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         (
             format!("{STAGED_ID}{}", token.id),
             digest,
@@ -171,6 +173,7 @@ pub(super) fn stage(
             token.last_used.map(Timestamp::as_millis),
             token.revoked.map(Timestamp::as_millis),
             networks_column(&token.networks)?,
+            token.meant_life.map(|meant| meant.0),
         ),
     )?;
     Ok(())
