@@ -78,7 +78,7 @@ pub fn parse(text: &str) -> Result<ApiToken, CredentialError> {
 }
 
 /// User name and password, when the text is `Basic` with a payload that decodes (RFC 7617). The user
-/// name may be in any encoding: section 2.1 leaves it to the client, and names are not always ASCII.
+/// name may be in any encoding: clients choose one (section 2), and names are not always ASCII.
 pub(crate) fn basic(text: &str) -> Option<(Vec<u8>, String)> {
     let (scheme, payload) = text.trim().split_once([' ', '\t'])?;
     if !scheme.eq_ignore_ascii_case("basic") {

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use moka::sync::Cache;
 use shared::link::TenantLimits;
 use shared::{TenantId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// Microsoft asks 25 requests a second of every tenant; no setting goes below it (DESIGN
 /// section 5).
@@ -91,7 +92,8 @@ impl Bucket {
 pub struct TenantGate {
     bucket: Bucket,
     in_flight: AtomicU32,
-    issuing: AtomicU32,
+    /// Access tokens that may be in the making. Made with the first one.
+    issuing: OnceLock<Arc<Semaphore>>,
     /// What the tenant's bodies may take of the memory.
     pub body_memory: BodyMemory,
 }
@@ -108,26 +110,27 @@ impl Drop for TenantPass {
 
 /// Leave to have one access token made for a tenant. It ends when this is dropped.
 #[derive(Debug)]
-pub struct IssuingPass(Arc<TenantGate>);
-
-impl Drop for IssuingPass {
-    fn drop(&mut self) {
-        self.0.issuing.fetch_sub(1, Ordering::Relaxed);
-    }
+pub struct IssuingPass {
+    _seat: OwnedSemaphorePermit,
 }
+
+/// How long a request for an access token waits for its turn. Few wait: each is one of the tenant's
+/// requests under way.
+pub const ISSUING_WAIT: Duration = Duration::from_secs(2);
 
 impl TenantGate {
     /// Admits one request for an access token, where at most `most` of the tenant's may be under
-    /// way.
+    /// way. The others wait: a client with many threads is not refused for asking at once.
     ///
     /// # Errors
-    /// [`TooMany`] when that many are.
-    pub fn admit_issuing(self: &Arc<Self>, most: u32) -> Result<IssuingPass, TooMany> {
-        let before = self.issuing.fetch_add(1, Ordering::Relaxed);
-        let pass = IssuingPass(Arc::clone(self));
-        match before < most {
-            true => Ok(pass),
-            false => Err(TooMany(Duration::from_secs(1))),
+    /// [`TooMany`] when its turn does not come within [`ISSUING_WAIT`].
+    pub async fn admit_issuing(&self, most: u32) -> Result<IssuingPass, TooMany> {
+        let seats = self
+            .issuing
+            .get_or_init(|| Arc::new(Semaphore::new(most as usize)));
+        match timeout(ISSUING_WAIT, Arc::clone(seats).acquire_owned()).await {
+            Ok(Ok(seat)) => Ok(IssuingPass { _seat: seat }),
+            _ => Err(TooMany(Duration::from_secs(1))),
         }
     }
 
@@ -186,7 +189,7 @@ impl Tenants {
         let gate = Arc::new(TenantGate {
             bucket: Bucket::default(),
             in_flight: AtomicU32::new(0),
-            issuing: AtomicU32::new(0),
+            issuing: OnceLock::new(),
             body_memory: BodyMemory::new(self.body_mib),
         });
         gates.insert(tenant.clone(), Arc::downgrade(&gate));
@@ -312,6 +315,8 @@ impl BodyRoom {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const RATE: Rate = Rate {
@@ -391,14 +396,15 @@ mod tests {
         assert!(same.admit(limits, Timestamp(0)).is_ok());
     }
 
-    #[test]
-    fn access_tokens_under_way_are_counted_and_given_back() {
+    #[tokio::test]
+    async fn access_tokens_under_way_are_counted_and_given_back() {
         let gate = Tenants::new(1).gate(&TenantId::generate().unwrap());
-        let first = gate.admit_issuing(2).unwrap();
-        let _second = gate.admit_issuing(2).unwrap();
-        assert!(gate.admit_issuing(2).is_err() && gate.admit_issuing(2).is_err());
+        let first = gate.admit_issuing(2).await.unwrap();
+        let _second = gate.admit_issuing(2).await.unwrap();
+        let mut third = Box::pin(gate.admit_issuing(2));
+        assert!((&mut third).now_or_never().is_none());
         drop(first);
-        assert!(gate.admit_issuing(2).is_ok());
+        third.await.unwrap();
     }
 
     #[test]

@@ -149,7 +149,8 @@ pub async fn issue(
     let _tenant_pass = client.gate.admit(client.limits, edge.clock.now())?;
     let issuing = client
         .gate
-        .admit_issuing(host.region.lookups.issuing_of_tenant)?;
+        .admit_issuing(host.region.lookups.issuing_of_tenant)
+        .await?;
 
     let access_token = ApiToken::generate(&host.region.id)?;
     let question = AccessTokenRequest {

@@ -22,9 +22,10 @@ use shared::link::{
 };
 use shared::{ApiToken, Clock, TenantId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::config::{ConfigError, Settings};
-use crate::limits::{IssuingPass, Rate, SourceFailures, Tenants};
+use crate::limits::{ISSUING_WAIT, IssuingPass, Rate, SourceFailures, Tenants};
 use crate::provisioning_client::ProvisioningClient;
 use crate::region::Region;
 use memory::{Key, Known, Live, Memory};
@@ -274,9 +275,13 @@ impl Resolver {
         source: IpAddr,
         issuing: IssuingPass,
     ) -> Result<u32, ResolveError> {
-        let leave = Leave {
-            _seat: seat(&region.lookups.issuing)?,
-            _issuing: Some(issuing),
+        let seats = Arc::clone(&region.lookups.issuing);
+        let leave = match timeout(ISSUING_WAIT, seats.acquire_owned()).await {
+            Ok(Ok(seat)) => Leave {
+                _seat: seat,
+                _issuing: Some(issuing),
+            },
+            _ => return Err(OVERLOADED),
         };
         let (client, path) = (&self.client, ACCESS_TOKENS_PATH);
         match region_node::ask(client, region, path, question, self.timeout).await {
@@ -422,10 +427,13 @@ impl Resolver {
 fn seat(seats: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ResolveError> {
     Arc::clone(seats)
         .try_acquire_owned()
-        .map_err(|_| ResolveError::Overloaded {
-            retry_after: Duration::from_secs(1),
-        })
+        .map_err(|_| OVERLOADED)
 }
+
+/// All seats are taken.
+const OVERLOADED: ResolveError = ResolveError::Overloaded {
+    retry_after: Duration::from_secs(1),
+};
 
 /// A look-up that is under way. Takes itself off the list when it ends, however it ends.
 struct TakenOff {

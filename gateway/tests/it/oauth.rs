@@ -139,6 +139,7 @@ async fn access_tokens_in_the_making_have_seats_of_their_own() {
     let world = World::start_with(|settings| {
         settings.limits.known_lookups_in_flight = 1;
         settings.limits.issuing_in_flight = 5;
+        settings.timeouts.lookup_ms = 20_000;
     })
     .await;
     let end = world.end("us");
