@@ -40,7 +40,7 @@ pub enum ConfigError {
     #[error("setting `{setting}` cannot be used")]
     Tls {
         /// The setting's full name.
-        setting: &'static str,
+        setting: String,
         /// Which file, and why.
         #[source]
         source: PemError,
@@ -50,8 +50,11 @@ pub enum ConfigError {
 impl ConfigError {
     /// A file with a certificate or a key that cannot be used.
     #[must_use]
-    pub fn tls(setting: &'static str, source: PemError) -> Self {
-        Self::Tls { setting, source }
+    pub fn tls(setting: impl Into<String>, source: PemError) -> Self {
+        Self::Tls {
+            setting: setting.into(),
+            source,
+        }
     }
 
     /// A setting that does not make sense.
@@ -93,7 +96,8 @@ pub struct Settings {
     pub hostname: Vec<HostnameSettings>,
     /// How client connections are encrypted; absent is not at all.
     pub tls: Option<TlsSettings>,
-    /// How connections to nodes are encrypted; absent is not at all.
+    /// How connections to the nodes of regions are encrypted that do not say so themselves; absent
+    /// is not at all.
     pub link_tls: Option<LinkTlsSettings>,
     /// How much is too much.
     pub limits: LimitSettings,
@@ -142,6 +146,8 @@ pub struct RegionSettings {
     pub link_key: Option<Secret>,
     /// A file that holds the link key.
     pub link_key_file: Option<PathBuf>,
+    /// How connections to its nodes are encrypted, in place of what holds for all regions.
+    pub link_tls: Option<LinkTlsSettings>,
 }
 
 /// A hostname besides `global-{region}.{domain}`.
@@ -164,7 +170,7 @@ pub struct TlsSettings {
     pub certificates: Vec<IdentityFiles>,
 }
 
-/// `[link_tls]`.
+/// `[link_tls]`, for all regions, and `[regions.<name>.link_tls]`, for one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkTlsSettings {
@@ -632,6 +638,7 @@ mod tests {
             "[tls]",
             "certificates = ",
             "[link_tls]",
+            "[regions.us.link_tls]",
             "ca_file",
             "certificate_file",
             "key_file",

@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::host::RegionalHost;
+use crate::limits::network;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -256,7 +257,8 @@ pub struct Connection {
     alarm: Option<Pin<Box<Sleep>>>,
     exchange: Option<Exchange>,
     client_gone: bool,
-    _seat: Seat,
+    /// Stays until the last byte was read.
+    seat: Option<Seat>,
 }
 
 /// A SCIM answer on its way out in place of a bare one.
@@ -283,7 +285,7 @@ impl Connection {
             alarm: None,
             exchange: None,
             client_gone: false,
-            _seat: seat,
+            seat: Some(seat),
         }
     }
 
@@ -431,7 +433,7 @@ impl Drop for Connection {
     /// request whose chunks are malformed without any answer: that it was one of ours and the
     /// client is still there tells us so. And a connection that is closed with unread bytes
     /// resets, and the reset may overtake the answer that says why, so what the client still
-    /// sends is read for a moment.
+    /// sends is read for a moment. Until then the connection counts for its source.
     fn drop(&mut self) {
         let unanswered = self.activity.abandoned.get() && !self.client_gone;
         let answer = unanswered
@@ -442,7 +444,9 @@ impl Drop for Connection {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let linger = self.limits.linger;
+            let seat = self.seat.take();
             runtime.spawn(async move {
+                let _seat = seat;
                 let reading = async {
                     io.write_all(&answer.unwrap_or_default()).await?;
                     io.shutdown().await?;
@@ -508,7 +512,7 @@ fn answer_unread(status_line: &str, status: u16, detail: &str) -> Option<Vec<u8>
     Some(answer.into_bytes())
 }
 
-/// How many connections each address has.
+/// How many connections each address has; for IPv6, each /64.
 #[derive(Clone, Debug)]
 pub struct Seats {
     taken: Arc<Mutex<HashMap<IpAddr, u32>>>,
@@ -535,6 +539,7 @@ impl Seats {
     /// A place for one more connection of an address, or `None` when it has too many.
     #[must_use]
     pub fn take(&self, source: IpAddr) -> Option<Seat> {
+        let source = network(source);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(source).or_default();
         if *count >= self.most {
@@ -599,5 +604,48 @@ mod tests {
         assert!(seats.take("192.0.2.2".parse().unwrap()).is_some());
         drop(first);
         assert!(seats.take(source).is_some());
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_share_their_places() {
+        let seats = Seats::new(1);
+        let take = |source: &str| seats.take(source.parse().unwrap());
+        let _first = take("2001:db8::1").unwrap();
+        assert!(take("2001:db8::ffff:2").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
+        // An IPv4 address is one, however it is written.
+        let _other = take("::ffff:192.0.2.1").unwrap();
+        assert!(take("192.0.2.1").is_none());
+        assert!(take("192.0.2.2").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_keeps_its_place_until_its_client_is_gone() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (io, peer) = listener.accept().await.unwrap();
+        let long = Duration::from_secs(3600);
+        let limits = ConnectionLimits {
+            header_read: long,
+            write_stall: long,
+            linger: long,
+        };
+        let seats = Seats::new(1);
+        let seat = seats.take(peer.ip()).unwrap();
+        let stream = Stream::Plain(Wire::new(io));
+        let mut connection = Connection::new((stream, None), limits, seat);
+        connection.write_all(BARE_BAD_REQUEST).await.unwrap();
+        drop(connection);
+        // All of the answer is there, and the other side writes nothing more.
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 400 "));
+        assert!(seats.take(peer.ip()).is_none());
+        drop(client);
+        while seats.take(peer.ip()).is_none() {
+            tokio::task::yield_now().await;
+        }
     }
 }

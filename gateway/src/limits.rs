@@ -237,7 +237,8 @@ impl SourceFailures {
 }
 
 /// The address, or for IPv6 its /64: whoever has one address of it has them all.
-fn network(source: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 => v4,

@@ -207,6 +207,7 @@ pub(crate) mod tests {
             key,
             Duration::ZERO,
             (Duration::ZERO, Duration::ZERO),
+            crate::link::tests::looks(),
         );
         let region = Arc::new(Region {
             id,

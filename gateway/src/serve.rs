@@ -22,6 +22,7 @@ use crate::error::{self, Error, Face};
 use crate::forward::{self, CallIds, Passage};
 use crate::host::{HostError, Hosts, RegionalHost, ServedHost};
 use crate::limits::{BodyMemory, BodyRoom};
+use crate::link;
 use crate::oauth::{self, OAuthEndpoint, TokenRequest};
 use crate::provisioning_client::identify;
 use crate::region::Region;
@@ -389,13 +390,14 @@ pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
 }
 
-/// `GET /readyz`: at least one region can be reached, and this gateway is not about to stop. Which
-/// ones, the body says; and how Redis is doing, which is never a reason not to be ready.
+/// `GET /readyz`: at least one region lets us in, and this gateway is not about to stop. Which ones,
+/// the body says, and what is wrong with which node; and how Redis is doing, which is never a reason
+/// not to be ready.
 pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
-    let probes = edge.regions.iter().map(|region| async move {
-        let reachable = region.link.is_reachable().await;
-        (region.id.to_string(), serde_json::Value::Bool(reachable))
-    });
+    let probes = edge
+        .regions
+        .iter()
+        .map(|region| async move { (region.id.to_string(), link::readiness(region).await) });
     let redis = async {
         match edge.resolver.redis() {
             Some(redis) => Some(redis.status().await),
@@ -403,9 +405,15 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
         }
     };
     let (regions, redis) = tokio::join!(futures_util::future::join_all(probes), redis);
-    let regions: serde_json::Map<_, _> = regions.into_iter().collect();
     let is_stopping = edge.is_draining();
-    let ready = !is_stopping && regions.values().any(|reachable| *reachable == true);
+    let ready = !is_stopping && regions.iter().any(|(_, region)| region.is_ready);
+    let (mut trouble, mut ready_regions) = (serde_json::Map::new(), serde_json::Map::new());
+    for (id, region) in regions {
+        for (node, what) in region.trouble {
+            trouble.insert(format!("{id} {node}"), what.to_string().into());
+        }
+        ready_regions.insert(id, region.is_ready.into());
+    }
     let status = if ready {
         StatusCode::OK
     } else {
@@ -414,8 +422,11 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
     let mut body = serde_json::json!({
         "ready": ready,
         "stopping": is_stopping,
-        "regions": regions,
+        "regions": ready_regions,
     });
+    if let (Some(body), false) = (body.as_object_mut(), trouble.is_empty()) {
+        body.insert("trouble".to_owned(), trouble.into());
+    }
     if let (Some(body), Some(redis)) = (body.as_object_mut(), redis) {
         body.insert("redis".to_owned(), redis);
     }
@@ -424,10 +435,11 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
 
 /// `GET /metrics`: counters since the start, in Prometheus' text format.
 pub async fn metrics(edge: Data<Edge>) -> HttpResponse {
-    let text = edge
+    let mut text = edge
         .tls
         .as_ref()
         .map_or_else(String::new, |tls| tls.metrics());
+    text.push_str(&link::metrics(&edge.regions));
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text)

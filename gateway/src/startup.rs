@@ -18,17 +18,17 @@ use shared::{Clock, RegionId};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::config::{ConfigError, RegionSettings, Scheme, Settings};
+use crate::config::{ConfigError, LinkTlsSettings, RegionSettings, Scheme, Settings};
 use crate::connection::{Connection, ConnectionLimits, Seat, Seats, Stream, Wire};
 use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate};
-use crate::link::{self, LinkTls, Probing, RegionLink};
+use crate::link::{self, LinkTls, Looks, RegionLink};
 use crate::oauth;
 use crate::region::{LookupLimits, Region};
-use crate::reload::Changes;
+use crate::reload::{Reload, warn_of_hostnames_not_served};
 use crate::resolver::Resolver;
 use crate::serve::{self, Edge, LINGER};
-use crate::tls::{self, EdgeTls};
+use crate::tls::EdgeTls;
 use crate::turns::Turns;
 
 /// Why the gateway did not start.
@@ -60,24 +60,8 @@ pub struct Application {
     edge: Server,
     management: Server,
     parts: Data<Edge>,
-    probing: Probing,
-    settings: Settings,
-    certificates: Certificates,
-}
-
-/// What is read again while the gateway runs.
-struct Certificates {
-    edge: Data<Edge>,
-    link: Option<Arc<LinkTls>>,
-    look: Duration,
-}
-
-impl Certificates {
-    async fn keep_watch(self) {
-        let Self { edge, link, look } = self;
-        let on_edge = edge.tls.as_deref();
-        tls::keep_watch(on_edge, link.as_deref(), &edge.hosts, look).await;
-    }
+    drain: Duration,
+    reload: Reload,
 }
 
 impl Application {
@@ -92,45 +76,20 @@ impl Application {
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
         settings.check()?;
         warn_of_hostnames_not_served(&settings);
-        let link_tls = match &settings.link_tls {
-            Some(link_tls) => Some(Arc::new(LinkTls::load(link_tls, Arc::clone(&clock))?)),
-            None => None,
-        };
         let (listener, address) = listen("listen", settings.listen)?;
         let (management_listener, management_address) =
             listen("management_listen", settings.management_listen)?;
-        let client_tls = match &link_tls {
-            Some(tls) => tls.config(),
-            None => trusting_nobody().map_err(|source| ConfigError::tls("link_tls", source))?,
-        };
-        let client = link::http_client(
-            client_tls,
-            Duration::from_millis(settings.timeouts.node_connect_ms),
-            Duration::from_millis(settings.timeouts.node_idle_ms),
-        )
-        .map_err(StartupError::Client)?;
-        let look = Duration::from_millis(settings.timeouts.node_look_ms);
-        let probing = Probing {
-            client: client.clone(),
-            every: look,
-            timeout: look,
-        };
-        let edge = Data::new(build_edge(
-            &settings,
-            link_tls.as_deref(),
-            address,
-            client,
-            clock,
-        )?);
+        let link_tls = load_link_tls("link_tls", settings.link_tls.as_ref(), &clock)?;
+        let edge = Data::new(build_edge(&settings, link_tls.as_ref(), address, clock)?);
         Ok(Self {
             parts: Data::clone(&edge),
-            probing,
-            settings: settings.clone(),
-            certificates: Certificates {
-                edge: Data::clone(&edge),
-                link: link_tls,
-                look: Duration::from_millis(settings.timeouts.certificates_look_ms),
-            },
+            drain: Duration::from_millis(settings.timeouts.drain_ms),
+            reload: Reload::new(
+                Data::clone(&edge),
+                link_tls,
+                settings.clone(),
+                public_port(&settings, address),
+            ),
             address,
             management_address,
             edge: serve_edge(&settings, listener, Data::clone(&edge)).map_err(|source| {
@@ -175,15 +134,12 @@ impl Application {
             edge,
             management,
             parts,
-            probing,
-            settings,
-            certificates,
+            drain,
+            reload,
             ..
         } = self;
-        let drain = Duration::from_millis(settings.timeouts.drain_ms);
-        let watch = tokio::spawn(link::keep_watch(parts.regions.clone(), probing));
-        let hostnames = tokio::spawn(keep_hostnames(Data::clone(&parts), settings, self.address));
-        let renewal = tokio::spawn(certificates.keep_watch());
+        let watch = tokio::spawn(link::keep_watch(parts.regions.clone()));
+        let reload = tokio::spawn(reload.keep_watch());
         let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
         let stopping = tokio::spawn(async move {
             stop.await;
@@ -197,61 +153,8 @@ impl Application {
         let ended = tokio::try_join!(edge, management);
         stopping.abort();
         watch.abort();
-        hostnames.abort();
-        renewal.abort();
+        reload.abort();
         ended.map(|_| ())
-    }
-}
-
-/// Reads the hostnames and the list of their certificates again whenever the file changes that they
-/// stand in. What cannot be used changes nothing.
-async fn keep_hostnames(edge: Data<Edge>, settings: Settings, listener: SocketAddr) {
-    // Without a file SIGHUP asks for nothing, and must not end the program.
-    let mut changes = match Changes::of(settings.file.iter().cloned().collect()) {
-        Ok(changes) => changes,
-        Err(error) => {
-            tracing::error!(%error, "hostnames cannot be read again without a restart");
-            return;
-        }
-    };
-    let port = public_port(&settings, listener);
-    loop {
-        changes.next().await;
-        let Some(file) = &settings.file else {
-            continue;
-        };
-        let exchanged = Settings::load(Some(file)).and_then(|read| {
-            read.check()?;
-            let settings = Settings {
-                hostname: read.hostname,
-                ..settings.clone()
-            };
-            settings.check_hostnames()?;
-            warn_of_hostnames_not_served(&settings);
-            if let (Some(tls), Some(certificates)) = (&edge.tls, &read.tls) {
-                tls.exchange(certificates, &Hosts::build(&settings, &edge.regions, port)?)?;
-            }
-            edge.hosts.exchange(&settings, &edge.regions, port)?;
-            Ok(settings.hostname.len())
-        });
-        match exchanged {
-            Ok(hostnames) => tracing::info!(hostnames, "the hostnames were read again"),
-            Err(error) => {
-                let why = &error as &(dyn std::error::Error + 'static);
-                tracing::error!(error = why, "the hostnames stay as they were: {error}");
-            }
-        }
-    }
-}
-
-/// They can be meant, where several gateways have the same file.
-fn warn_of_hostnames_not_served(settings: &Settings) {
-    for hostname in settings.hostnames_not_served() {
-        tracing::warn!(
-            "setting `hostname.{}`: region {} is not served here, and the hostname is answered 421",
-            hostname.name,
-            hostname.region
-        );
     }
 }
 
@@ -286,9 +189,8 @@ fn public_port(settings: &Settings, listener: SocketAddr) -> Option<u16> {
 
 fn build_edge(
     settings: &Settings,
-    link_tls: Option<&LinkTls>,
+    link_tls: Option<&Arc<LinkTls>>,
     listener: SocketAddr,
-    client: reqwest::Client,
     clock: Arc<dyn Clock>,
 ) -> Result<Edge, StartupError> {
     let port = public_port(settings, listener);
@@ -296,8 +198,13 @@ fn build_edge(
         .regions
         .iter()
         .filter(|(id, _)| settings.is_served(id))
-        .map(|(id, region)| build_region(settings, id, region, link_tls, port).map(Arc::new))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|(id, region)| {
+            let table = format!("regions.{id}.link_tls");
+            let own = load_link_tls(&table, region.link_tls.as_ref(), &clock)?;
+            let link_tls = own.as_ref().or(link_tls);
+            build_region(settings, id, region, link_tls, port).map(Arc::new)
+        })
+        .collect::<Result<Vec<_>, StartupError>>()?;
     let hosts = Hosts::build(settings, &regions, port)?;
     let tls = settings.tls.as_ref().map(|tls| {
         let handshake = Duration::from_millis(settings.timeouts.handshake_ms);
@@ -307,7 +214,7 @@ fn build_edge(
         hosts,
         tls: tls.transpose()?,
         regions,
-        resolver: Arc::new(Resolver::new(settings, client, Arc::clone(&clock))?),
+        resolver: Arc::new(Resolver::new(settings, Arc::clone(&clock))?),
         trusted_proxies: settings.trusted_proxies.clone(),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
         oauth_memory: BodyMemory::new(oauth::BODY_MEMORY_MIB),
@@ -319,13 +226,23 @@ fn build_edge(
     })
 }
 
+/// What a table says about how links are encrypted, where there is one.
+fn load_link_tls(
+    table: &str,
+    settings: Option<&LinkTlsSettings>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<LinkTls>>, ConfigError> {
+    let load = |settings| LinkTls::load(table, settings, Arc::clone(clock)).map(Arc::new);
+    settings.map(load).transpose()
+}
+
 fn build_region(
     settings: &Settings,
     id: &RegionId,
     region: &RegionSettings,
-    link_tls: Option<&LinkTls>,
+    link_tls: Option<&Arc<LinkTls>>,
     public_port: Option<u16>,
-) -> Result<Region, ConfigError> {
+) -> Result<Region, StartupError> {
     let limits = &settings.limits;
     let key = region.read_link_key(id, settings.production)?;
     let mut key = HeaderValue::from_str(key.reveal()).map_err(|_| {
@@ -337,15 +254,22 @@ fn build_region(
     key.set_sensitive(true);
     let hold = Duration::from_millis(settings.timeouts.node_hold_ms);
     let name = host::regional_name(id, &settings.domain);
-    let nodes = region.nodes(id, link_tls)?;
+    let nodes = region.nodes(id, link_tls.map(Arc::as_ref))?;
     let (connect, idle) = (
         Duration::from_millis(settings.timeouts.node_connect_ms),
         Duration::from_millis(settings.timeouts.node_idle_ms),
     );
+    let client_tls = match link_tls {
+        Some(tls) => tls.config(),
+        None => trusting_nobody().map_err(|source| ConfigError::tls("link_tls", source))?,
+    };
+    let look = Duration::from_millis(settings.timeouts.node_look_ms);
+    let looks = Looks::new(&client_tls, (connect, idle), look).map_err(StartupError::Client)?;
+    let link = RegionLink::new(nodes, key, hold, (connect, idle), looks);
     Ok(Region {
         id: id.clone(),
         base_url: host::base_url(settings, &name, public_port),
-        link: RegionLink::new(nodes, key, hold, (connect, idle)),
+        link: link.with_tls(link_tls.cloned()),
         lookups: LookupLimits {
             rate: Rate {
                 per_s: limits.lookups_per_s,

@@ -8,7 +8,7 @@
 //! What never lives here: what is said over a connection (`connection`, `serve`), and TLS towards
 //! the nodes (`link`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -19,18 +19,16 @@ use rustls::crypto::ring::Ticketer;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use shared::file_watch::FileWatch;
-use shared::tls::{Identity, IdentityFiles, provider, warn_of_expiry};
+use shared::tls::{ExpiryNotice, Identity, IdentityFiles, provider};
 use shared::{Clock, Timestamp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::config::{ConfigError, TlsSettings};
 use crate::connection::{ServerName, Stream, Wire, answer_to_plain_http};
 use crate::host::{Hosts, RegionalHost};
-use crate::link::LinkTls;
 use crate::serve::LINGER;
 
 /// Sessions that are remembered for clients that take no tickets (TLS 1.2 without RFC 5077).
@@ -85,7 +83,41 @@ pub struct EdgeTls {
 struct Entry {
     files: IdentityFiles,
     watch: FileWatch,
+    /// What is in use.
     identity: Identity,
+    /// What the files hold, where that is not in use.
+    new: Option<Identity>,
+    /// Whether the log says why it is not.
+    is_told: bool,
+    notice: ExpiryNotice,
+}
+
+impl Entry {
+    fn read(files: &IdentityFiles) -> Result<Self, ConfigError> {
+        let watch = FileWatch::of(files.paths());
+        let identity = Identity::read(files).map_err(|source| ConfigError::tls(SETTING, source))?;
+        Ok(Self {
+            files: files.clone(),
+            watch,
+            identity,
+            new: None,
+            is_told: false,
+            notice: ExpiryNotice::default(),
+        })
+    }
+
+    fn read_again(&mut self) {
+        self.is_told = false;
+        self.new = match Identity::read(&self.files) {
+            Ok(identity) => (!self.identity.is(&identity)).then_some(identity),
+            Err(error) => {
+                let file = self.files.certificate_file.display();
+                let error = &error as &(dyn std::error::Error + 'static);
+                tracing::error!(%file, error, "a certificate cannot be used: the old one stays");
+                None
+            }
+        };
+    }
 }
 
 /// What new connections get.
@@ -107,8 +139,11 @@ impl EdgeTls {
         handshake: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConfigError> {
-        let entries = read_entries(settings, &[], clock.now())?;
-        let certificates = certificates_for(&entries, &hosts.served())?;
+        let entries = read_entries(settings, &[])?;
+        let certificates = Certificates::of(entries.iter().map(|entry| &entry.identity));
+        if let Some(host) = certificates.uncovered(&hosts.served()).first() {
+            return Err(no_certificate_for(host));
+        }
         Ok(Self {
             current: RwLock::new(Current::new(certificates)?),
             entries: Mutex::new(entries),
@@ -117,25 +152,6 @@ impl EdgeTls {
             failed: Default::default(),
             clock,
         })
-    }
-
-    /// Uses the certificates of other settings from now on, for these hosts.
-    ///
-    /// # Errors
-    /// As [`EdgeTls::load`]; then the certificates stay as they were.
-    pub fn exchange(&self, settings: &TlsSettings, hosts: &Hosts) -> Result<(), ConfigError> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = read_entries(settings, &entries, self.clock.now())?;
-        let certificates = certificates_for(&new, &hosts.served())?;
-        if new
-            .iter()
-            .map(|entry| &entry.files)
-            .ne(entries.iter().map(|entry| &entry.files))
-        {
-            self.present(certificates)?;
-            *entries = new;
-        }
-        Ok(())
     }
 
     /// Makes an accepted connection an encrypted one.
@@ -160,48 +176,68 @@ impl EdgeTls {
         outcome
     }
 
-    /// Reads the files that have changed, or all. What is good is used for new connections; for
-    /// what is not, the old stays, and the log says why. The hosts must stay covered.
-    pub fn refresh(&self, in_any_case: bool, hosts: &Hosts) {
+    /// Reads the files that have changed, or all. What is good is used when [`EdgeTls::settle`] finds
+    /// that it can be; for what is not, the old stays, and the log says why. Warns once a day of
+    /// certificates that end soon.
+    pub fn read_again(&self, in_any_case: bool) {
+        let now = self.clock.now();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        for number in 0..entries.len() {
-            let Some(entry) = entries.get_mut(number) else {
-                return;
-            };
-            if !(entry.watch.has_changed() || in_any_case) {
-                continue;
+        for entry in &mut *entries {
+            if entry.watch.has_changed() || in_any_case {
+                entry.read_again();
             }
-            let file = entry.files.certificate_file.display().to_string();
-            let identity = match Identity::read(&entry.files) {
-                Ok(identity) => identity,
-                Err(error) => {
-                    let error = &error as &(dyn std::error::Error + 'static);
-                    tracing::error!(
-                        file,
-                        error,
-                        "a certificate cannot be used: the old one stays"
-                    );
-                    continue;
-                }
-            };
-            warn_of_expiry(&identity, &entry.files, self.clock.now());
-            if entry.identity.is(&identity) {
-                continue;
-            }
-            let old = std::mem::replace(&mut entry.identity, identity);
-            let presented = certificates_for(&entries, &hosts.served())
-                .and_then(|certificates| self.present(certificates));
-            match presented {
-                Ok(()) => tracing::info!(file, "a new certificate is used from now on"),
-                Err(error) => {
-                    if let Some(entry) = entries.get_mut(number) {
-                        entry.identity = old;
+            entry.notice.give(&entry.identity, &entry.files, now);
+        }
+    }
+
+    /// Uses what was read, for these hosts and with the certificates of these settings, where there
+    /// are any. A new certificate that would leave a host without one waits until it does not; the
+    /// log says so, once.
+    ///
+    /// # Errors
+    /// As [`EdgeTls::load`]; then the certificates stay as they were.
+    pub fn settle(
+        &self,
+        settings: Option<&TlsSettings>,
+        hosts: &[RegionalHost],
+    ) -> Result<(), ConfigError> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if settings.is_none() && entries.iter().all(|entry| entry.new.is_none()) {
+            return Ok(());
+        }
+        let mut next = match settings {
+            Some(settings) => read_entries(settings, &entries)?,
+            None => entries.clone(),
+        };
+        let waiting = waiting_for(&next, hosts)?;
+        let mut changes = next
+            .iter()
+            .map(|entry| &entry.files)
+            .ne(entries.iter().map(|entry| &entry.files));
+        for (number, entry) in next.iter_mut().enumerate() {
+            let file = entry.files.certificate_file.display();
+            match waiting.get(&number) {
+                None => {
+                    if let Some(new) = entry.new.take() {
+                        entry.identity = new;
+                        entry.notice = ExpiryNotice::default();
+                        changes = true;
+                        tracing::info!(%file, "a new certificate is used from now on");
                     }
-                    let error = &error as &(dyn std::error::Error + 'static);
-                    tracing::error!(file, error, "a certificate is not used: the old one stays");
                 }
+                Some(error) if !std::mem::replace(&mut entry.is_told, true) => {
+                    let error = error as &(dyn std::error::Error + 'static);
+                    tracing::error!(%file, error, "a certificate is not used: the old one stays");
+                }
+                Some(_) => {}
             }
         }
+        if changes {
+            let used = next.iter().map(|entry| &entry.identity);
+            self.present(Certificates::of(used))?;
+        }
+        *entries = next;
+        Ok(())
     }
 
     fn present(&self, certificates: Certificates) -> Result<(), ConfigError> {
@@ -267,43 +303,56 @@ impl Current {
 }
 
 /// Those that are known already stay as they are: their files have a watch of their own.
-fn read_entries(
-    settings: &TlsSettings,
-    known: &[Entry],
-    now: Timestamp,
-) -> Result<Vec<Entry>, ConfigError> {
+fn read_entries(settings: &TlsSettings, known: &[Entry]) -> Result<Vec<Entry>, ConfigError> {
     let entries = settings.certificates.iter().map(|files| {
-        if let Some(entry) = known.iter().find(|entry| entry.files == *files) {
-            return Ok(entry.clone());
-        }
-        let watch = FileWatch::of(files.paths());
-        let identity = Identity::read(files).map_err(|source| ConfigError::tls(SETTING, source))?;
-        warn_of_expiry(&identity, files, now);
-        Ok(Entry {
-            files: files.clone(),
-            watch,
-            identity,
-        })
+        let known = known.iter().find(|entry| entry.files == *files);
+        known.map_or_else(|| Entry::read(files), |entry| Ok(entry.clone()))
     });
     entries.collect()
 }
 
-fn certificates_for(
+/// The entries whose new certificates have to wait so that each host has one, with the reason. All
+/// others can be used together: a name may move from one certificate to another.
+fn waiting_for(
     entries: &[Entry],
     hosts: &[RegionalHost],
-) -> Result<Certificates, ConfigError> {
-    let certificates = Certificates::of(entries.iter().map(|entry| &entry.identity));
-    match hosts
-        .iter()
-        .find(|host| certificates.of_name(host).is_empty())
-    {
-        Some(host) => {
-            let host = host.as_str();
-            let problem = format!("none of them is for {host}, which is served here: add one");
-            Err(ConfigError::invalid(SETTING, problem))
+) -> Result<BTreeMap<usize, ConfigError>, ConfigError> {
+    let certificates = |waiting: &BTreeMap<usize, ConfigError>| {
+        let used = entries.iter().enumerate().map(|(number, entry)| {
+            let new = entry.new.as_ref();
+            new.filter(|_| !waiting.contains_key(&number))
+                .unwrap_or(&entry.identity)
+        });
+        Certificates::of(used)
+    };
+    let mut waiting = BTreeMap::new();
+    let mut all = certificates(&waiting);
+    let mut uncovered = all.uncovered(hosts);
+    while let Some(host) = uncovered.first() {
+        // One whose old certificate is for this host, and which helps more than it costs.
+        let mut better = None;
+        for (number, entry) in entries.iter().enumerate() {
+            if entry.new.is_none() || waiting.contains_key(&number) {
+                continue;
+            }
+            waiting.insert(number, no_certificate_for(host));
+            let with_old = certificates(&waiting);
+            if with_old.uncovered(hosts).len() < uncovered.len() {
+                better = Some(with_old);
+                break;
+            }
+            waiting.remove(&number);
         }
-        None => Ok(certificates),
+        all = better.ok_or_else(|| no_certificate_for(host))?;
+        uncovered = all.uncovered(hosts);
     }
+    Ok(waiting)
+}
+
+fn no_certificate_for(host: &RegionalHost) -> ConfigError {
+    let host = host.as_str();
+    let problem = format!("none of them is for {host}, which is served here: add one");
+    ConfigError::invalid(SETTING, problem)
 }
 
 async fn shake_hands(
@@ -369,6 +418,16 @@ impl Certificates {
         all
     }
 
+    /// The hosts that none of them is for, in order.
+    fn uncovered<'h>(&self, hosts: &'h [RegionalHost]) -> Vec<&'h RegionalHost> {
+        let mut uncovered: Vec<_> = hosts
+            .iter()
+            .filter(|host| self.of_name(host).is_empty())
+            .collect();
+        uncovered.sort_by_key(|host| host.as_str());
+        uncovered
+    }
+
     fn of_name(&self, host: &RegionalHost) -> &[Arc<CertifiedKey>] {
         let name = host.as_str();
         let exact = self.exact.get(name);
@@ -386,41 +445,6 @@ impl ResolvesServerCert for Certificates {
         let usable =
             |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         self.of_name(&host).iter().find(usable).cloned()
-    }
-}
-
-/// Looks at the files of certificates so often, and on each SIGHUP, for as long as the task runs.
-/// The hosts must stay covered. Does nothing where there are no certificates.
-pub async fn keep_watch(
-    edge: Option<&EdgeTls>,
-    link: Option<&LinkTls>,
-    hosts: &Hosts,
-    every: Duration,
-) {
-    if edge.is_none() && link.is_none() {
-        return;
-    }
-    let mut hangup = signal(SignalKind::hangup()).ok();
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let asked_to = tokio::select! {
-            _ = ticks.tick() => false,
-            () = next(&mut hangup) => true,
-        };
-        if let Some(edge) = edge {
-            edge.refresh(asked_to, hosts);
-        }
-        if let Some(link) = link {
-            link.refresh(asked_to);
-        }
-    }
-}
-
-async fn next(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }
 

@@ -16,7 +16,8 @@ use crate::config::{ConfigError, LinkTlsSettings};
 /// What this node proves itself with, and whom it lets in.
 #[derive(Debug)]
 pub struct LinkTls {
-    identity: Arc<LiveIdentity>,
+    /// The certificate, which is read again when its files change.
+    pub identity: Arc<LiveIdentity>,
     config: ServerConfig,
     clock: Arc<dyn Clock>,
 }
@@ -64,7 +65,7 @@ impl LinkTls {
     }
 
     /// Looks at the files so often, and on each SIGHUP, for as long as the task runs: new
-    /// connections get the new certificate.
+    /// connections get the new certificate. The log warns once a day of one that ends soon.
     pub async fn keep_watch(&self, every: Duration) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         let mut ticks = interval(every);

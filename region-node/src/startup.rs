@@ -11,6 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use shared::api_token::{RandomnessError, random_base62};
+use shared::tls::LiveIdentity;
 use shared::{Clock, RegionId, Secret};
 
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
@@ -92,6 +93,8 @@ pub struct Parts {
     pub resources: Data<Resources>,
     /// Longest time that a request may take.
     pub longest_request: Duration,
+    /// What the node proves itself with on its link, where that is encrypted.
+    pub link_identity: Option<Arc<LiveIdentity>>,
     stopping: AtomicBool,
 }
 
@@ -137,7 +140,9 @@ impl Application {
         let (management, management_address) =
             listen("management_listen", settings.management_listen)?;
         let store = open_store(&settings).await?;
-        let parts = Data::new(parts(&settings, &keys, store, clock)?);
+        let mut parts = parts(&settings, &keys, store, clock)?;
+        parts.link_identity = link_tls.as_ref().map(|tls| Arc::clone(&tls.identity));
+        let parts = Data::new(parts);
         let failed = |setting, address| {
             move |source| StartupError::Listen {
                 setting,
@@ -329,6 +334,7 @@ fn parts(
             cursors,
         )),
         longest_request: Duration::from_millis(settings.limits.request_ms),
+        link_identity: None,
         stopping: AtomicBool::new(false),
         region,
         clock,

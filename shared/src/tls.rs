@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -237,6 +237,7 @@ pub fn trusting_nobody() -> Result<ClientConfig, PemError> {
 pub struct LiveIdentity {
     files: IdentityFiles,
     watch: Mutex<FileWatch>,
+    notice: Mutex<ExpiryNotice>,
     current: RwLock<Identity>,
 }
 
@@ -248,23 +249,26 @@ impl LiveIdentity {
     pub fn read(files: IdentityFiles, now: Timestamp) -> Result<Self, PemError> {
         let watch = FileWatch::of(files.paths());
         let identity = Identity::read(&files)?;
-        warn_of_expiry(&identity, &files, now);
+        let mut notice = ExpiryNotice::default();
+        notice.give(&identity, &files, now);
         Ok(Self {
             files,
             watch: Mutex::new(watch),
+            notice: Mutex::new(notice),
             current: RwLock::new(identity),
         })
     }
 
     /// Reads them again if the files have changed, or in any case. What cannot be used leaves the
-    /// old certificate; the log says what happened.
+    /// old certificate; the log says what happened. Warns once a day of a certificate that is not
+    /// good now or ends soon.
     pub fn renew(&self, in_any_case: bool, now: Timestamp) {
         let file = self.files.certificate_file.display().to_string();
         match self.refresh(in_any_case) {
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!(file, "a new certificate is used from now on");
-                warn_of_expiry(&self.current(), &self.files, now);
+                *self.lock_notice() = ExpiryNotice::default();
             }
             Err(error) => {
                 let error = &error as &(dyn std::error::Error + 'static);
@@ -275,6 +279,19 @@ impl LiveIdentity {
                 );
             }
         }
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        self.lock_notice().give(&current, &self.files, now);
+    }
+
+    /// When the certificate that is in use ends.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.not_after()
+    }
+
+    fn lock_notice(&self) -> MutexGuard<'_, ExpiryNotice> {
+        self.notice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a new certificate.
@@ -288,11 +305,6 @@ impl LiveIdentity {
         let is_new = !current.is(&identity);
         *current = identity;
         Ok(is_new)
-    }
-
-    fn current(&self) -> Identity {
-        let current = self.current.read();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn key_for(&self, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
@@ -326,8 +338,26 @@ impl ResolvesClientCert for LiveIdentity {
 /// So long before a certificate ends, those who run the program are told.
 pub const EXPIRY_NOTICE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Writes a warning about a certificate that is not good now, or not for much longer.
-pub fn warn_of_expiry(identity: &Identity, files: &IdentityFiles, now: Timestamp) {
+/// From one warning about a certificate to the next.
+const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When there was a warning about a certificate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExpiryNotice(Option<Timestamp>);
+
+impl ExpiryNotice {
+    /// Writes a warning, once a day, about a certificate that is not good now, or not for much
+    /// longer. To be asked at each look at the files.
+    pub fn give(&mut self, identity: &Identity, files: &IdentityFiles, now: Timestamp) {
+        let is_due = self.0.is_none_or(|last| now.since(last) >= WARN_EVERY);
+        if is_due && warn_of_expiry(identity, files, now) {
+            self.0 = Some(now);
+        }
+    }
+}
+
+/// Whether there was something to warn of.
+fn warn_of_expiry(identity: &Identity, files: &IdentityFiles, now: Timestamp) -> bool {
     let file = files.certificate_file.display();
     let ends = identity.not_after();
     if !identity.is_valid_at(now) {
@@ -335,7 +365,10 @@ pub fn warn_of_expiry(identity: &Identity, files: &IdentityFiles, now: Timestamp
     } else if !identity.is_valid_at(now.after(EXPIRY_NOTICE)) {
         let days = ends.since(now).as_secs() / (24 * 60 * 60);
         tracing::warn!(%file, days, "a certificate ends soon");
+    } else {
+        return false;
     }
+    true
 }
 
 #[cfg(test)]
@@ -425,6 +458,74 @@ mod tests {
         assert_eq!(authorities(&good).unwrap().len(), 1);
     }
 
+    fn names(live: &LiveIdentity) -> Vec<String> {
+        live.current.read().unwrap().names().to_vec()
+    }
+
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Output {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_is_told_of_once_a_day() {
+        let output = Output::default();
+        let writer = output.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _logging = tracing::subscriber::set_default(log.finish());
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = pair(&["first.example"]);
+        let files = IdentityFiles {
+            certificate_file: write(&folder, "certificate", &certificate),
+            key_file: write(&folder, "key", &key),
+        };
+        // Until 2026-03-01.
+        let (end, hour) = (Timestamp(1_772_323_200_000), Duration::from_secs(3600));
+        let before = end.before(hour * 24 * 15);
+        let live = LiveIdentity::read(files, before).unwrap();
+        assert_eq!(live.not_after(), end);
+        let mut told = Vec::new();
+        for hours in 0..24 * 18 {
+            live.renew(false, before.after(hour * hours));
+            told.push(output.take());
+        }
+        let told: Vec<_> = told
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| !line.is_empty())
+            .collect();
+        for (at, (hours, line)) in told.iter().enumerate() {
+            assert_eq!(*hours, 25 + 24 * at, "{line}");
+            let expected = if *hours <= 24 * 15 {
+                "a certificate ends soon"
+            } else {
+                "a certificate is not valid at this time"
+            };
+            assert!(line.contains(expected), "{hours}: {line}");
+        }
+        assert_eq!(told.len(), 17);
+        // A new one begins anew.
+        let (certificate, key) = pair(&["second.example"]);
+        write(&folder, "key", &key);
+        write(&folder, "certificate", &certificate);
+        live.renew(false, end.after(hour * 24 * 3));
+        assert!(output.take().contains("not valid at this time"));
+    }
+
     #[test]
     fn a_new_certificate_is_taken_and_a_bad_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -439,13 +540,13 @@ mod tests {
         let (certificate, key) = pair(&["second.example"]);
         write(&folder, "certificate", &certificate);
         assert!(live.refresh(false).is_err());
-        assert_eq!(live.current().names(), ["first.example"]);
+        assert_eq!(names(&live), ["first.example"]);
         // Said once.
         assert!(!live.refresh(false).unwrap());
 
         write(&folder, "key", &key);
         assert!(live.refresh(false).unwrap());
-        assert_eq!(live.current().names(), ["second.example"]);
+        assert_eq!(names(&live), ["second.example"]);
         assert!(!live.refresh(true).unwrap());
     }
 }

@@ -17,9 +17,10 @@ use reqwest::header::HeaderValue;
 use rustls::ClientConfig;
 use tokio::time::{Instant, sleep};
 
+use crate::region::Region;
 use crate::turns::Busy;
 
-pub use self::health::{Probing, keep_watch};
+pub use self::health::{Looks, Readiness, Trouble, keep_watch, readiness};
 pub use self::node::Node;
 pub use self::pool::{Answer, AnswerError, Call};
 pub use self::tls::LinkTls;
@@ -97,6 +98,8 @@ pub struct RegionLink {
     pub connect_timeout: Duration,
     /// How long a connection is kept without a call.
     pub idle_timeout: Duration,
+    looks: Looks,
+    tls: Option<Arc<LinkTls>>,
     budget: Budget,
     next: AtomicUsize,
     /// When a call may next try a region that is given up, in milliseconds of [`node::now_ms`].
@@ -111,6 +114,7 @@ impl RegionLink {
         key: HeaderValue,
         hold: Duration,
         (connect_timeout, idle_timeout): (Duration, Duration),
+        looks: Looks,
     ) -> Self {
         Self {
             nodes: nodes.into_iter().map(Arc::new).collect(),
@@ -118,16 +122,30 @@ impl RegionLink {
             hold,
             connect_timeout,
             idle_timeout,
+            looks,
+            tls: None,
             budget: Budget::default(),
             next: AtomicUsize::new(0),
             next_try: AtomicI64::new(0),
         }
     }
 
-    /// Whether any node accepts a connection.
-    pub async fn is_reachable(&self) -> bool {
-        let probes = self.nodes.iter().map(|node| node.accepts());
-        futures_util::future::join_all(probes).await.contains(&true)
+    /// The same link, which is encrypted.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<LinkTls>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// How it is encrypted, if it is.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<LinkTls>> {
+        self.tls.as_ref()
+    }
+
+    /// For the calls that are not forwarded.
+    #[must_use]
+    pub fn client(&self) -> &reqwest::Client {
+        &self.looks.kept
     }
 
     /// How many nodes can be reached.
@@ -248,16 +266,50 @@ impl RegionLink {
     }
 }
 
-/// A client for the calls that are not forwarded: token look-ups and looks at the nodes' health.
-/// It follows no redirect, uses no proxy and tries nothing again by itself.
-///
-/// # Errors
-/// When the HTTP client cannot be built.
-pub fn http_client(
-    tls: ClientConfig,
-    connect_timeout: Duration,
-    idle_timeout: Duration,
-) -> Result<reqwest::Client, reqwest::Error> {
+impl Looks {
+    /// The clients for the calls that are not forwarded: token look-ups and looks at the nodes'
+    /// health.
+    ///
+    /// # Errors
+    /// When an HTTP client cannot be built.
+    pub fn new(
+        tls: &ClientConfig,
+        (connect_timeout, idle_timeout): (Duration, Duration),
+        every: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        let client = || http_client(tls.clone(), connect_timeout);
+        Ok(Self {
+            kept: client().pool_idle_timeout(idle_timeout).build()?,
+            anew: client().pool_max_idle_per_host(0).build()?,
+            every,
+        })
+    }
+}
+
+/// When the certificates of the links end, in Prometheus' text format.
+#[must_use]
+pub fn metrics(regions: &[Arc<Region>]) -> String {
+    let ends: String = regions
+        .iter()
+        .filter_map(|region| {
+            let (id, ends) = (&region.id, region.link.tls()?.not_after().as_seconds());
+            Some(format!(
+                "meridian_gateway_link_certificate_ends_seconds{{region=\"{id}\"}} {ends}\n"
+            ))
+        })
+        .collect();
+    if ends.is_empty() {
+        return ends;
+    }
+    format!(
+        "# HELP meridian_gateway_link_certificate_ends_seconds When this gateway's certificate on \
+         the link ends.\n\
+         # TYPE meridian_gateway_link_certificate_ends_seconds gauge\n{ends}"
+    )
+}
+
+/// Follows no redirect, uses no proxy and tries nothing again by itself.
+fn http_client(tls: ClientConfig, connect_timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
@@ -266,9 +318,7 @@ pub fn http_client(
         // The environment of an operator's shell must not reroute calls (failure class 43).
         .no_proxy()
         .connect_timeout(connect_timeout)
-        .pool_idle_timeout(idle_timeout)
         .tcp_nodelay(true)
-        .build()
 }
 
 /// 50, 100, 200, then 400 ms: quick for a restart, light for an outage.
@@ -313,7 +363,7 @@ impl Default for Budget {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::future::ready;
 
     use super::*;
@@ -329,7 +379,17 @@ mod tests {
             HeaderValue::from_static("key"),
             Duration::from_millis(200),
             (time, time),
+            looks(),
         )
+    }
+
+    /// Of nobody in particular.
+    pub(crate) fn looks() -> Looks {
+        let (tls, time) = (
+            shared::tls::trusting_nobody().unwrap(),
+            Duration::from_secs(1),
+        );
+        Looks::new(&tls, (time, time), time).unwrap()
     }
 
     fn not_sent() -> Attempt {

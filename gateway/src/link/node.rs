@@ -2,20 +2,19 @@
 //! can be reached.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+use super::health::Trouble;
 use super::tls::NodeTls;
 
-/// How long a node may take to accept a connection for a look at it.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// So many looks in a row without an answer, and a node counts as away.
 const MOST_MISSED: u32 = 3;
 
@@ -41,6 +40,11 @@ pub struct Node {
     /// Since when it cannot be reached, by [`now_ms`]; [`UP`] while it can.
     away_since: AtomicI64,
     is_stopping: AtomicBool,
+    /// Whether it wants nothing to do with us.
+    is_unwilling: AtomicBool,
+    looks: AtomicU32,
+    /// When it was looked at last, and what was wrong.
+    last_look: Mutex<Option<(Instant, Option<Trouble>)>>,
     missed: AtomicU32,
     lost: Notify,
 }
@@ -79,6 +83,9 @@ impl Node {
             in_flight: AtomicUsize::new(0),
             away_since: AtomicI64::new(UP),
             is_stopping: AtomicBool::new(false),
+            is_unwilling: AtomicBool::new(false),
+            looks: AtomicU32::new(0),
+            last_look: Mutex::new(None),
             missed: AtomicU32::new(0),
             lost: Notify::new(),
         })
@@ -124,11 +131,6 @@ impl Node {
         })
     }
 
-    /// Whether it accepts a connection.
-    pub async fn accepts(&self) -> bool {
-        matches!(timeout(LOOK_TIMEOUT, self.connect()).await, Ok(Ok(_)))
-    }
-
     /// Notes that a call is under way, until the answer is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> UnderWay {
@@ -148,10 +150,12 @@ impl Node {
         self.away_since.load(Ordering::Relaxed) == UP
     }
 
-    /// Whether it is up and takes new work.
+    /// Whether it is up and takes new work of ours.
     #[must_use]
     pub fn is_welcome(&self) -> bool {
-        self.is_up() && !self.is_stopping.load(Ordering::Relaxed)
+        self.is_up()
+            && !self.is_stopping.load(Ordering::Relaxed)
+            && !self.is_unwilling.load(Ordering::Relaxed)
     }
 
     /// Since when it cannot be reached.
@@ -177,11 +181,62 @@ impl Node {
                 .compare_exchange(UP, since, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// A look at it begins. Answers the number of those before.
+    pub fn begin_look(&self) -> u32 {
+        self.looks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes what a look found wrong, and answers what the one before did.
+    pub fn note_look(&self, trouble: Option<Trouble>) -> Option<Trouble> {
+        let before = self.last_look().replace((Instant::now(), trouble));
+        before.and_then(|(_, trouble)| trouble)
+    }
+
+    /// Whether it was not looked at for so long.
+    #[must_use]
+    pub fn is_look_older_than(&self, age: Duration) -> bool {
+        self.last_look().is_none_or(|(at, _)| at.elapsed() > age)
+    }
+
+    /// Whether the last look found nothing wrong.
+    #[must_use]
+    pub fn was_well(&self) -> bool {
+        matches!(*self.last_look(), Some((_, None)))
+    }
+
+    /// Whether the last look, or more of them, got no answer.
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed) > 0
+    }
+
+    /// What is wrong with it, as far as is known.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        let found = self.last_look().and_then(|(_, trouble)| trouble);
+        // A call may have learnt more since.
+        found.or_else(|| (!self.is_up()).then_some(Trouble::Unreachable))
+    }
+
+    fn last_look(&self) -> MutexGuard<'_, Option<(Instant, Option<Trouble>)>> {
+        self.last_look
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// It answered a look at it.
     pub fn looks_well(&self, is_stopping: bool) {
         self.missed.store(0, Ordering::Relaxed);
+        self.is_unwilling.store(false, Ordering::Relaxed);
         self.is_stopping.store(is_stopping, Ordering::Relaxed);
         self.answered();
+    }
+
+    /// It is there, and does not let us in. It gets calls only where there is no other node: they
+    /// fail, unless they find a connection of before.
+    pub fn looks_unwilling(&self) {
+        self.missed.store(0, Ordering::Relaxed);
+        self.is_unwilling.store(true, Ordering::Relaxed);
     }
 
     /// It did not answer a look at it in time. After several of these it counts as away, and
@@ -234,5 +289,24 @@ mod tests {
         assert!(node.is_welcome() && node.away_since().is_none());
         node.looks_well(true);
         assert!(node.is_up() && !node.is_welcome());
+        node.looks_well(false);
+        node.looks_unwilling();
+        assert!(node.is_up() && !node.is_welcome());
+        node.looks_well(false);
+        assert!(node.is_welcome());
+    }
+
+    #[test]
+    fn what_the_last_look_found_is_known() {
+        let node = Node::new(Url::parse("http://node.example:9001").unwrap()).unwrap();
+        let hour = Duration::from_secs(3600);
+        assert!(node.is_look_older_than(hour) && node.trouble().is_none());
+        assert_eq!(node.note_look(Some(Trouble::LinkKey)), None);
+        assert!(!node.is_look_older_than(hour));
+        assert_eq!(node.trouble(), Some(Trouble::LinkKey));
+        assert_eq!(node.note_look(None), Some(Trouble::LinkKey));
+        assert_eq!(node.trouble(), None);
+        node.is_away();
+        assert_eq!(node.trouble(), Some(Trouble::Unreachable));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use shared::Clock;
 use shared::tls::{IdentityFiles, LiveIdentity, PemError, authorities, client_config};
+use shared::{Clock, Timestamp};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,24 +22,31 @@ pub struct LinkTls {
 }
 
 impl LinkTls {
-    /// Reads the authorities, the certificate and the key.
+    /// Reads the authorities, the certificate and the key of the table of this name.
     ///
     /// # Errors
     /// [`ConfigError`], with the name of the setting and the file.
-    pub fn load(settings: &LinkTlsSettings, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
-        let failed = |setting| move |source: PemError| ConfigError::tls(setting, source);
-        let roots = authorities(&settings.ca_file).map_err(failed("link_tls.ca_file"))?;
+    pub fn load(
+        table: &str,
+        settings: &LinkTlsSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        let failed = |setting: &str| {
+            let setting = format!("{table}{setting}");
+            move |source: PemError| ConfigError::tls(setting, source)
+        };
+        let roots = authorities(&settings.ca_file).map_err(failed(".ca_file"))?;
         let files = IdentityFiles {
             certificate_file: settings.certificate_file.clone(),
             key_file: settings.key_file.clone(),
         };
         let identity = LiveIdentity::read(files, clock.now())
             .map(Arc::new)
-            .map_err(failed("link_tls.certificate_file"))?;
+            .map_err(failed(".certificate_file"))?;
         let config = client_config(roots, Some(Arc::clone(&identity)));
         Ok(Self {
             identity,
-            config: Arc::new(config.map_err(failed("link_tls"))?),
+            config: Arc::new(config.map_err(failed(""))?),
             clock,
         })
     }
@@ -50,8 +57,14 @@ impl LinkTls {
         ClientConfig::clone(&self.config)
     }
 
+    /// When this gateway's certificate ends.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.identity.not_after()
+    }
+
     /// Reads the files again if they have changed, or in any case. What cannot be used leaves the
-    /// old, and the log says why.
+    /// old, and the log says why; it also warns once a day of a certificate that ends soon.
     pub fn refresh(&self, in_any_case: bool) {
         self.identity.renew(in_any_case, self.clock.now());
     }

@@ -15,7 +15,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::Client;
 use shared::link::{
     ACCESS_TOKENS_PATH, AccessTokenAnswer, AccessTokenRequest, RESOLVE_PATH, Refusal,
     ResolveAnswer, ResolveRequest, Resolved,
@@ -102,7 +101,6 @@ pub struct Resolver {
     failures: SourceFailures,
     tenants: Tenants,
     timeout: Duration,
-    client: Client,
     clock: Arc<dyn Clock>,
 }
 
@@ -151,15 +149,11 @@ struct Boarding {
 }
 
 impl Resolver {
-    /// A resolver that knows nothing yet, and asks regions through this client.
+    /// A resolver that knows nothing yet.
     ///
     /// # Errors
     /// [`ConfigError`] when the settings of Redis cannot be used.
-    pub fn new(
-        settings: &Settings,
-        client: Client,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, ConfigError> {
+    pub fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
         Ok(Self {
             memory: Memory::new(&settings.cache),
             redis: Redis::build(&settings.redis, Arc::clone(&clock))?.map(Arc::new),
@@ -170,7 +164,6 @@ impl Resolver {
             }),
             tenants: Tenants::new(settings.limits.tenant_body_mib()),
             timeout: Duration::from_millis(settings.timeouts.lookup_ms),
-            client,
             clock,
         })
     }
@@ -283,8 +276,7 @@ impl Resolver {
             },
             _ => return Err(OVERLOADED),
         };
-        let (client, path) = (&self.client, ACCESS_TOKENS_PATH);
-        match region_node::ask(client, region, path, question, self.timeout).await {
+        match region_node::ask(region, ACCESS_TOKENS_PATH, question, self.timeout).await {
             Ok(AccessTokenAnswer::Issued { expires_in_s }) => {
                 let question = Question {
                     token: access_token,
@@ -519,18 +511,13 @@ impl TakenOff {
     }
 
     async fn ask_region(&self, region: &Arc<Region>) -> (Outcome, Option<News>) {
-        let Resolver {
-            memory,
-            clock,
-            client,
-            ..
-        } = &*self.resolver;
+        let Resolver { memory, clock, .. } = &*self.resolver;
         let key = &self.boarding.key;
         // The time of asking, not of the answer: what is kept may only end too early.
         let asked = clock.now();
         let question = ResolveRequest { digest: key.digest };
         let timeout = self.resolver.timeout;
-        let answer = region_node::ask(client, region, RESOLVE_PATH, &question, timeout).await;
+        let answer = region_node::ask(region, RESOLVE_PATH, &question, timeout).await;
         let unavailable = |error: LookupError| Err(unavailable(region, error));
         match answer {
             Ok(ResolveAnswer::Granted(resolved)) => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::link::LINK_KEY;
@@ -38,7 +38,6 @@ pub enum LookupError {
 /// # Errors
 /// [`LookupError`] when the region did not say.
 pub async fn ask<Q: Serialize, A: DeserializeOwned>(
-    client: &Client,
     region: &Region,
     path: &str,
     question: &Q,
@@ -50,7 +49,9 @@ pub async fn ask<Q: Serialize, A: DeserializeOwned>(
     let call = |node: Arc<Node>| {
         let mut url = node.url();
         url.set_path(path);
-        let call = client
+        let call = region
+            .link
+            .client()
             .post(url)
             .header(LINK_KEY, region.link.key.clone())
             .header(CONTENT_TYPE, shared::urn::JSON)

@@ -1,6 +1,7 @@
 //! What reaches a node, what comes back, and what happens when a node does not behave.
 
 use reqwest::Method;
+use serde_json::{Value, json};
 use shared::link;
 
 use crate::support::{LINK_KEY, Manner, Node, World, scim_error};
@@ -464,29 +465,46 @@ async fn a_request_under_way_finishes_when_the_gateway_stops() {
 
 #[tokio::test]
 async fn readiness_tells_which_regions_can_be_reached() {
-    let world = World::start().await;
-    let ready = async || {
-        let url = format!("http://{}/readyz", world.management);
-        let answer = world.http.get(url).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+    let world = World::start_with(|settings| settings.timeouts.node_look_ms = 100).await;
+    let ready = |ready: bool, us: bool, de: bool, trouble: Value| {
+        let mut expected = json!({
+            "ready": ready,
+            "stopping": false,
+            "regions": { "de": de, "us": us },
+        });
+        if trouble != json!({}) {
+            expected["trouble"] = trouble;
+        }
+        (if ready { 200 } else { 503 }, expected)
     };
-    assert_eq!(
-        ready().await,
-        (
-            200,
-            r#"{"ready":true,"stopping":false,"regions":{"de":true,"us":true}}"#.to_owned()
-        )
-    );
+    // From the first answer on: a node that was not looked at yet is looked at now.
+    assert_eq!(world.readiness().await, ready(true, true, true, json!({})));
+
+    let [us, de] = [&world.us, &world.de];
+    let [us_name, de_name] = [format!("us {}", us.address), format!("de {}", de.address)];
+    let key = "refuses the link key";
+    for status in [401, 403] {
+        *us.state.health_status.lock().unwrap() = Some(status);
+        let (status, expected) = ready(true, false, true, json!({ &us_name: key }));
+        world.ready_so(status, expected).await;
+        *us.state.health_status.lock().unwrap() = None;
+        let (status, expected) = ready(true, true, true, json!({}));
+        world.ready_so(status, expected).await;
+    }
+    // A node of before this call existed, and one that is about to stop, serve.
+    for status in [404, 503] {
+        *us.state.health_status.lock().unwrap() = Some(status);
+        assert_eq!(world.readiness().await, ready(true, true, true, json!({})));
+    }
+
+    let away = "cannot be connected to";
     world.us.stop().await;
-    assert_eq!(
-        ready().await,
-        (
-            200,
-            r#"{"ready":true,"stopping":false,"regions":{"de":true,"us":false}}"#.to_owned()
-        )
-    );
-    world.de.stop().await;
-    assert_eq!(ready().await.0, 503);
+    let (status, expected) = ready(true, false, true, json!({ &us_name: away }));
+    world.ready_so(status, expected).await;
+    *de.state.health_status.lock().unwrap() = Some(401);
+    let trouble = json!({ &us_name: away, &de_name: key });
+    let (status, expected) = ready(false, false, false, trouble);
+    world.ready_so(status, expected).await;
     let live = format!("http://{}/livez", world.management);
     assert_eq!(world.http.get(live).send().await.unwrap().status(), 200);
 }

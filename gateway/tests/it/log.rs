@@ -9,7 +9,7 @@ use actix_web::web::Data;
 use serde_json::Value;
 use shared::link::Refusal;
 
-use crate::support::{FarEnd, LINK_KEY, Manner, Node, World};
+use crate::support::{FarEnd, LINK_KEY, Manner, Node, PATIENCE, World};
 
 /// The program with its standard error; killed when dropped.
 struct Program {
@@ -59,6 +59,38 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _already_gone = self.child.kill();
     }
+}
+
+#[tokio::test]
+async fn a_program_whose_log_nobody_reads_serves_and_ends_when_it_is_told_to() {
+    let world = World::start().await;
+    let mut program = Program::start(world.us.address);
+    let live = world.token_with("us", |resolved| {
+        resolved.limits.requests_per_s = 10_000;
+        resolved.limits.burst = 10_000;
+    });
+    // Many times what a pipe holds.
+    for _ in 0..1000 {
+        let request = world
+            .http
+            .get(format!("http://{}/api/v1/scim/Users", program.address))
+            .header("host", "global-us.localhost")
+            .bearer_auth(live.reveal());
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    let pid = program.child.id().to_string();
+    let asked = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(asked.success());
+    let ended = async {
+        loop {
+            if let Some(status) = program.child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, ended).await;
+    assert!(ended.expect("it goes on").success());
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub(crate) struct FarEnd {
     /// What is said to whoever asks for an access token; nothing is that one is issued.
     pub(crate) issue_answer: Mutex<Option<AccessTokenAnswer>>,
     pub(crate) issue_status: Mutex<Option<u16>>,
+    /// How looks at its health are answered, if not well.
+    pub(crate) health_status: Mutex<Option<u16>>,
     issue_dropped: AtomicBool,
     issue_gate: watch::Sender<bool>,
     access_tokens: Mutex<Vec<AccessTokenRequest>>,
@@ -207,8 +209,9 @@ async fn resolve(
 }
 
 /// Looks at a node's health are no calls, and are not noted.
-async fn health() -> HttpResponse {
-    HttpResponse::Ok().finish()
+async fn health(end: Data<FarEnd>) -> HttpResponse {
+    let status = *end.health_status.lock().unwrap();
+    HttpResponse::build(status.unwrap_or(200).try_into().unwrap()).finish()
 }
 
 async fn issue(
@@ -414,7 +417,7 @@ impl World {
             let region_settings = RegionSettings {
                 nodes: vec![format!("http://{}", node.address)],
                 link_key: Some(shared::Secret::new(LINK_KEY)),
-                link_key_file: None,
+                ..RegionSettings::default()
             };
             settings.regions.insert(region(name), region_settings);
         }
@@ -528,6 +531,28 @@ impl World {
     ) -> reqwest::RequestBuilder {
         self.request(reqwest::Method::GET, region, path)
             .bearer_auth(token.reveal())
+    }
+
+    /// How ready the gateway says it is.
+    pub(crate) async fn readiness(&self) -> (u16, Value) {
+        let url = format!("http://{}/readyz", self.management);
+        let answer = self.http.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Waits until it says so.
+    pub(crate) async fn ready_so(&self, status: u16, expected: Value) {
+        let asking = async {
+            loop {
+                let now = self.readiness().await;
+                if now == (status, expected.clone()) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, asking).await.is_err() {
+            panic!("{:?}, and not {expected}", self.readiness().await);
+        }
     }
 
     /// What the gateway says about its Redis.

@@ -477,6 +477,153 @@ async fn a_bad_new_certificate_leaves_the_old_one() {
     assert_eq!(secured.certificate(DE).await, secured.certificate(US).await);
 }
 
+/// The settings file of a gateway with these hostnames and certificates.
+fn settings_file(hostnames: &[&str], identities: &[&IdentityFiles]) -> String {
+    let hostnames = hostnames
+        .iter()
+        .map(|name| format!("[[hostname]]\nname = \"{name}\"\nregion = \"us\"\n"));
+    let certificates = identities.iter().map(|files| {
+        let (certificate, key) = (&files.certificate_file, &files.key_file);
+        format!("{{ certificate_file = {certificate:?}, key_file = {key:?} }}")
+    });
+    format!(
+        "public_scheme = \"https\"\n{}\
+         [regions.us]\nnodes = [\"http://127.0.0.1:9\"]\n\
+         [tls]\ncertificates = [{}]\n",
+        hostnames.collect::<String>(),
+        certificates.collect::<Vec<_>>().join(", ")
+    )
+}
+
+impl Secured {
+    /// Waits until the gateway has looked at all of its files once more.
+    async fn look(&self) {
+        // Files are read in the order of the list, and this one is the last.
+        let before = self.certificate(SPARE).await;
+        let folder = self.folder.path();
+        self.authority.identity(folder, "spare", &[SPARE]);
+        until(async || self.certificate(SPARE).await != before).await;
+    }
+
+    async fn is_served(&self, host: &'static str) -> bool {
+        let Ok(mut stream) = self.connect_with(self.client(), host).await else {
+            return false;
+        };
+        let token = self.world.token("us");
+        let answer = ask(&mut stream, &get(host, token.reveal())).await;
+        answer.starts_with("HTTP/1.1 200 ")
+    }
+}
+
+const SPARE: &str = "spare.customer.example";
+const NEW: &str = "scim.new.example";
+
+/// A gateway with a settings file, which serves a customer's hostname and another one.
+async fn with_file() -> (Secured, PathBuf, [IdentityFiles; 3]) {
+    let mut identities = None;
+    let secured = Secured::start_with(|settings| {
+        let tls = settings.tls.as_mut().unwrap();
+        let [regional, customer] = tls.certificates.as_slice() else {
+            panic!()
+        };
+        let of = |name: &str| IdentityFiles {
+            certificate_file: regional
+                .certificate_file
+                .with_file_name(format!("{name}.pem")),
+            key_file: regional.key_file.with_file_name(format!("{name}.key")),
+        };
+        let spare = of("spare");
+        // To be signed by the authority of the others in a moment.
+        std::fs::copy(&customer.certificate_file, &spare.certificate_file).unwrap();
+        std::fs::copy(&customer.key_file, &spare.key_file).unwrap();
+        identities = Some([regional.clone(), customer.clone(), spare.clone()]);
+        settings.file = Some(regional.certificate_file.with_file_name("gateway.toml"));
+        tls.certificates.push(spare);
+    })
+    .await;
+    let identities = identities.unwrap();
+    secured
+        .authority
+        .identity(secured.folder.path(), "spare", &[SPARE]);
+    let [regional, customer, spare] = &identities;
+    let all = [regional, customer, spare];
+    let file = secured.folder.path().join("gateway.toml");
+    place(&file, &settings_file(&[CUSTOMER, SPARE], &all));
+    until(async || secured.is_served(SPARE).await).await;
+    (secured, file, identities)
+}
+
+#[tokio::test]
+async fn a_hostname_and_the_renewed_certificate_for_it_come_in_any_order() {
+    for file_first in [true, false] {
+        let (secured, file, [regional, customer, spare]) = with_file().await;
+        let folder = secured.folder.path();
+        let all = [&regional, &customer, &spare];
+        let add_hostname = || place(&file, &settings_file(&[CUSTOMER, SPARE, NEW], &all));
+        let renew = || {
+            secured
+                .authority
+                .identity(folder, "customer", &[CUSTOMER, NEW])
+        };
+        if file_first {
+            add_hostname();
+            secured.look().await;
+            assert!(!secured.is_served(NEW).await);
+            renew();
+        } else {
+            renew();
+            secured.look().await;
+            add_hostname();
+        }
+        until(async || secured.is_served(NEW).await).await;
+        assert!(secured.is_served(CUSTOMER).await);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_refused_is_used_when_nothing_needs_the_old_one() {
+    let (secured, file, [regional, customer, spare]) = with_file().await;
+    let folder = secured.folder.path();
+    let before = secured.certificate(CUSTOMER).await;
+    // It leaves out a hostname that is served.
+    secured.authority.identity(folder, "customer", &[NEW]);
+    secured.look().await;
+    assert_eq!(secured.certificate(CUSTOMER).await, before);
+    assert!(secured.is_served(CUSTOMER).await);
+
+    let all = [&regional, &customer, &spare];
+    place(&file, &settings_file(&[NEW, SPARE], &all));
+    until(async || secured.is_served(NEW).await).await;
+    assert!(!secured.is_served(CUSTOMER).await);
+}
+
+#[tokio::test]
+async fn a_name_moves_from_one_certificate_to_another() {
+    for loser_first in [true, false] {
+        let (secured, _file, _) = with_file().await;
+        let folder = secured.folder.path();
+        let before = secured.certificate(CUSTOMER).await;
+        let lose = || secured.authority.identity(folder, "customer", &[NEW]);
+        let gain = || {
+            secured
+                .authority
+                .identity(folder, "regional", &["*.example.com", CUSTOMER])
+        };
+        if loser_first {
+            lose();
+            secured.look().await;
+            assert_eq!(secured.certificate(CUSTOMER).await, before);
+            gain();
+        } else {
+            gain();
+            secured.look().await;
+            lose();
+        }
+        until(async || secured.certificate(CUSTOMER).await == secured.certificate(US).await).await;
+        assert!(secured.is_served(CUSTOMER).await && secured.is_served(US).await);
+    }
+}
+
 #[tokio::test]
 async fn a_new_hostname_comes_with_its_certificate() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -484,18 +631,7 @@ async fn a_new_hostname_comes_with_its_certificate() {
     let secured = Secured::start_with(|settings| settings.file = Some(path)).await;
     let (folder, other) = (secured.folder.path(), "scim.other.example");
     let write = |hostname: &str, identities: &[&IdentityFiles]| {
-        let certificates = identities.iter().map(|files| {
-            let (certificate, key) = (&files.certificate_file, &files.key_file);
-            format!("{{ certificate_file = {certificate:?}, key_file = {key:?} }}")
-        });
-        let text = format!(
-            "public_scheme = \"https\"\n\
-             [[hostname]]\nname = \"{hostname}\"\nregion = \"us\"\n\
-             [regions.us]\nnodes = [\"http://127.0.0.1:9\"]\n\
-             [tls]\ncertificates = [{}]\n",
-            certificates.collect::<Vec<_>>().join(", ")
-        );
-        place(file.path(), &text);
+        place(file.path(), &settings_file(&[hostname], identities));
     };
     let new = secured.authority.identity(folder, "other", &[other]);
     // What is there when the gateway begins to look is no change.
@@ -592,7 +728,7 @@ async fn assert_complaint(change: impl FnOnce(&mut Settings), expected: &[&str])
         let region = RegionSettings {
             nodes: vec!["http://127.0.0.1:9".to_owned()],
             link_key: Some(shared::Secret::new(crate::support::LINK_KEY)),
-            link_key_file: None,
+            ..RegionSettings::default()
         };
         let id = crate::support::region(name);
         settings.regions.insert(id, region);
@@ -633,6 +769,29 @@ async fn what_the_link_cannot_be_encrypted_with_is_named() {
         Some(settings)
     };
     let (http, https) = ("http://127.0.0.1:9", "https://127.0.0.1:9");
+    // A region's own comes in the place of what holds for all.
+    let own_of_region = |of_all: Option<LinkTlsSettings>, change: &dyn Fn(&mut LinkTlsSettings)| {
+        let own = with(change);
+        move |settings: &mut Settings| {
+            settings.link_tls = of_all;
+            let us = crate::support::region("us");
+            let region = settings.regions.get_mut(&us).unwrap();
+            region.nodes = vec![https.to_owned()];
+            region.link_tls = own;
+            settings.serves = Some(vec![us]);
+        }
+    };
+    for of_all in [None, Some(good.clone())] {
+        let bad_ca = own_of_region(of_all.clone(), &|link| link.ca_file = absent.clone());
+        let expected = ["`regions.us.link_tls.ca_file`", "absent cannot be read"];
+        assert_complaint(bad_ca, &expected).await;
+        let bad_key = own_of_region(of_all, &|link| link.key_file = other.key_file.clone());
+        let expected = [
+            "`regions.us.link_tls.certificate_file`",
+            "other.key does not belong",
+        ];
+        assert_complaint(bad_key, &expected).await;
+    }
     let cases: Vec<(Option<LinkTlsSettings>, &str, &[&str])> = vec![
         (
             None,

@@ -29,7 +29,7 @@ pub async fn readyz(parts: Data<Parts>) -> Result<HttpResponse, Error> {
 
 /// `GET /metrics`: counters since the start, in Prometheus' text format.
 pub async fn metrics(parts: Data<Parts>) -> HttpResponse {
-    let text = parts
+    let mut text = parts
         .store
         .write_counts()
         .map_or_else(String::new, |counts| {
@@ -43,6 +43,15 @@ pub async fn metrics(parts: Data<Parts>) -> HttpResponse {
                 counts.commits, counts.writes
             )
         });
+    if let Some(identity) = &parts.link_identity {
+        let ends = identity.not_after().as_seconds();
+        text.push_str(&format!(
+            "# HELP meridian_region_node_link_certificate_ends_seconds When this node's certificate \
+             on the link ends.\n\
+             # TYPE meridian_region_node_link_certificate_ends_seconds gauge\n\
+             meridian_region_node_link_certificate_ends_seconds {ends}\n"
+        ));
+    }
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text)

@@ -8,7 +8,7 @@ use region_node::config::{LinkTlsSettings, Settings};
 use region_node::startup::Application;
 use reqwest::{Client, Method, StatusCode};
 use shared::link::{HEALTH_PATH, LINK_KEY};
-use shared::tls::{IdentityFiles, LiveIdentity, authorities, client_config};
+use shared::tls::{Identity, IdentityFiles, LiveIdentity, authorities, client_config};
 use shared::{SystemClock, Timestamp};
 
 use crate::authority::Authority;
@@ -53,6 +53,10 @@ async fn only_who_has_a_certificate_of_the_authority_gets_in() {
     let identity = authority.identity(path, "node", &["127.0.0.1"]);
     let node = Node::start_with(secured(&folder, &identity, &authority)).await;
     let url = node.url.replace("http://", "https://");
+    let ends = "meridian_region_node_link_certificate_ends_seconds";
+    let own = Identity::read(&identity).unwrap().not_after();
+    let told = node.metrics().await;
+    assert_eq!(told[ends], u64::try_from(own.as_seconds()).unwrap());
 
     let gateway = authority.identity(path, "gateway", &["gateway.example"]);
     let stranger = foreign.identity(path, "stranger", &["gateway.example"]);

@@ -12,6 +12,19 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::LOST_TARGET;
+
+/// The line that says how many lines were lost because nobody read the log.
+pub(super) fn lost_line(lost: u64) -> String {
+    let mut time = String::new();
+    // Without the time the line says what it has to.
+    let _untimed = SystemTime.format_time(&mut Writer::new(&mut time));
+    format!(
+        "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{lost} lines were lost\",\
+         \"lost\":{lost},\"target\":\"{LOST_TARGET}\"}}\n"
+    )
+}
+
 /// Writes `timestamp` (RFC 3339, UTC), `level`, the event's own fields and `target`.
 pub(super) struct JsonLine;
 
@@ -137,6 +150,15 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_was_lost_is_told_in_json() {
+        let line: Value = serde_json::from_str(&lost_line(12)).unwrap();
+        assert_eq!(line["message"], "12 lines were lost");
+        assert_eq!(line["lost"], 12);
+        assert_eq!(line["level"], "WARN");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 
     #[test]

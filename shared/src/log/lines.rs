@@ -1,12 +1,15 @@
 //! [`Lines`]: standard error for a log, written by a thread of its own.
 //!
 //! Whoever logs only appends to memory: a call of the system for each line, and waiting for each
-//! other while it lasts, would cost a request more than its look-up does.
+//! other while it lasts, would cost a request more than its look-up does. When nobody reads the
+//! log, whoever has something to say waits for a moment, and then goes on without being heard: a
+//! program whose log is stuck serves, and ends when it is told to. What was lost is counted, and
+//! told when there is somebody to tell.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -14,9 +17,15 @@ use tracing_subscriber::fmt::MakeWriter;
 const GATHER: Duration = Duration::from_millis(10);
 /// So many bytes are written without waiting for more.
 const ENOUGH: usize = 64 * 1024;
-/// So many bytes may wait; whoever has more to say waits too, so that nothing is lost and memory
-/// stays bounded when nobody reads the log.
+/// So many bytes may wait, so that memory stays bounded when nobody reads the log.
 const MOST: usize = 4 * 1024 * 1024;
+/// So long lines wait, all of them together, for a log that takes nothing; then they are lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A log that can take nothing at the moment is asked again after so long.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The line that says how many were lost, with its end.
+pub(super) type LostLine = fn(u64) -> String;
 
 /// Takes whole lines and sees to it that they reach standard error in their order, within moments.
 #[derive(Clone)]
@@ -26,17 +35,24 @@ struct Shared {
     waiting: Mutex<Waiting>,
     /// There is something to write.
     filled: Condvar,
-    /// What waited has been taken.
+    /// What waited has been taken, or the thread has ended.
     taken: Condvar,
+    lost_line: LostLine,
 }
 
 #[derive(Default)]
 struct Waiting {
     bytes: Vec<u8>,
+    /// Until when lines wait for room; set by the first that has to.
+    patience_ends: Option<Instant>,
+    /// Lines that found no room, or could not be written.
+    lost: u64,
     stopped: bool,
+    ended: bool,
 }
 
-/// Writes what is left when it is dropped; later lines are written at once.
+/// Writes what is left when it is dropped, in as long as a log may take that nobody reads; later
+/// lines are written at once.
 pub struct LinesGuard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -47,16 +63,24 @@ impl Lines {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Self, LinesGuard)> {
+    pub(super) fn start(
+        output: impl Write + Send + 'static,
+        lost_line: LostLine,
+    ) -> io::Result<(Self, LinesGuard)> {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             filled: Condvar::new(),
             taken: Condvar::new(),
+            lost_line,
         });
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writing.write_all(output))?;
+            .spawn(move || {
+                writing.write_all(output);
+                writing.lock().ended = true;
+                writing.taken.notify_all();
+            })?;
         let guard = LinesGuard {
             shared: Arc::clone(&shared),
             thread: Some(thread),
@@ -73,12 +97,20 @@ impl Shared {
     fn append(&self, line: &[u8]) -> io::Result<()> {
         let mut waiting = self.lock();
         while waiting.bytes.len() >= MOST && !waiting.stopped {
-            waiting = self
-                .taken
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let ends = *waiting.patience_ends.get_or_insert(now + PATIENCE);
+            if now >= ends {
+                waiting.lost += 1;
+                return Ok(());
+            }
+            let woken = self.taken.wait_timeout(waiting, ends - now);
+            (waiting, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }
         if waiting.stopped {
+            // A thread that has not ended hangs at standard error, and so would we.
+            if !waiting.ended {
+                return Ok(());
+            }
             drop(waiting);
             return io::stderr().write_all(line);
         }
@@ -105,11 +137,22 @@ impl Shared {
             let gathered = self.filled.wait_timeout_while(waiting, GATHER, more);
             let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut bytes, &mut waiting.bytes);
-            let stopped = waiting.stopped;
+            waiting.patience_ends = None;
+            let (stopped, lost) = (waiting.stopped, std::mem::take(&mut waiting.lost));
             drop(waiting);
             self.taken.notify_all();
-            // If standard error is closed there is nobody to tell.
-            let _unheard = output.write_all(&bytes).and_then(|()| output.flush());
+            // Whatever waited came before what found no room.
+            let lines = count_lines(&bytes);
+            if lost > 0 {
+                bytes.extend_from_slice((self.lost_line)(lost).as_bytes());
+            }
+            let unwritten = self.write(&mut output, &bytes);
+            let unwritten = count_lines(unwritten);
+            if unwritten > 0 {
+                // The last of them was ours, where there was one.
+                let unsaid = if lost > 0 { unwritten - 1 } else { unwritten };
+                self.lock().lost += unsaid.min(lines) + lost;
+            }
             bytes.clear();
             bytes.shrink_to(2 * ENOUGH);
             if stopped {
@@ -117,14 +160,49 @@ impl Shared {
             }
         }
     }
+
+    /// What could not be written. A log that can take nothing at the moment is waited for.
+    fn write<'b>(&self, output: &mut impl Write, bytes: &'b [u8]) -> &'b [u8] {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match output.write(rest) {
+                Ok(0) => return rest,
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Nobody wakes us: this is a pause. Lines that gather meanwhile wait.
+                    let paused = self.filled.wait_timeout(self.lock(), PAUSE);
+                    drop(paused.unwrap_or_else(PoisonError::into_inner));
+                }
+                // If standard error is closed there is nobody to tell.
+                Err(_) => return rest,
+            }
+        }
+        let _unheard = output.flush();
+        rest
+    }
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    u64::try_from(lines).unwrap_or(u64::MAX)
 }
 
 impl Drop for LinesGuard {
     fn drop(&mut self) {
-        self.shared.lock().stopped = true;
+        let mut waiting = self.shared.lock();
+        waiting.stopped = true;
         self.shared.filled.notify_one();
         self.shared.taken.notify_all();
-        if let Some(thread) = self.thread.take() {
+        let ended = self
+            .shared
+            .taken
+            .wait_timeout_while(waiting, PATIENCE, |waiting| !waiting.ended);
+        let has_ended = ended.unwrap_or_else(PoisonError::into_inner).0.ended;
+        // One that hangs ends with the process.
+        if let Some(thread) = self.thread.take()
+            && has_ended
+        {
             let _ended = thread.join();
         }
     }
@@ -166,10 +244,137 @@ mod tests {
         }
     }
 
+    fn lost_line(lost: u64) -> String {
+        format!("{lost} lines were lost\n")
+    }
+
+    /// Takes nothing until it is opened.
+    #[derive(Clone, Default)]
+    struct Gate {
+        is_open: Arc<(Mutex<bool>, Condvar)>,
+        output: Output,
+    }
+
+    impl Gate {
+        fn open(&self) {
+            *self.is_open.0.lock().unwrap() = true;
+            self.is_open.1.notify_all();
+        }
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (is_open, opened) = &*self.is_open;
+            let waiting = opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open);
+            drop(waiting.unwrap());
+            self.output.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn when_nobody_reads_lines_are_lost_and_counted_and_nobody_is_held() {
+        let gate = Gate::default();
+        let (lines, guard) = Lines::start(gate.clone(), lost_line).unwrap();
+        // More than is taken and may wait together.
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        let sent = 3 * MOST / line.len();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..sent / 2 {
+                        lines.make_writer().write_all(&line).unwrap();
+                    }
+                });
+            }
+        });
+        gate.open();
+        drop(guard);
+        let written = String::from_utf8(gate.output.0.lock().unwrap().clone()).unwrap();
+        let (lines, last) = written.trim_end().rsplit_once('\n').unwrap();
+        let lost = last.strip_suffix(" lines were lost").unwrap();
+        let lost: usize = lost.parse().unwrap();
+        assert!(lost > 0);
+        assert_eq!(lines.lines().count() + lost, sent);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_log_that_nobody_reads() {
+        let gate = Gate::default();
+        let (lines, guard) = Lines::start(gate.clone(), lost_line).unwrap();
+        lines.make_writer().write_all(b"first\n").unwrap();
+        drop(guard);
+        // Nor does what is said after it.
+        lines.make_writer().write_all(b"second\n").unwrap();
+        assert!(gate.output.0.lock().unwrap().is_empty());
+        gate.open();
+    }
+
+    /// Takes a few bytes, then none for a while, and so on.
+    struct Halting(Output, bool);
+
+    impl Write for Halting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.write(&bytes[..bytes.len().min(10)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_takes_nothing_at_the_moment_is_asked_again() {
+        let output = Output::default();
+        let halting = Halting(output.clone(), false);
+        let (lines, guard) = Lines::start(halting, lost_line).unwrap();
+        let line = b"a line that needs more than one piece\n";
+        lines.make_writer().write_all(line).unwrap();
+        drop(guard);
+        assert_eq!(*output.0.lock().unwrap(), line);
+    }
+
+    /// Refuses once, as a log does whose reader is exchanged.
+    struct Refusing(Output, bool);
+
+    impl Write for Refusing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.1, true) {
+                return self.0.write(bytes);
+            }
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_could_not_be_written_are_counted_too() {
+        let output = Output::default();
+        let (lines, guard) = Lines::start(Refusing(output.clone(), false), lost_line).unwrap();
+        lines.make_writer().write_all(b"first\n").unwrap();
+        while lines.0.lock().lost == 0 {
+            std::thread::yield_now();
+        }
+        lines.make_writer().write_all(b"second\n").unwrap();
+        drop(guard);
+        let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(written, "second\n1 lines were lost\n");
+    }
+
     #[test]
     fn all_lines_are_there_in_order_when_the_guard_is_gone() {
         let output = Output::default();
-        let (lines, guard) = Lines::start(output.clone()).unwrap();
+        let (lines, guard) = Lines::start(output.clone(), lost_line).unwrap();
         // More than may wait, from several threads.
         const LINES: usize = 20_000;
         let padding = "x".repeat(100);

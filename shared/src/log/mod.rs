@@ -13,6 +13,8 @@ use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
@@ -35,12 +37,17 @@ pub enum LogError {
 }
 
 /// Sends log lines to standard error, and makes panics tell where they were and not what with.
-/// The last lines are written when the guard is dropped.
+/// The last lines are written when the guard is dropped. When nobody reads standard error, lines are
+/// lost rather than waited for, and counted.
 ///
 /// # Errors
 /// When the process has a log already, or cannot have one.
 pub fn init(level: LogLevel, format: LogFormat) -> Result<LinesGuard, LogError> {
-    let (lines, guard) = Lines::start(std::io::stderr())?;
+    let lost_line = match format {
+        LogFormat::Json => json::lost_line,
+        LogFormat::Text => lost_line,
+    };
+    let (lines, guard) = Lines::start(std::io::stderr(), lost_line)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     let lines = match format {
         LogFormat::Json => lines.event_format(JsonLine).boxed(),
@@ -58,6 +65,17 @@ pub fn init(level: LogLevel, format: LogFormat) -> Result<LinesGuard, LogError> 
     }));
     Ok(guard)
 }
+
+/// As [`json::lost_line`], for a terminal.
+fn lost_line(lost: u64) -> String {
+    let mut line = String::new();
+    // Without the time the line says what it has to.
+    let _untimed = SystemTime.format_time(&mut Writer::new(&mut line));
+    format!("{line}  WARN {LOST_TARGET}: {lost} lines were lost\n")
+}
+
+/// Where the line about lost lines says that it comes from.
+const LOST_TARGET: &str = "shared::log";
 
 /// Who may log what at a level.
 #[must_use]

@@ -33,7 +33,7 @@ pub struct Plan<'p> {
     pub postgres: Option<&'p str>,
     /// More for every gateway's settings file.
     pub of_gateways: &'p str,
-    /// More for every node's.
+    /// More for every node's, in which `{region}` is its region.
     pub of_nodes: &'p str,
     /// `https` where `of_gateways` and `of_nodes` say how the link is encrypted.
     pub scheme: &'static str,
@@ -213,10 +213,10 @@ async fn node(folder: &Path, region: &str, number: usize, plan: &Plan<'_>) -> No
     let drain_ms = if plan.nodes > 1 { 300 } else { 0 };
     let settings = format!(
         "region = \"{region}\"\nlink_listen = \"{address}\"\nmanagement_listen = \"{management}\"\n\
-         [limits]\ndrain_ms = {drain_ms}\n[store]\n{store}[keys]\nlink = [\"{LINK_KEY}\"]\n\
+         [limits]\ndrain_ms = {drain_ms}\ncertificates_look_ms = 50\n[store]\n{store}[keys]\nlink = [\"{LINK_KEY}\"]\n\
          operator = [\"{OPERATOR_KEY}\"]\n\
          grant = [\"{GRANT_KEY}\"]\n{}",
-        plan.of_nodes
+        plan.of_nodes.replace("{region}", region)
     );
     Node {
         program: Program::new("meridian-region-node", folder, &name, &settings, management),
