@@ -335,6 +335,13 @@ impl Resolver {
         {
             return Ok(flight.clone());
         }
+        // One that landed since the memory was asked has filled it.
+        if question.way == Way::Nearest
+            && let Known::Live(live) = self.memory.get(&question.key, self.clock.now())
+        {
+            let (_landed, flight) = watch::channel(Some(Ok(Arc::clone(&live.client))));
+            return Ok(flight);
+        }
         let leave = self.admit(region, &mut question)?;
         Ok(self.take_off(&mut flights, region, question, leave))
     }
