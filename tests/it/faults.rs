@@ -30,6 +30,16 @@ async fn two_of_each() -> (Postgres, Fleet) {
     (server, fleet)
 }
 
+/// Ends the clients: each was always answered, and what is there is what they were told.
+async fn all_is_there(load: &Load, clients: Vec<tokio::task::JoinHandle<()>>) {
+    load.told.enough(clients).await;
+    assert_eq!(load.told.silence(), 0);
+    load.told
+        .history()
+        .check_service(&load.tenant, &load.group)
+        .await;
+}
+
 async fn load_on(fleet: &Fleet) -> Load {
     Load::on(fleet.tenant("acme", "us").await, None).await
 }
@@ -51,11 +61,8 @@ async fn a_rolling_restart_of_all_programs_is_not_noticed() {
             program.ready().await;
         }
     }
-    told.enough(clients).await;
-    assert_eq!((told.refused(), told.silence()), (0, 0));
-    told.history()
-        .check_service(&load.tenant, &load.group)
-        .await;
+    all_is_there(&load, clients).await;
+    assert_eq!(told.refused(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,11 +78,8 @@ async fn a_restart_of_the_only_node_is_not_noticed() {
         node.start();
     }
     told.wait_for(40).await;
-    told.enough(clients).await;
-    assert_eq!((told.refused(), told.silence()), (0, 0));
-    told.history()
-        .check_service(&load.tenant, &load.group)
-        .await;
+    all_is_there(&load, clients).await;
+    assert_eq!(told.refused(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,11 +103,8 @@ async fn of_two_nodes_one_may_be_killed_or_hang() {
         node.program.thaw();
         told.wait_for(40).await;
     }
-    told.enough(clients).await;
-    assert_eq!((told.refused(), told.silence()), (0, 0));
-    told.history()
-        .check_service(&load.tenant, &load.group)
-        .await;
+    all_is_there(&load, clients).await;
+    assert_eq!(told.refused(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,11 +124,7 @@ async fn a_region_whose_only_node_hangs_is_503_and_comes_back() {
     told.wait_until(|| told.refused() > refused + ENOUGH).await;
     node.thaw();
     told.wait_for(40).await;
-    told.enough(clients).await;
-    assert_eq!(told.silence(), 0);
-    told.history()
-        .check_service(&load.tenant, &load.group)
-        .await;
+    all_is_there(&load, clients).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,11 +165,7 @@ async fn whatever_happens_to_a_connection_nothing_is_lost_or_done_twice() {
         }
     }
     told.wait_for(20).await;
-    told.enough(clients).await;
-    assert_eq!(told.silence(), 0);
-    told.history()
-        .check_service(&load.tenant, &load.group)
-        .await;
+    all_is_there(&load, clients).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,12 +202,8 @@ async fn one_region_of_four_is_gone_and_the_others_do_not_notice() {
         eventually(200, || gone.get("/Users")).await;
     }
     for (load, clients) in loads.iter().zip(clients) {
-        load.told.enough(clients).await;
-        assert_eq!((load.told.refused(), load.told.silence()), (0, 0));
-        load.told
-            .history()
-            .check_service(&load.tenant, &load.group)
-            .await;
+        all_is_there(load, clients).await;
+        assert_eq!(load.told.refused(), 0);
     }
 }
 
