@@ -7,9 +7,10 @@ use std::time::Duration;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::FutureExt as _;
 use shared::link::{DEADLINE_MS, OPERATOR_PATH, REQUEST_ID, SCIM11_PATH};
@@ -71,7 +72,7 @@ pub async fn accompany(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let Some(parts) = request.app_data::<actix_web::web::Data<Parts>>() else {
+    let Some(parts) = request.app_data::<Data<Parts>>() else {
         return Err(Error::Internal("the parts are missing".into()).into());
     };
     let id = RequestId::of(request.headers());
@@ -207,6 +208,11 @@ fn finish(
         record.route(response.request().match_pattern());
     }
     echo(response.headers_mut(), id);
+    let parts = response.request().app_data::<Data<Parts>>();
+    if parts.is_some_and(|parts| parts.is_closing()) {
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
     record.finish(
         response.status().as_u16(),
         length(response.response().body().size()),

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::{HttpService, KeepAlive, Request, TlsAcceptorConfig};
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{IntoServiceFactory as _, ServiceFactory, map_config};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use shared::api_token::{RandomnessError, random_base62};
 use shared::tls::LiveIdentity;
 use shared::{Clock, RegionId, Secret};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
 use crate::grant::Grants;
@@ -32,6 +37,10 @@ use crate::{request, routes};
 
 /// A gateway that begins a request finishes its header within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Once nobody can connect any more, connections that are open stay so for this long. Whoever calls
+/// over one meanwhile is answered, and told that it ends: a connection that is closed while a call
+/// is on its way takes the call with it.
+const LAST_CALLS: Duration = Duration::from_millis(250);
 /// How long the threads of a stopped server may take to end.
 const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -96,6 +105,7 @@ pub struct Parts {
     /// What the node proves itself with on its link, where that is encrypted.
     pub link_identity: Option<Arc<LiveIdentity>>,
     stopping: AtomicBool,
+    closing: AtomicBool,
 }
 
 impl Parts {
@@ -103,6 +113,12 @@ impl Parts {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody can connect to it any more.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 }
 
@@ -212,10 +228,12 @@ impl Application {
             stop.await;
             stopped.stopping.store(true, Ordering::Relaxed);
             tokio::time::sleep(drain).await;
+            let [link, management] = handles;
+            let last_request = link.stop(true);
+            stopped.closing.store(true, Ordering::Relaxed);
             // Health checks answer until the last request has finished.
-            for handle in handles {
-                handle.stop(true).await;
-            }
+            last_request.await;
+            management.stop(true).await;
         });
         let house = tokio::spawn(keep_house(Data::clone(&parts), housekeeping));
         let renewal = tokio::spawn(async move {
@@ -336,6 +354,7 @@ fn parts(
         longest_request: Duration::from_millis(settings.limits.request_ms),
         link_identity: None,
         stopping: AtomicBool::new(false),
+        closing: AtomicBool::new(false),
         region,
         clock,
         store,
@@ -349,30 +368,66 @@ fn serve_link(
     parts: Data<Parts>,
 ) -> io::Result<Server> {
     let limits = &settings.limits;
-    let mut server = HttpServer::new(move || {
-        App::new()
-            .wrap(from_fn(request::accompany))
-            .app_data(Data::clone(&parts))
-            .app_data(Data::clone(&parts.resources))
-            .configure(routes::link)
-    })
-    .keep_alive(Duration::from_millis(limits.keep_alive_ms))
-    .client_request_timeout(HEADER_TIMEOUT)
-    .tls_handshake_timeout(HEADER_TIMEOUT)
-    .max_connections(limits.connections)
-    .shutdown_timeout(limits.shutdown_s)
-    // A gateway that closes its side has given the call up. A write that is under way is finished
-    // all the same, by the store, and known under its key.
-    .h1_allow_half_closed(false)
-    .disable_signals();
+    let mut server = Server::build()
+        .max_concurrent_connections(limits.connections)
+        .shutdown_timeout(limits.shutdown_s)
+        .disable_signals();
     if let Some(workers) = limits.workers {
         server = server.workers(workers);
     }
+    let keep_alive = Duration::from_millis(limits.keep_alive_ms);
+    let ending = server.graceful_shutdown_signal();
     let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls.config())?,
-        None => server.listen(listener)?,
+        Some(tls) => {
+            let config = tls.config();
+            server.listen("link", listener, move || {
+                let acceptor = TlsAcceptorConfig::default().handshake_timeout(HEADER_TIMEOUT);
+                link_http(Data::clone(&parts), keep_alive, ending.clone())
+                    .rustls_0_23_with_config(config.clone(), acceptor)
+            })?
+        }
+        None => server.listen("link", listener, move || {
+            link_http(Data::clone(&parts), keep_alive, ending.clone()).tcp()
+        })?,
     };
     Ok(server.run())
+}
+
+/// What is spoken over a connection of the link.
+fn link_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
+    parts: Data<Parts>,
+    keep_alive: Duration,
+    ending: GracefulShutdownSignal,
+) -> HttpService<
+    T,
+    impl ServiceFactory<
+        Request,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+    BoxBody,
+> {
+    let app = App::new()
+        .wrap(from_fn(request::accompany))
+        .app_data(Data::clone(&parts.resources))
+        .app_data(parts)
+        .configure(routes::link);
+    HttpService::build()
+        .keep_alive(KeepAlive::Timeout(keep_alive))
+        .client_request_timeout(HEADER_TIMEOUT)
+        // A gateway that closes its side has given the call up. A write that is under way is
+        // finished all the same, by the store, and known under its key.
+        .h1_allow_half_closed(false)
+        .graceful_shutdown_signal(move || {
+            let ending = ending.clone();
+            async move {
+                ending.notified().await;
+                tokio::time::sleep(LAST_CALLS).await;
+            }
+        })
+        .finish(map_config(app.into_factory(), |()| AppConfig::default()))
 }
 
 fn serve_management(listener: TcpListener, parts: Data<Parts>) -> io::Result<Server> {
