@@ -33,6 +33,7 @@ use crate::link::{Answer, AnswerError, Attempt, Call, LinkError, Node};
 use crate::provisioning_client::ProvisioningClient;
 use crate::region::Region;
 use crate::resolver::Resolver;
+use crate::routes::Media;
 
 /// The request's id, in answers.
 pub const REQUEST_ID: ClientHeaderName = ClientHeaderName::from_static(link::REQUEST_ID);
@@ -200,6 +201,8 @@ pub struct Passage<'a> {
     pub method: &'a ClientMethod,
     /// The path at the node.
     pub node_path: &'a str,
+    /// What the answer's body must be.
+    pub media: Media,
     /// The client's query string.
     pub query: Option<&'a str>,
     /// The client's headers.
@@ -385,7 +388,7 @@ pub async fn forward(
     let mut new_grants = 0;
     loop {
         let answer = passage.send(&client).await?;
-        if let Verdict::PassOn = check(&answer, passage.ids.request_id())? {
+        if let Verdict::PassOn = check(&answer, passage.ids.request_id(), passage.media)? {
             return Ok(answer);
         }
         if new_grants == MAX_NEW_GRANTS {
@@ -408,7 +411,7 @@ enum Verdict {
 }
 
 /// Whether an answer is to this call and one that a node gives.
-fn check(answer: &Answer, request_id: &str) -> Result<Verdict, Error> {
+fn check(answer: &Answer, request_id: &str, media: Media) -> Result<Verdict, Error> {
     let header = |name: &str| {
         answer
             .head
@@ -443,8 +446,8 @@ fn check(answer: &Answer, request_id: &str) -> Result<Verdict, Error> {
     let is_empty = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || answer.length() == Some(0);
     let media_type = header("content-type").and_then(|text| text.split(';').next());
-    if !is_empty && !matches!(media_type, Some(shared::urn::SCIM_JSON | shared::urn::JSON)) {
-        return Err(Error::Contract("not JSON"));
+    if !is_empty && !media.allows(media_type) {
+        return Err(Error::Contract("of another media type"));
     }
     Ok(Verdict::PassOn)
 }

@@ -7,7 +7,7 @@
 use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
 use shared::link::{ADMIN_PATH, MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, SCIM_PATH, SCIM11_PATH};
-use shared::{Dialect, Scope};
+use shared::{Dialect, Scope, urn};
 
 /// One endpoint of the protocol (RFC 7644 section 3.2), without the values in its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,120 @@ pub enum Endpoint {
     Me,
     /// `/ServiceProviderConfig`, `/Schemas`, `/ResourceTypes`, with or without a name.
     Discovery(&'static str),
-    /// The tenant admin's `/schemas`.
-    AdminSchemas,
-    /// The tenant admin's `/schemas/{urn}`.
-    AdminSchema,
+    /// One of the tenant admin's API.
+    Admin(&'static AdminEndpoint),
+}
+
+/// An endpoint of the tenant admin's API, below its base.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AdminEndpoint {
+    /// Its path, with `{…}` for a value.
+    pub template: &'static str,
+    /// Its methods.
+    pub methods: &'static [Method],
+    /// What it answers with.
+    pub media: Media,
+}
+
+/// What the body of an endpoint's answers is. A node's answer of another type is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// JSON, SCIM's or plain.
+    Json,
+    /// JSON Lines; errors are JSON.
+    JsonLines,
+}
+
+impl Media {
+    /// Whether a node's answer may have this media type.
+    #[must_use]
+    pub fn allows(self, media_type: Option<&str>) -> bool {
+        match media_type {
+            Some(urn::SCIM_JSON | urn::JSON) => true,
+            Some(JSON_LINES) => self == Self::JsonLines,
+            _ => false,
+        }
+    }
+}
+
+/// The media type of JSON Lines.
+const JSON_LINES: &str = "application/jsonl";
+
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+const READ_CREATE: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+const READ_CHANGE: &[Method] = &[Method::GET, Method::HEAD, Method::PATCH];
+const READ_CHANGE_DELETE: &[Method] = &[Method::GET, Method::HEAD, Method::PATCH, Method::DELETE];
+const ACT: &[Method] = &[Method::POST];
+
+const fn json(template: &'static str, methods: &'static [Method]) -> AdminEndpoint {
+    AdminEndpoint {
+        template,
+        methods,
+        media: Media::Json,
+    }
+}
+
+/// The tenant admin's API. Where a fixed name and a value are possible, the fixed name comes
+/// first.
+static ADMIN: &[AdminEndpoint] = &[
+    json("schemas", READ_CREATE),
+    json("schemas/{urn}", &[Method::DELETE]),
+    json("tokens", READ_CREATE),
+    json("tokens/{id}", READ),
+    json("tokens/{id}/rotate", ACT),
+    json("tokens/{id}/revoke", ACT),
+    json("settings", READ_CHANGE),
+    json("users", READ),
+    json("users/{id}", READ),
+    json("users/{id}/history", READ),
+    json("groups", READ),
+    json("groups/{id}", READ),
+    json("groups/{id}/history", READ),
+    json("groups/{id}/members", READ),
+    json("activity", READ),
+    json("activity/cycles", READ),
+    json("activity/overview", READ),
+    json("activity/{id}", READ),
+    json("doctor", READ),
+    json("audit", READ),
+    json("audit/verify", READ),
+    json("events", READ),
+    json("events/jwks", READ),
+    json("events/poll", ACT),
+    json("webhooks", READ_CREATE),
+    json("webhooks/{id}", READ_CHANGE_DELETE),
+    json("webhooks/{id}/rotate", ACT),
+    json("webhooks/{id}/test", ACT),
+    json("webhooks/{id}/replay", ACT),
+    json("webhooks/{id}/pause", ACT),
+    json("webhooks/{id}/resume", ACT),
+    AdminEndpoint {
+        template: "export",
+        methods: READ,
+        media: Media::JsonLines,
+    },
+    json("openapi.json", READ),
+];
+
+/// The endpoint that the segments name, and the value among them.
+fn admin<'p>(segments: &[&'p str]) -> Option<(&'static AdminEndpoint, Option<&'p str>)> {
+    ADMIN.iter().find_map(|endpoint| {
+        let mut value = None;
+        let mut rest = segments.iter();
+        for part in endpoint.template.split('/') {
+            let segment = *rest.next()?;
+            if is_placeholder(part) {
+                value = Some(segment);
+            } else if part != segment {
+                return None;
+            }
+        }
+        rest.next().is_none().then_some((endpoint, value))
+    })
+}
+
+fn is_placeholder(part: &str) -> bool {
+    part.starts_with('{')
 }
 
 /// Which resources.
@@ -79,24 +189,27 @@ impl Route {
             *last = last.strip_suffix(".json").unwrap_or(last);
         }
         let (endpoint, value) = match (base, segments.as_slice()) {
-            (Base::Admin, ["schemas"]) => (Endpoint::AdminSchemas, None),
-            (Base::Admin, ["schemas", urn]) => (Endpoint::AdminSchema, Some(urn)),
-            (Base::Admin, _) => return None,
+            (Base::Admin, segments) => {
+                let (endpoint, value) = admin(segments)?;
+                (Endpoint::Admin(endpoint), value)
+            }
             (_, ["Users"]) => (Endpoint::Collection(Kind::Users), None),
             (_, ["Users", ".search"]) => (Endpoint::CollectionSearch(Kind::Users), None),
-            (_, ["Users", id]) => (Endpoint::Resource(Kind::Users), Some(id)),
+            (_, ["Users", id]) => (Endpoint::Resource(Kind::Users), Some(*id)),
             (_, ["Groups"]) => (Endpoint::Collection(Kind::Groups), None),
             (_, ["Groups", ".search"]) => (Endpoint::CollectionSearch(Kind::Groups), None),
-            (_, ["Groups", id]) => (Endpoint::Resource(Kind::Groups), Some(id)),
+            (_, ["Groups", id]) => (Endpoint::Resource(Kind::Groups), Some(*id)),
             (_, ["Bulk"]) => (Endpoint::Bulk, None),
             (_, [".search"]) => (Endpoint::Search, None),
             (_, ["Me"]) => (Endpoint::Me, None),
             (_, ["ServiceProviderConfig"]) => discovery("ServiceProviderConfig"),
             (Base::V1, ["ServiceProviderConfigs"]) => discovery("ServiceProviderConfigs"),
             (_, ["Schemas"]) => discovery("Schemas"),
-            (_, ["Schemas", urn]) => (Endpoint::Discovery("Schemas/{id}"), Some(urn)),
+            (_, ["Schemas", urn]) => (Endpoint::Discovery("Schemas/{id}"), Some(*urn)),
             (_, ["ResourceTypes"]) => discovery("ResourceTypes"),
-            (_, ["ResourceTypes", name]) => (Endpoint::Discovery("ResourceTypes/{id}"), Some(name)),
+            (_, ["ResourceTypes", name]) => {
+                (Endpoint::Discovery("ResourceTypes/{id}"), Some(*name))
+            }
             _ => return None,
         };
         let value = match value {
@@ -108,12 +221,17 @@ impl Route {
             Base::V1 => SCIM11_PATH,
             Base::Admin => ADMIN_PATH,
         };
-        // A value is the last part of every template that has one.
+        // No template has two values.
         let template = endpoint.template();
-        let fixed = template.strip_suffix("{id}").unwrap_or(template);
+        let (before, after) = match (template.find('{'), template.find('}')) {
+            (Some(open), Some(close)) => (template.get(..open), template.get(close + 1..)),
+            _ => (Some(template), None),
+        };
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
         let value = value.unwrap_or_default();
-        let mut node_path = String::with_capacity(node_base.len() + 1 + fixed.len() + value.len());
-        for part in [node_base, "/", fixed, &value] {
+        let length = node_base.len() + 1 + template.len() + value.len();
+        let mut node_path = String::with_capacity(length);
+        for part in [node_base, "/", before, &value, after] {
             node_path.push_str(part);
         }
         Some(Self {
@@ -145,8 +263,16 @@ impl Route {
                 Method::DELETE,
             ],
             Endpoint::Discovery(_) => &[Method::GET, Method::HEAD],
-            Endpoint::AdminSchemas => &[Method::GET, Method::HEAD, Method::POST],
-            Endpoint::AdminSchema => &[Method::DELETE],
+            Endpoint::Admin(endpoint) => endpoint.methods,
+        }
+    }
+
+    /// What its answers are.
+    #[must_use]
+    pub fn media(&self) -> Media {
+        match self.endpoint {
+            Endpoint::Admin(endpoint) => endpoint.media,
+            _ => Media::Json,
         }
     }
 
@@ -175,8 +301,7 @@ impl Endpoint {
             Self::Bulk => "Bulk",
             Self::Me => "Me",
             Self::Discovery(template) => template,
-            Self::AdminSchemas => "schemas",
-            Self::AdminSchema => "schemas/{id}",
+            Self::Admin(endpoint) => endpoint.template,
         }
     }
 }
@@ -212,14 +337,14 @@ pub fn dialect(path: &str) -> Dialect {
     }
 }
 
-fn discovery(name: &'static str) -> (Endpoint, Option<&'static &'static str>) {
+fn discovery(name: &'static str) -> (Endpoint, Option<&'static str>) {
     (Endpoint::Discovery(name), None)
 }
 
 /// Segments of a path below its base, one more than the longest endpoint has at most.
 #[derive(Default)]
 struct Segments<'p> {
-    first: [&'p str; 3],
+    first: [&'p str; 4],
     count: usize,
 }
 
@@ -335,6 +460,56 @@ mod tests {
             node_path(&format!("/api/v1/scim/Schemas/{encoded}")),
             expected
         );
+    }
+
+    #[test]
+    fn every_endpoint_of_the_admin_has_one_path_at_the_node() {
+        for endpoint in ADMIN {
+            let path = endpoint
+                .template
+                .replace("{id}", "x1")
+                .replace("{urn}", "u:r:n");
+            let route = Route::parse(&format!("/api/v1/admin/{path}")).unwrap();
+            assert_eq!(route.node_path, format!("/admin/v1/{path}"));
+            assert_eq!(route.endpoint, Endpoint::Admin(endpoint), "{path}");
+            assert_eq!(route.base.scope(), Scope::Admin);
+            let further = format!("/api/v1/admin/{path}/further");
+            assert_ne!(node_path(&further), Some(route.node_path), "{further}");
+        }
+        let encoded = "/api/v1/admin//tokens/%74ok_1/rotate/";
+        assert_eq!(node_path(encoded).unwrap(), "/admin/v1/tokens/tok_1/rotate");
+        for path in [
+            "",
+            "Users",
+            "token",
+            "tokens/..",
+            "tokens/%2e%2e/rotate",
+            "tokens/a%2frotate",
+            "tokens/a/rotate/b",
+            "tokens/a/delete",
+            "users/a/b/c/d/e",
+            "users/a b/history",
+            "users//history/x/y",
+            "settings/x",
+            "export/..",
+            "scim/Users",
+        ] {
+            assert_eq!(node_path(&format!("/api/v1/admin/{path}")), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn answers_have_the_media_type_of_their_endpoint() {
+        let media = |path: &str| Route::parse(path).unwrap().media();
+        let (scim, export) = (media("/api/v1/scim/Users"), media("/api/v1/admin/export"));
+        for json in ["application/scim+json", "application/json"] {
+            assert!(scim.allows(Some(json)) && export.allows(Some(json)));
+        }
+        assert!(export.allows(Some("application/jsonl")));
+        assert!(!scim.allows(Some("application/jsonl")));
+        for other in [None, Some("text/html"), Some("text/plain"), Some("")] {
+            assert!(!scim.allows(other) && !export.allows(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -210,6 +210,7 @@ async fn answer(
         begun,
         method: request.method(),
         node_path: &route.node_path,
+        media: route.media(),
         query: request.uri().query(),
         headers: request.headers(),
         body,

@@ -9,11 +9,10 @@ use shared::link::{
     RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
 };
 
+use crate::admin::schemas;
 use crate::error::Error;
 use crate::handlers::scim_http::Kind;
-use crate::handlers::{
-    admin, backup, discovery, fallback, health, operator, resolve, resources, search,
-};
+use crate::handlers::{backup, discovery, fallback, health, operator, resolve, resources, search};
 use crate::scim::ResourceKind;
 use crate::tenant_scope::{AdminScope, FromOperator, TenantScope};
 
@@ -159,11 +158,11 @@ fn admin_calls(config: &mut ServiceConfig) {
     config
         .service(
             admin_resource("/schemas", "GET, POST")
-                .route(get().to(admin::list_schemas))
-                .route(post().to(admin::create_schema)),
+                .route(get().to(schemas::list_schemas))
+                .route(post().to(schemas::create_schema)),
         )
         .service(
-            admin_resource("/schemas/{urn}", "DELETE").route(delete().to(admin::delete_schema)),
+            admin_resource("/schemas/{urn}", "DELETE").route(delete().to(schemas::delete_schema)),
         );
 }
 

@@ -1,6 +1,5 @@
 //! HTTP in, HTTP out. Extractors say what a call needs, the body says what happens.
 
-pub mod admin;
 pub mod backup;
 pub mod discovery;
 pub mod fallback;

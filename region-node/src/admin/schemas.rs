@@ -1,13 +1,13 @@
-//! The tenant admin's API, as far as it goes: the tenant's own extension schemas. JSON with
-//! camel-case names; errors as SCIM error bodies.
+//! `/schemas`: the tenant's own extension schemas.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{ScimError, ScimType, urn};
+use shared::{ScimError, ScimType};
 
+use super::answer;
 use crate::error::Error;
 use crate::provider::resources::Resources;
 use crate::scim::{ResourceKind, json as strict};
@@ -86,10 +86,4 @@ fn show(extension: &TenantExtension) -> Value {
         "schema": extension.schema,
         "indexed": extension.indexed,
     })
-}
-
-fn answer(status: StatusCode, body: &Value) -> HttpResponse {
-    HttpResponse::build(status)
-        .content_type(urn::JSON)
-        .body(body.to_string())
 }
