@@ -1,9 +1,8 @@
 //! Sends a call to its region and passes the answer on.
 //!
-//! The phases, in order: `Passage::headers` picks what may travel, [`forward`] sends and, where
+//! The phases, in order: `Passage::write_head` picks what may travel, [`forward`] sends and, where
 //! that is safe, sends again, `check` makes sure that the answer is to this call and from a
-//! node, [`pass_on`] streams it back. Client and node use different generations of header types;
-//! they are converted here and nowhere else.
+//! node, [`pass_on`] streams it back.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -13,77 +12,51 @@ use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{
-    HeaderMap as ClientHeaders, HeaderName as ClientHeaderName, HeaderValue as ClientHeaderValue,
-};
-use actix_web::http::{Method as ClientMethod, StatusCode as ClientStatus};
-use actix_web::web::Bytes;
-use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, HOST};
-use hyper::http::{Uri, request};
-use hyper::{HeaderMap, Method, Request, StatusCode};
-use reqwest::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{Bytes, BytesMut};
+use reqwest::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use shared::api_token::RandomnessError;
 use shared::{ApiToken, Dialect, TenantId, Timestamp, link};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::link::{Answer, AnswerError, Attempt, Call, LinkError, Node};
+use crate::link::{Answer, AnswerError, Attempt, LinkError, Node};
 use crate::provisioning_client::ProvisioningClient;
 use crate::region::Region;
 use crate::resolver::Resolver;
 use crate::routes::Media;
 
 /// The request's id, in answers.
-pub const REQUEST_ID: ClientHeaderName = ClientHeaderName::from_static(link::REQUEST_ID);
+pub const REQUEST_ID: HeaderName = HeaderName::from_static(link::REQUEST_ID);
 
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The client's headers that a node needs. Everything else stays here: hop-by-hop headers and
 /// those that `Connection` names, `Forwarded` and its kin, and whatever looks like ours.
-const TO_NODE: [(ClientHeaderName, HeaderName); 6] = {
-    use actix_web::http::header as client;
-    use hyper::header as node;
-    [
-        (client::ACCEPT, node::ACCEPT),
-        (client::CONTENT_TYPE, node::CONTENT_TYPE),
-        (client::IF_MATCH, node::IF_MATCH),
-        (client::IF_NONE_MATCH, node::IF_NONE_MATCH),
-        (PREFER, HeaderName::from_static("prefer")),
-        (client::USER_AGENT, node::USER_AGENT),
-    ]
-};
-const PREFER: ClientHeaderName = ClientHeaderName::from_static("prefer");
-const CLIENT_TRACEPARENT: ClientHeaderName = ClientHeaderName::from_static("traceparent");
-const CLIENT_IDEMPOTENCY_KEY: ClientHeaderName =
-    ClientHeaderName::from_static(link::IDEMPOTENCY_KEY);
-const OUR_REQUEST_ID: HeaderName = HeaderName::from_static(link::REQUEST_ID);
-const BASE_URL: HeaderName = HeaderName::from_static(link::BASE_URL);
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(link::IDEMPOTENCY_KEY);
-const LINK_KEY: HeaderName = HeaderName::from_static(link::LINK_KEY);
-const DEADLINE_MS: HeaderName = HeaderName::from_static(link::DEADLINE_MS);
-const RESENT: HeaderName = HeaderName::from_static(link::RESENT);
+static TO_NODE: [HeaderName; 6] = [
+    header::ACCEPT,
+    header::CONTENT_TYPE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    PREFER,
+    header::USER_AGENT,
+];
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(link::IDEMPOTENCY_KEY);
 /// SCIM 1.1's way to send another method as POST (SCIM 1.1 API section 3).
-pub const METHOD_OVERRIDE: ClientHeaderName =
-    ClientHeaderName::from_static("x-http-method-override");
+pub static METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
 /// The node's headers that a client needs.
-const TO_CLIENT: [(HeaderName, ClientHeaderName); 7] = {
-    use actix_web::http::header as client;
-    use hyper::header as node;
-    [
-        (node::ALLOW, client::ALLOW),
-        (node::CONTENT_TYPE, client::CONTENT_TYPE),
-        (node::ETAG, client::ETAG),
-        (node::LAST_MODIFIED, client::LAST_MODIFIED),
-        (node::LOCATION, client::LOCATION),
-        (
-            HeaderName::from_static("preference-applied"),
-            ClientHeaderName::from_static("preference-applied"),
-        ),
-        (node::RETRY_AFTER, client::RETRY_AFTER),
-    ]
-};
+static TO_CLIENT: [HeaderName; 7] = [
+    header::ALLOW,
+    header::CONTENT_TYPE,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    HeaderName::from_static("preference-applied"),
+    header::RETRY_AFTER,
+];
 
 /// The names of one call, as hexadecimal digits.
 #[derive(Clone, Debug)]
@@ -198,7 +171,7 @@ pub struct Passage<'a> {
     /// When the call began.
     pub begun: Timestamp,
     /// The client's method.
-    pub method: &'a ClientMethod,
+    pub method: &'a Method,
     /// The path at the node.
     pub node_path: &'a str,
     /// What the answer's body must be.
@@ -206,7 +179,7 @@ pub struct Passage<'a> {
     /// The client's query string.
     pub query: Option<&'a str>,
     /// The client's headers.
-    pub headers: &'a ClientHeaders,
+    pub headers: &'a HeaderMap,
     /// The client's body.
     pub body: Bytes,
     /// Which protocol it speaks.
@@ -226,20 +199,12 @@ pub struct Passage<'a> {
 }
 
 impl Passage<'_> {
-    fn text(&self, name: &ClientHeaderName) -> Option<&str> {
+    fn text(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// HEAD goes as GET: what is left out is the body, and the listener leaves it out.
-    fn node_method(&self) -> Method {
-        match self.method.as_str() {
-            "HEAD" => Method::GET,
-            name => Method::from_bytes(name.as_bytes()).unwrap_or(Method::GET),
-        }
-    }
-
     fn is_read(&self) -> bool {
-        matches!(*self.method, ClientMethod::GET | ClientMethod::HEAD)
+        matches!(*self.method, Method::GET | Method::HEAD)
     }
 
     /// Whether it does no harm that a node gets the call a second time. Writes to resources have
@@ -251,81 +216,74 @@ impl Passage<'_> {
         self.is_read() || is_scim
     }
 
-    /// What travels to the node: what is allowed of the client's headers, then ours, so that ours
-    /// win.
-    fn headers(&self, client: &ProvisioningClient) -> Result<HeaderMap, Error> {
-        let mut headers = HeaderMap::with_capacity(16);
-        let mut take = |of_client: &ClientHeaderName, name: HeaderName| {
-            for value in self.headers.get_all(of_client) {
-                if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-                    headers.append(name.clone(), value);
-                }
+    /// Writes the call for a node, up to its body. What is allowed of the client's headers, then
+    /// ours. Values hold no line ends: they are parts of a header that was taken apart before, or
+    /// made here.
+    fn write_head(&self, client: &ProvisioningClient, node: &Node, out: &mut BytesMut) {
+        // HEAD goes as GET: what is left out is the body, and the listener leaves it out.
+        let method = match *self.method {
+            Method::HEAD => "GET",
+            ref method => method.as_str(),
+        };
+        out.reserve(USUAL_HEAD_BYTES);
+        for part in [method, " ", self.node_path] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        if let Some(query) = self.query.filter(|query| !query.is_empty()) {
+            out.extend_from_slice(b"?");
+            out.extend_from_slice(query.as_bytes());
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut line = |name: &str, value: &[u8]| {
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
             }
         };
-        for (of_client, name) in &TO_NODE {
-            take(of_client, name.clone());
-        }
-        if *self.method == ClientMethod::POST {
-            let name = HeaderName::from_static("x-http-method-override");
-            take(&METHOD_OVERRIDE, name);
-        }
-        let mut ours = |name: HeaderName, value: &str| match HeaderValue::from_str(value) {
-            Ok(value) => {
-                headers.insert(name, value);
-                Ok(())
+        line("host", node.authority().as_bytes());
+        let is_override = *self.method == Method::POST;
+        let to_node = TO_NODE
+            .iter()
+            .chain(is_override.then_some(&METHOD_OVERRIDE));
+        for name in to_node {
+            for value in self.headers.get_all(name) {
+                line(name.as_str(), value.as_bytes());
             }
-            Err(_) => Err(Error::Contract("a header of ours is no header")),
-        };
-        ours(OUR_REQUEST_ID, self.ids.request_id())?;
-        ours(
-            TRACEPARENT,
-            &self.ids.traceparent(self.text(&CLIENT_TRACEPARENT)),
-        )?;
+        }
+        line(link::REQUEST_ID, self.ids.request_id().as_bytes());
+        let traceparent = self.ids.traceparent(self.text(&TRACEPARENT));
+        line(TRACEPARENT.as_str(), traceparent.as_bytes());
         if !self.is_read() {
-            let of_client = self.text(&CLIENT_IDEMPOTENCY_KEY);
+            let of_client = self.text(&IDEMPOTENCY_KEY);
             let key = self
                 .ids
                 .idempotency_key(of_client, &client.tenant_id, self.begun);
-            ours(IDEMPOTENCY_KEY, &key)?;
+            line(link::IDEMPOTENCY_KEY, key.as_bytes());
         }
-        headers.insert(BASE_URL, self.base_url.clone());
-        headers.insert(LINK_KEY, client.region.link.key.clone());
-        headers.insert(AUTHORIZATION, client.authorization.clone());
-        Ok(headers)
-    }
-
-    fn target(&self) -> Result<Uri, Error> {
-        let target = match self.query.filter(|query| !query.is_empty()) {
-            Some(query) => Uri::try_from(format!("{}?{query}", self.node_path)),
-            None => Uri::try_from(self.node_path),
-        };
-        target.map_err(|_| Error::Contract("a target that is none"))
-    }
-
-    /// The call, less what belongs to the attempt.
-    fn head(&self, client: &ProvisioningClient) -> Result<request::Parts, Error> {
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = self.node_method();
-        head.uri = self.target()?;
-        head.headers = self.headers(client)?;
+        line(link::BASE_URL, self.base_url.as_bytes());
+        line(link::LINK_KEY, client.region.link.key.as_bytes());
+        line("authorization", client.authorization.as_bytes());
         if self.was_sent.get() {
-            head.headers.insert(RESENT, HeaderValue::from_static("1"));
+            line(link::RESENT, b"1");
         }
-        Ok(head)
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        line(link::DEADLINE_MS, decimal(left.as_millis()).as_bytes());
+        if !self.is_read() {
+            let length = decimal(self.body.len() as u128);
+            line("content-length", length.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Sends the call to its region; once more where no answer came and that does no harm.
     async fn send(&self, client: &ProvisioningClient) -> Result<Answer, Error> {
         let link = &client.region.link;
-        let head = Cell::new(Some(self.head(client)?));
-        let first = link.send(self.deadline, |node| self.attempt(&head, node, client));
+        let first = link.send(self.deadline, |node| self.attempt(node, client));
         match first.await {
             Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
                 self.was_sent.set(true);
-                head.set(Some(self.head(client)?));
-                let again =
-                    link.send_again(self.deadline, |node| self.attempt(&head, node, client));
-                Ok(again.await?)
+                let again = link.send_again(self.deadline, |node| self.attempt(node, client));
+                // In a box: it is rare, and its room would be moved with every call.
+                Ok(Box::pin(again).await?)
             }
             answer => Ok(answer?),
         }
@@ -336,38 +294,23 @@ impl Passage<'_> {
     /// region to come back.
     async fn attempt(
         &self,
-        head: &Cell<Option<request::Parts>>,
         node: Arc<Node>,
         client: &ProvisioningClient,
     ) -> Result<Answer, Attempt> {
         let Region { turns, link, .. } = &*client.region;
         let turn = turns.take(&client.tenant_id, link.nodes_up());
         let _turn = turn.await.map_err(Attempt::Busy)?;
-        let build = |node: &Node| self.call(head, client, node);
-        link.attempt(&node, self.deadline, build).await
+        let write_head = |node: &Node, out: &mut BytesMut| self.write_head(client, node, out);
+        link.attempt(&node, self.deadline, write_head, &self.body)
+            .await
     }
+}
 
-    /// Makes the call for a node. Most calls are made once, so the head is moved and not copied; for
-    /// another attempt it is made again.
-    fn call(
-        &self,
-        head: &Cell<Option<request::Parts>>,
-        client: &ProvisioningClient,
-        node: &Node,
-    ) -> Call {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let mut head = match head.take() {
-            Some(head) => head,
-            // It could be made before, of the same parts.
-            None => self
-                .head(client)
-                .unwrap_or_else(|_| Request::new(()).into_parts().0),
-        };
-        head.headers.insert(HOST, node.authority().clone());
-        head.headers.insert(DEADLINE_MS, HeaderValue::from(left));
-        Request::from_parts(head, Full::new(self.body.clone()))
-    }
+/// A head has some nine hundred bytes, half of them the grant.
+const USUAL_HEAD_BYTES: usize = 1_536;
+
+fn decimal(number: u128) -> String {
+    number.to_string()
 }
 
 /// How often a call is sent with a new grant. One revocation in a tenant makes the grants of all
@@ -466,22 +409,19 @@ pub fn pass_on<P: Unpin + 'static>(
         return Err(Error::Contract("too large"));
     }
     let headers = &answer.head.headers;
-    let status = ClientStatus::from_u16(answer.head.status.as_u16())
-        .map_err(|_| Error::Contract("no status"))?;
+    let status = answer.head.status;
     let mut response = HttpResponse::build(status);
     for (name, value) in headers {
         // A header that comes twice is none of those that a node sends.
-        if let Some((_, name)) = TO_CLIENT.iter().find(|(of_node, _)| of_node == name)
-            && let Ok(value) = ClientHeaderValue::from_bytes(value.as_bytes())
-        {
-            response.insert_header((name.clone(), value));
+        if TO_CLIENT.contains(name) {
+            response.insert_header((name, value));
         }
     }
-    if status == ClientStatus::SERVICE_UNAVAILABLE && !headers.contains_key("retry-after") {
-        response.insert_header(("retry-after", "1"));
+    if status == StatusCode::SERVICE_UNAVAILABLE && !headers.contains_key(header::RETRY_AFTER) {
+        response.insert_header((header::RETRY_AFTER, "1"));
     }
     let size = match (status, length) {
-        (ClientStatus::NO_CONTENT | ClientStatus::NOT_MODIFIED, _) => BodySize::None,
+        (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED, _) => BodySize::None,
         (_, Some(length)) => BodySize::Sized(length),
         (_, None) => BodySize::Stream,
     };

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use actix_http::Request;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::{ConnectionType, Method, StatusCode};
-use actix_web::web::{Bytes, BytesMut, Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage as _, HttpResponse};
+use actix_web::dev::Payload;
+use actix_web::web::{Bytes, BytesMut, Data};
 use futures_util::{FutureExt as _, StreamExt as _};
 use shared::{Clock, Dialect, Network};
 use tokio::time::{Instant, timeout};
@@ -88,11 +90,8 @@ impl Edge {
 }
 
 /// Serves any request there is. Never panics, and never fails: an error is an answer too.
-pub async fn serve(
-    request: HttpRequest,
-    mut payload: Payload,
-    edge: Data<Edge>,
-) -> HttpResponse<Observed<Serving>> {
+pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Observed<Serving>> {
+    let mut payload = request.take_payload();
     let activity = request.conn_data::<Rc<Activity>>().cloned();
     if activity
         .as_ref()
@@ -148,7 +147,7 @@ pub async fn serve(
 }
 
 async fn answer(
-    request: &HttpRequest,
+    request: &Request,
     payload: &mut Payload,
     edge: &Edge,
     ids: &CallIds,
@@ -233,7 +232,7 @@ async fn answer(
 /// Answers at the endpoints of OAuth.
 async fn answer_oauth(
     endpoint: OAuthEndpoint,
-    request: &HttpRequest,
+    request: &Request,
     payload: &mut Payload,
     edge: &Edge,
     host: &ServedHost,
@@ -263,7 +262,7 @@ fn dialect_of(base: Base) -> Dialect {
 }
 
 /// Refuses what is not done here, before anything else is looked at.
-fn check_header(request: &HttpRequest) -> Result<(), Error> {
+fn check_header(request: &Request) -> Result<(), Error> {
     let headers = request.headers();
     if request.uri().path().len() + request.uri().query().map_or(0, str::len) > MAX_TARGET_BYTES {
         return Err(Error::TargetTooLong);
@@ -292,7 +291,7 @@ fn check_header(request: &HttpRequest) -> Result<(), Error> {
 
 /// A connection that was encrypted for one host carries requests for no other: what stands in front
 /// of us may have let it through because of that name (failure class 56).
-fn check_connection(request: &HttpRequest) -> Result<(), HostError> {
+fn check_connection(request: &Request) -> Result<(), HostError> {
     match request.conn_data::<ServerName>() {
         Some(ServerName(name)) if RegionalHost::of(request.head())? != *name => {
             Err(HostError::NotOfConnection)
@@ -302,7 +301,7 @@ fn check_connection(request: &HttpRequest) -> Result<(), HostError> {
 }
 
 /// The route, and the method that it is asked for: SCIM 1.1 lets a POST stand for another one.
-fn find_route(request: &HttpRequest) -> Result<(Route, Method), Error> {
+fn find_route(request: &Request) -> Result<(Route, Method), Error> {
     let method = request.method();
     let Some(route) = Route::parse(request.uri().path()) else {
         return match METHODS.contains(method) || *method == Method::HEAD {
@@ -313,7 +312,7 @@ fn find_route(request: &HttpRequest) -> Result<(Route, Method), Error> {
     // Only a resource can be meant to be changed by a POST, and only so.
     let meant = request
         .headers()
-        .get(forward::METHOD_OVERRIDE)
+        .get(&forward::METHOD_OVERRIDE)
         .filter(|_| matches!(route.endpoint, Endpoint::Resource(_)) && *method == Method::POST)
         .and_then(|value| {
             let named = |method: &&Method| {

@@ -1,17 +1,19 @@
 //! Builds the parts from the settings, binds the listeners, runs until told to stop.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_server::{Server, ServerHandle};
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
-use actix_web::dev::{AppConfig, Extensions};
+use actix_service::{ServiceFactoryExt as _, fn_service};
+use actix_web::dev::Extensions;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
+use futures_util::FutureExt as _;
 use reqwest::header::HeaderValue;
 use shared::tls::trusting_nobody;
 use shared::{Clock, RegionId};
@@ -314,9 +316,7 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
     let tls = edge.tls.clone();
     let draining = server.graceful_shutdown_signal();
     let server = server.listen("edge", listener, move || {
-        let app = App::new()
-            .app_data(Data::clone(&edge))
-            .default_service(web::to(serve::serve));
+        let edge = Data::clone(&edge);
         let draining = draining.clone();
         let http = HttpService::build()
             .keep_alive(keep_alive)
@@ -332,7 +332,9 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
                     data.insert(name.clone());
                 }
             })
-            .finish(map_config(app.into_factory(), |()| AppConfig::default()));
+            .finish(fn_service(move |request: Request| {
+                serve::serve(request, Data::clone(&edge)).map(Ok::<_, Infallible>)
+            }));
         let seats = seats.clone();
         let tls = tls.clone();
         fn_service(move |io: TcpStream| {

@@ -22,7 +22,7 @@ use crate::turns::Busy;
 
 pub use self::health::{Looks, Readiness, Trouble, keep_watch, readiness};
 pub use self::node::Node;
-pub use self::pool::{Answer, AnswerError, Call};
+pub use self::pool::{Answer, AnswerError};
 pub use self::tls::LinkTls;
 
 /// How long a call that got no answer waits until it is sent again. A process that ends takes all
@@ -63,7 +63,13 @@ pub enum NodeError {
     ConnectTimeout,
     /// The connection broke.
     #[error("the connection to the node broke")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] std::io::Error),
+    /// What came is no HTTP.
+    #[error("the node's answer is malformed")]
+    Malformed(#[source] actix_http::error::ParseError),
+    /// It cannot be told where the answer ends.
+    #[error("the node's answer does not say where it ends")]
+    Unbounded,
     /// The node stopped answering anybody.
     #[error("the node answers nobody any more")]
     Lost,

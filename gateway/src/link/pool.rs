@@ -1,54 +1,63 @@
-//! Connections to nodes, kept by each worker thread for itself: no lock is taken and no thread is
-//! woken for a call. HTTP/1.1 framing is hyper's (no parser of ours: message framing is where
-//! proxies get hurt).
+//! Connections to nodes, kept by each worker thread for itself: no lock is taken and no thread or
+//! task is woken for a call; whoever calls reads and writes the connection. Answers are taken apart
+//! by actix-http's client codec (no parser of ours: message framing is where proxies get hurt).
 //!
 //! A connection carries one call at a time. It comes back when the answer's last byte was read,
 //! and ends with an answer that was not read to its end, so no answer can be taken for another's.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use actix_web::web::Bytes;
-use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::http::request::Request;
-use hyper::http::response;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use actix_codec::Decoder as _;
+use actix_http::h1::{ClientCodec, ClientPayloadCodec, MessageType};
+use actix_http::{ResponseHead, ServiceConfig};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use actix_web::web::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use super::node::{Node, NodeStream, UnderWay};
 use super::{Attempt, NodeError, RegionLink};
 
-/// A call, as it is sent.
-pub type Call = Request<Full<Bytes>>;
-
-type Sender = SendRequest<Full<Bytes>>;
-
 /// Most connections to one node that a worker keeps without a call.
 const MOST_IDLE: usize = 256;
-/// A node's answer has a dozen headers; more than this is no node.
-const MOST_ANSWER_HEADERS: usize = 64;
+/// Room for a read. Most answers come whole in one.
+const READ_BYTES: usize = 16 * 1024;
+/// A body up to this size goes out with the head, in one write.
+const SMALL_BODY: usize = 16 * 1024;
+
+/// A connection to a node.
+#[derive(Debug)]
+struct Connection {
+    io: NodeStream,
+    /// What was read and belongs to no message yet.
+    read: BytesMut,
+    /// The head that is sent.
+    write: BytesMut,
+}
 
 /// A connection without a call.
 struct Idle {
-    sender: Sender,
+    connection: Box<Connection>,
     since: Instant,
 }
 
 thread_local! {
     /// By the number of the node; those used last are at the end.
     static IDLE: RefCell<HashMap<usize, Vec<Idle>>> = RefCell::default();
+    /// What the codec wants to know of a service; it keeps a clock, so there is one for all.
+    static CODEC_CONFIG: ServiceConfig = ServiceConfig::default();
 }
 
 impl RegionLink {
-    /// One attempt: sends the call that `build` makes to a node, over a connection that is at hand
-    /// or a new one.
+    /// One attempt: sends a call to a node, over a connection that is at hand or a new one.
+    /// `write_head` writes its head, less what says where the body ends.
     ///
     /// # Errors
     /// [`Attempt`], which says whether anything was sent.
@@ -56,82 +65,67 @@ impl RegionLink {
         &self,
         node: &Arc<Node>,
         deadline: Instant,
-        build: impl Fn(&Node) -> Call,
+        write_head: impl Fn(&Node, &mut BytesMut),
+        body: &Bytes,
     ) -> Result<Answer, Attempt> {
         let under_way = node.begin();
-        let mut call = None;
         loop {
-            let (mut sender, is_new) = match take_idle(node, self.idle_timeout).await {
-                Some(sender) => (sender, false),
+            let (mut connection, is_new) = match take_idle(node, self.idle_timeout) {
+                Some(connection) => (connection, false),
                 None => (connect(node, self.connect_timeout, deadline).await?, true),
             };
-            let sent = sender.try_send_request(call.take().unwrap_or_else(|| build(node)));
-            let sent = async {
+            connection.write.clear();
+            write_head(node, &mut connection.write);
+            let mut exchange = Exchange::begin(&mut connection, body);
+            let exchanged = async {
                 tokio::select! {
                     biased;
-                    sent = sent => Ok(sent),
-                    () = node.lost() => Err(Attempt::Unanswered(NodeError::Lost)),
+                    head = std::future::poll_fn(|cx| exchange.poll(&mut connection, cx)) => head,
+                    () = node.lost() => Err(NodeError::Lost),
                 }
             };
-            match timeout_at(deadline, sent).await {
+            match timeout_at(deadline, exchanged).await {
                 Err(_elapsed) => return Err(Attempt::Deadline),
-                Ok(Err(lost)) => return Err(lost),
-                Ok(Ok(Ok(answer))) => {
-                    let (head, body) = answer.into_parts();
-                    let mut answer = Answer {
-                        head,
-                        body,
-                        connection: Some((node.number(), sender)),
-                        deadline,
-                        alarm: None,
-                        _under_way: under_way,
-                    };
-                    answer.give_back_at_end();
-                    return Ok(answer);
+                Ok(Ok(head)) => {
+                    let is_sent = exchange.is_sent();
+                    let codec = exchange.codec;
+                    let connection = (node.number(), connection);
+                    return Answer::new(head, codec, connection, is_sent, (deadline, under_way))
+                        .map_err(Attempt::Unanswered);
                 }
-                Ok(Ok(Err(mut error))) => match error.take_message() {
-                    // The node had closed it: nothing of the call was written.
-                    Some(unsent) if !is_new => call = Some(unsent),
-                    Some(_unsent) => {
-                        return Err(Attempt::NotSent(NodeError::Broken(error.into_error())));
-                    }
-                    None => {
-                        return Err(Attempt::Unanswered(NodeError::Broken(error.into_error())));
-                    }
-                },
+                // The node had closed it: nothing of the call was written.
+                Ok(Err(_)) if exchange.is_untouched() && !is_new => {}
+                Ok(Err(error)) if exchange.is_untouched() => return Err(Attempt::NotSent(error)),
+                Ok(Err(error)) => return Err(Attempt::Unanswered(error)),
             }
         }
     }
 }
 
-async fn take_idle(node: &Node, idle_timeout: Duration) -> Option<Sender> {
+fn take_idle(node: &Node, idle_timeout: Duration) -> Option<Box<Connection>> {
     loop {
-        let mut sender = IDLE.with_borrow_mut(|all| {
+        let mut connection = IDLE.with_borrow_mut(|all| {
             let idle = all.get_mut(&node.number())?;
-            let Idle { sender, since } = idle.pop()?;
+            let Idle { connection, since } = idle.pop()?;
             if since.elapsed() > idle_timeout {
                 // All others have been waiting for longer.
                 idle.clear();
                 return None;
             }
-            Some(sender)
+            Some(connection)
         })?;
-        // An answer that was read a moment ago may still have to be noticed by its connection.
-        if sender.ready().await.is_ok() {
-            return Some(sender);
+        if connection.is_quiet() {
+            return Some(connection);
         }
     }
 }
 
-fn keep_idle(number: usize, sender: Sender) {
-    if sender.is_closed() {
-        return;
-    }
+fn keep_idle(number: usize, connection: Box<Connection>) {
     IDLE.with_borrow_mut(|all| {
         let idle = all.entry(number).or_default();
         if idle.len() < MOST_IDLE {
             let since = Instant::now();
-            idle.push(Idle { sender, since });
+            idle.push(Idle { connection, since });
         }
     });
 }
@@ -140,42 +134,169 @@ async fn connect(
     node: &Node,
     connect_timeout: Duration,
     deadline: Instant,
-) -> Result<Sender, Attempt> {
+) -> Result<Box<Connection>, Attempt> {
     let connecting = timeout(connect_timeout, node.connect());
-    let stream = match timeout_at(deadline, connecting).await {
-        Err(_elapsed) => return Err(Attempt::Deadline),
-        Ok(Err(_elapsed)) => return Err(Attempt::NotSent(NodeError::ConnectTimeout)),
-        Ok(Ok(Err(error))) => return Err(Attempt::NotSent(NodeError::Connect(error))),
-        Ok(Ok(Ok(stream))) => stream,
-    };
-    match stream {
-        NodeStream::Plain(stream) => begin(stream).await,
-        NodeStream::Tls(stream) => begin(stream).await,
+    match timeout_at(deadline, connecting).await {
+        Err(_elapsed) => Err(Attempt::Deadline),
+        Ok(Err(_elapsed)) => Err(Attempt::NotSent(NodeError::ConnectTimeout)),
+        Ok(Ok(Err(error))) => Err(Attempt::NotSent(NodeError::Connect(error))),
+        Ok(Ok(Ok(io))) => Ok(Box::new(Connection {
+            io,
+            read: BytesMut::with_capacity(READ_BYTES),
+            write: BytesMut::new(),
+        })),
     }
 }
 
-async fn begin<S>(stream: S) -> Result<Sender, Attempt>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(MOST_ANSWER_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Attempt::NotSent(NodeError::Broken(error)))?;
-    // What goes wrong on it is told to whoever waits for an answer.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
+impl Connection {
+    /// Reads what there is. Zero bytes are the end of the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < READ_BYTES / 8 {
+            self.read.reserve(READ_BYTES);
+        }
+        // Stateless, so it can be made anew for each look.
+        match &mut self.io {
+            NodeStream::Plain(io) => pin!(io.read_buf(&mut self.read)).poll(cx),
+            NodeStream::Tls(io) => pin!(io.read_buf(&mut self.read)).poll(cx),
+        }
+    }
+
+    /// Whether the node has neither closed it nor said anything that nobody asked for.
+    fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.read.is_empty() && self.poll_read(&mut cx).is_pending()
+    }
+}
+
+fn poll_write(
+    io: &mut NodeStream,
+    bytes: &[u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    match io {
+        NodeStream::Plain(io) => pin!(io.write(bytes)).poll(cx),
+        NodeStream::Tls(io) => pin!(io.write(bytes)).poll(cx),
+    }
+}
+
+fn poll_flush(io: &mut NodeStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match io {
+        NodeStream::Plain(_) => Poll::Ready(Ok(())),
+        NodeStream::Tls(io) => pin!(io.flush()).poll(cx),
+    }
+}
+
+/// A call on its way out, and the head of its answer on its way in. Both at once: a node may answer
+/// before it has read all.
+struct Exchange<'b> {
+    /// Where it does not go out with the head.
+    body: &'b [u8],
+    /// How much of head and body is written.
+    written: (usize, usize),
+    is_flushed: bool,
+    write_error: Option<io::Error>,
+    codec: ClientCodec,
+}
+
+impl<'b> Exchange<'b> {
+    fn begin(connection: &mut Connection, body: &'b Bytes) -> Self {
+        let body = match body.len() {
+            0..=SMALL_BODY => {
+                connection.write.extend_from_slice(body);
+                &[]
+            }
+            _ => body.as_ref(),
+        };
+        Self {
+            body,
+            written: (0, 0),
+            is_flushed: false,
+            write_error: None,
+            codec: CODEC_CONFIG.with(|config| ClientCodec::new(config.clone())),
+        }
+    }
+
+    fn is_sent(&self) -> bool {
+        self.is_flushed
+    }
+
+    /// Whether nothing was written.
+    fn is_untouched(&self) -> bool {
+        self.written == (0, 0)
+    }
+
+    fn poll(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, NodeError>> {
+        if !self.is_flushed
+            && self.write_error.is_none()
+            && let Poll::Ready(Err(error)) = self.poll_send(connection, cx)
+        {
+            // It may have answered before it stopped reading.
+            self.write_error = Some(error);
+        }
+        loop {
+            if !connection.read.is_empty() {
+                let head = self.codec.decode(&mut connection.read);
+                match head {
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(NodeError::Malformed(error))),
+                }
+            }
+            let read = match connection.poll_read(cx) {
+                Poll::Ready(read) => read,
+                Poll::Pending => match self.write_error.take() {
+                    Some(error) => Err(error),
+                    None => return Poll::Pending,
+                },
+            };
+            match read {
+                Ok(0) => {
+                    let error = self.write_error.take();
+                    let error = error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Poll::Ready(Err(NodeError::Broken(error)));
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(NodeError::Broken(error))),
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Connection { io, write, .. } = connection;
+        let (of_head, of_body) = &mut self.written;
+        for (bytes, written) in [(&**write, of_head), (self.body, of_body)] {
+            while let Some(left) = bytes.get(*written..).filter(|left| !left.is_empty()) {
+                match ready!(poll_write(io, left, cx))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => *written += count,
+                }
+            }
+        }
+        ready!(poll_flush(io, cx))?;
+        self.is_flushed = true;
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A node's answer, whose body is still to be read.
-#[derive(Debug)]
 pub struct Answer {
     /// Status and headers.
-    pub head: response::Parts,
-    body: Incoming,
+    pub head: ResponseHead,
+    length: Option<u64>,
+    /// Takes the body apart; none where all of it was read.
+    codec: Option<ClientPayloadCodec>,
     /// Kept for the next call when the body was read to its end.
-    connection: Option<(usize, Sender)>,
+    connection: Option<(usize, Box<Connection>)>,
+    /// Whether the connection can carry another call.
+    is_lasting: bool,
     deadline: Instant,
     /// Set when a part of the body is waited for.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -187,7 +308,10 @@ pub struct Answer {
 pub enum AnswerError {
     /// The connection ended before the body did.
     #[error("the node's answer broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] io::Error),
+    /// The body is no HTTP.
+    #[error("the node's answer is malformed")]
+    Malformed(#[source] actix_http::error::PayloadError),
     /// The time was over.
     #[error("the node's answer did not end in time")]
     Deadline,
@@ -197,44 +321,97 @@ pub enum AnswerError {
 }
 
 impl Answer {
+    /// An answer whose head was read, and whether all of the call was sent.
+    fn new(
+        head: ResponseHead,
+        codec: ClientCodec,
+        connection: (usize, Box<Connection>),
+        is_sent: bool,
+        (deadline, under_way): (Instant, UnderWay),
+    ) -> Result<Self, NodeError> {
+        let is_bodiless = head.status.is_informational()
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let length = head.headers.get(CONTENT_LENGTH);
+        let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
+        // A node always says where its answer ends, and says it once (RFC 9112 section 6.3).
+        if !is_bodiless && length.is_some() == is_chunked {
+            return Err(NodeError::Unbounded);
+        }
+        let has_body = !is_bodiless && !matches!(codec.message_type(), MessageType::None);
+        let length = match has_body {
+            true => length
+                .and_then(|value| value.to_str().ok())
+                .and_then(|text| text.trim().parse().ok()),
+            false => Some(0),
+        };
+        let is_lasting = is_sent
+            && head.keep_alive()
+            && !head.status.is_informational()
+            && (has_body || matches!(codec.message_type(), MessageType::None));
+        let mut answer = Self {
+            head,
+            length,
+            codec: has_body.then(|| codec.into_payload_codec()),
+            connection: Some(connection),
+            is_lasting,
+            deadline,
+            alarm: None,
+            _under_way: under_way,
+        };
+        if !has_body {
+            answer.give_back();
+        }
+        Ok(answer)
+    }
+
     /// Length of the body in bytes, where it is known.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.length
     }
 
     /// The next part of the body. The time in which the call must be answered holds for all of it.
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
         // Also where there is always more to pass on, as to a client that reads a little at a time:
         // the node holds the rest of the answer meanwhile.
-        if Instant::now() >= self.deadline {
-            self.connection = None;
-            return Poll::Ready(Some(Err(AnswerError::Deadline)));
+        let part = match Instant::now() >= self.deadline {
+            true => Some(Err(AnswerError::Deadline)),
+            false => ready!(self.poll_body(cx)),
+        };
+        match &part {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.give_up(),
+            None => self.give_back(),
         }
+        Poll::Ready(part)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
+        let (Some(codec), Some((_, connection))) = (&mut self.codec, &mut self.connection) else {
+            return Poll::Ready(None);
+        };
         loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            match codec.decode(&mut connection.read) {
+                Ok(Some(part)) => return Poll::Ready(part.map(Ok)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(AnswerError::Malformed(error)))),
+            }
+            let Poll::Ready(read) = connection.poll_read(cx) else {
                 let deadline = self.deadline;
                 let alarm = self
                     .alarm
                     .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-                std::task::ready!(alarm.as_mut().poll(cx));
-                self.connection = None;
+                ready!(alarm.as_mut().poll(cx));
                 return Poll::Ready(Some(Err(AnswerError::Deadline)));
             };
-            let part = match frame {
-                None => None,
-                Some(Err(error)) => Some(Err(AnswerError::Broken(error))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(part) => Some(Ok(part)),
-                    // Trailers say nothing to us.
-                    Err(_trailers) => continue,
-                },
-            };
-            match &part {
-                Some(Err(_)) => self.connection = None,
-                _ => self.give_back_at_end(),
+            match read {
+                Ok(0) => {
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Poll::Ready(Some(Err(AnswerError::Broken(error))));
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(AnswerError::Broken(error)))),
             }
-            return Poll::Ready(part);
         }
     }
 
@@ -243,11 +420,21 @@ impl Answer {
         while let Some(Ok(_)) = std::future::poll_fn(|cx| self.poll_part(cx)).await {}
     }
 
-    fn give_back_at_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Some((number, sender)) = self.connection.take()
+    /// The last byte was read.
+    fn give_back(&mut self) {
+        self.codec = None;
+        self.alarm = None;
+        if let Some((number, connection)) = self.connection.take()
+            && self.is_lasting
+            && connection.read.is_empty()
         {
-            keep_idle(number, sender);
+            keep_idle(number, connection);
         }
+    }
+
+    fn give_up(&mut self) {
+        self.codec = None;
+        self.alarm = None;
+        self.connection = None;
     }
 }
