@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut};
@@ -277,8 +277,11 @@ impl Passage<'_> {
     /// Sends the call to its region; once more where no answer came and that does no harm.
     async fn send(&self, client: &ProvisioningClient) -> Result<Answer, Error> {
         let link = &client.region.link;
-        let first = link.send(self.deadline, |node| self.attempt(node, client));
-        match first.await {
+        // Made where it is awaited: in a variable the future would have its room twice.
+        let first = link
+            .send(self.deadline, |node| self.attempt(node, client))
+            .await;
+        match first {
             Err(LinkError::NoAnswer(_)) if self.is_repeatable() => {
                 self.was_sent.set(true);
                 let again = link.send_again(self.deadline, |node| self.attempt(node, client));
@@ -400,7 +403,7 @@ fn check(answer: &Answer, request_id: &str, media: Media) -> Result<Verdict, Err
 /// # Errors
 /// [`Error::Contract`] when it is larger than `max_bytes`.
 pub fn pass_on<P: Unpin + 'static>(
-    answer: Answer,
+    mut answer: Answer,
     max_bytes: u64,
     passes: P,
 ) -> Result<HttpResponse, Error> {
@@ -408,29 +411,33 @@ pub fn pass_on<P: Unpin + 'static>(
     if length.is_some_and(|length| length > max_bytes) {
         return Err(Error::Contract("too large"));
     }
-    let headers = &answer.head.headers;
     let status = answer.head.status;
-    let mut response = HttpResponse::build(status);
+    let mut response = HttpResponse::new(status);
+    // A header that comes twice is none of those that a node sends.
+    let headers = std::mem::take(&mut answer.head.headers);
     for (name, value) in headers {
-        // A header that comes twice is none of those that a node sends.
-        if TO_CLIENT.contains(name) {
-            response.insert_header((name, value));
+        if TO_CLIENT.contains(&name) {
+            response.headers_mut().insert(name, value);
         }
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE && !headers.contains_key(header::RETRY_AFTER) {
-        response.insert_header((header::RETRY_AFTER, "1"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = response.headers_mut();
+        if !headers.contains_key(header::RETRY_AFTER) {
+            headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
     }
     let size = match (status, length) {
         (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED, _) => BodySize::None,
         (_, Some(length)) => BodySize::Sized(length),
         (_, None) => BodySize::Stream,
     };
-    Ok(response.body(AnswerBody {
+    let body = AnswerBody {
         answer,
         size,
         left: max_bytes,
         _passes: passes,
-    }))
+    };
+    Ok(response.set_body(BoxBody::new(body)))
 }
 
 /// A node's body on its way to the client, as fast as the client takes it. When it breaks off, the

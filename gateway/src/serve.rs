@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_http::Request;
+use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::{ConnectionType, Method, StatusCode};
-use actix_web::{HttpMessage as _, HttpResponse};
-use actix_web::dev::Payload;
 use actix_web::web::{Bytes, BytesMut, Data};
+use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _};
 use shared::{Clock, Dialect, Network};
 use tokio::time::{Instant, timeout};
@@ -109,10 +109,13 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
     let (outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
             let mut record = RequestRecord::begin(Some(ids.clone()), request.method());
-            let answering = answer(&request, &mut payload, &edge, &ids, &mut record);
             // Whatever goes wrong in one request must not end its connection without an answer.
-            let outcome = AssertUnwindSafe(answering).catch_unwind().await;
-            let outcome = outcome.unwrap_or(Err(Error::Panic));
+            // The future is made where it is awaited: in a variable it would have its room twice.
+            let outcome =
+                AssertUnwindSafe(answer(&request, &mut payload, &edge, &ids, &mut record))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or(Err(Error::Panic));
             (outcome, record)
         }
         Err(error) => {
@@ -153,7 +156,7 @@ async fn answer(
     ids: &CallIds,
     record: &mut RequestRecord,
 ) -> Result<HttpResponse, Error> {
-    let deadline = Instant::now() + edge.request;
+    let deadline = record.started + edge.request;
     let peer = request.peer_addr().map(|peer| peer.ip());
     let source = source(peer, request.headers(), &edge.trusted_proxies);
 
@@ -164,8 +167,10 @@ async fn answer(
     if let Some(endpoint) = OAuthEndpoint::parse(request.path()) {
         record.route = endpoint.template();
         // In a box: it is rare, and what it needs would be moved with every request.
-        let answering = answer_oauth(endpoint, request, payload, edge, &host, source, record);
-        return Box::pin(answering).await;
+        return Box::pin(answer_oauth(
+            endpoint, request, payload, edge, &host, source, record,
+        ))
+        .await;
     }
     let (route, method) = find_route(request)?;
     record.route = route.endpoint.template();

@@ -18,7 +18,8 @@ use crate::forward::CallIds;
 /// last byte was handed over or the client was gone.
 #[derive(Debug)]
 pub struct RequestRecord {
-    started: Instant,
+    /// When it began.
+    pub started: Instant,
     /// The request's names, if it could be given any.
     pub ids: Option<CallIds>,
     /// The method; one that HTTP does not define is `other`.

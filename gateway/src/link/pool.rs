@@ -72,21 +72,23 @@ impl RegionLink {
         loop {
             let (mut connection, is_new) = match take_idle(node, self.idle_timeout) {
                 Some(connection) => (connection, false),
-                None => (connect(node, self.connect_timeout, deadline).await?, true),
+                // In a box: it is rare, and its room would be moved with every call.
+                None => {
+                    let connecting = Box::pin(connect(node, self.connect_timeout, deadline));
+                    (connecting.await?, true)
+                }
             };
             connection.write.clear();
             write_head(node, &mut connection.write);
             let mut exchange = Exchange::begin(&mut connection, body);
-            let exchanged = async {
-                tokio::select! {
-                    biased;
-                    head = std::future::poll_fn(|cx| exchange.poll(&mut connection, cx)) => head,
-                    () = node.lost() => Err(NodeError::Lost),
-                }
+            let exchanged = tokio::select! {
+                biased;
+                head = std::future::poll_fn(|cx| exchange.poll(&mut connection, cx)) => head,
+                () = node.lost() => Err(NodeError::Lost),
+                () = sleep_until(deadline) => return Err(Attempt::Deadline),
             };
-            match timeout_at(deadline, exchanged).await {
-                Err(_elapsed) => return Err(Attempt::Deadline),
-                Ok(Ok(head)) => {
+            match exchanged {
+                Ok(head) => {
                     let is_sent = exchange.is_sent();
                     let codec = exchange.codec;
                     let connection = (node.number(), connection);
@@ -94,9 +96,9 @@ impl RegionLink {
                         .map_err(Attempt::Unanswered);
                 }
                 // The node had closed it: nothing of the call was written.
-                Ok(Err(_)) if exchange.is_untouched() && !is_new => {}
-                Ok(Err(error)) if exchange.is_untouched() => return Err(Attempt::NotSent(error)),
-                Ok(Err(error)) => return Err(Attempt::Unanswered(error)),
+                Err(_) if exchange.is_untouched() && !is_new => {}
+                Err(error) if exchange.is_untouched() => return Err(Attempt::NotSent(error)),
+                Err(error) => return Err(Attempt::Unanswered(error)),
             }
         }
     }
@@ -168,11 +170,7 @@ impl Connection {
     }
 }
 
-fn poll_write(
-    io: &mut NodeStream,
-    bytes: &[u8],
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
+fn poll_write(io: &mut NodeStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     match io {
         NodeStream::Plain(io) => pin!(io.write(bytes)).poll(cx),
         NodeStream::Tls(io) => pin!(io.write(bytes)).poll(cx),
@@ -291,6 +289,8 @@ pub struct Answer {
     /// Status and headers.
     pub head: ResponseHead,
     length: Option<u64>,
+    /// Bytes of the body that were handed out.
+    passed: u64,
     /// Takes the body apart; none where all of it was read.
     codec: Option<ClientPayloadCodec>,
     /// Kept for the next call when the body was read to its end.
@@ -330,7 +330,10 @@ impl Answer {
         (deadline, under_way): (Instant, UnderWay),
     ) -> Result<Self, NodeError> {
         let is_bodiless = head.status.is_informational()
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
         let length = head.headers.get(CONTENT_LENGTH);
         let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
         // A node always says where its answer ends, and says it once (RFC 9112 section 6.3).
@@ -351,6 +354,7 @@ impl Answer {
         let mut answer = Self {
             head,
             length,
+            passed: 0,
             codec: has_body.then(|| codec.into_payload_codec()),
             connection: Some(connection),
             is_lasting,
@@ -373,13 +377,19 @@ impl Answer {
     /// The next part of the body. The time in which the call must be answered holds for all of it.
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
         // Also where there is always more to pass on, as to a client that reads a little at a time:
-        // the node holds the rest of the answer meanwhile.
-        let part = match Instant::now() >= self.deadline {
+        // the node holds the rest of the answer meanwhile. Most bodies are one part.
+        let is_over = self.passed > 0 && self.codec.is_some() && Instant::now() >= self.deadline;
+        let part = match is_over {
             true => Some(Err(AnswerError::Deadline)),
             false => ready!(self.poll_body(cx)),
         };
         match &part {
-            Some(Ok(_)) => {}
+            Some(Ok(part)) => {
+                self.passed += part.len() as u64;
+                if Some(self.passed) == self.length {
+                    self.give_back();
+                }
+            }
             Some(Err(_)) => self.give_up(),
             None => self.give_back(),
         }

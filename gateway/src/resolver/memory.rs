@@ -1,14 +1,18 @@
 //! What the gateway remembers of tokens: live ones with their grants, and bad ones for a moment.
 //!
 //! Two caches, so that a flood of bad tokens cannot evict a live one. Both are bounded. Times are
-//! checked against the clock that is handed in; the cache's own clock only frees memory.
+//! checked against the clock that is handed in. Live tokens are looked up by every request, so they
+//! are in a cache that notes a use by one bit and does its housekeeping when something is kept: those
+//! that are not used give way to others.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use moka::Expiry;
 use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache as LiveCache, DefaultLifecycle};
 use shared::link::Refusal;
 use shared::{RegionId, Timestamp, TokenDigest};
 
@@ -58,7 +62,7 @@ pub enum Known {
 /// The two caches.
 #[derive(Debug)]
 pub struct Memory {
-    live: Cache<Key, Arc<Live>>,
+    live: LiveCache<Key, Arc<Live>, Weight, BuildHasherDefault<DigestHash>>,
     refused: Cache<Key, (BadToken, Timestamp)>,
     keep_max: Duration,
     refused_for: Duration,
@@ -109,8 +113,6 @@ impl Live {
     }
 }
 
-/// What was live yesterday is no stranger today.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// No access token lives longer, and its client asks for a new one: what is dead takes no room from
 /// tokens in use.
 const ACCESS_TOKEN_REMEMBERED: Duration = Duration::from_secs(3600);
@@ -125,24 +127,33 @@ impl ProvisioningClient {
     }
 }
 
-/// When an entry's memory is freed, besides for being idle.
-struct Lifetime;
+/// What an entry takes of the memory.
+#[derive(Clone, Debug)]
+struct Weight;
 
-impl Expiry<Key, Arc<Live>> for Lifetime {
-    fn expire_after_create(&self, _: &Key, live: &Arc<Live>, _: Instant) -> Option<Duration> {
-        live.client
-            .is_access_token
-            .then_some(ACCESS_TOKEN_REMEMBERED)
+impl Weighter<Key, Arc<Live>> for Weight {
+    fn weight(&self, _: &Key, live: &Arc<Live>) -> u64 {
+        u64::from(live.client.weight())
+    }
+}
+
+/// A digest is as good as random already.
+#[derive(Clone, Debug, Default)]
+struct DigestHash(u64);
+
+impl Hasher for DigestHash {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    fn expire_after_update(
-        &self,
-        key: &Key,
-        live: &Arc<Live>,
-        at: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, live, at)
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut eight = [0; 8];
+            for (to, from) in eight.iter_mut().zip(part) {
+                *to = *from;
+            }
+            self.0 = self.0.rotate_left(5) ^ u64::from_le_bytes(eight);
+        }
     }
 }
 
@@ -150,12 +161,15 @@ impl Memory {
     /// Empty caches.
     #[must_use]
     pub fn new(settings: &CacheSettings) -> Self {
-        let live = Cache::builder()
-            .max_capacity(u64::from(settings.live_mib) * 1024 * 1024)
-            .weigher(|_, live: &Arc<Live>| live.client.weight())
-            .time_to_idle(REMEMBERED)
-            .expire_after(Lifetime)
-            .build();
+        let room = u64::from(settings.live_mib) * 1024 * 1024;
+        let usual_weight = 1024;
+        let live = LiveCache::with(
+            usize::try_from(room / usual_weight).unwrap_or(usize::MAX),
+            room,
+            Weight,
+            BuildHasherDefault::default(),
+            DefaultLifecycle::default(),
+        );
         let refused_for = Duration::from_secs(settings.refused_s.into());
         let refused = Cache::builder()
             .max_capacity(settings.refused_entries)
@@ -198,7 +212,7 @@ impl Memory {
     /// Remembers for a moment that a token is bad. That its tenant is suspended is remembered for
     /// a second only: the token is good, and works again soon after the operator's next command.
     pub fn refuse(&self, key: &Key, bad: BadToken, now: Timestamp) {
-        self.live.invalidate(key);
+        self.live.remove(key);
         let refused_for = match bad.reason {
             Refusal::TenantSuspended => self.refused_for.min(SUSPENDED_FOR),
             Refusal::Unknown | Refusal::Expired | Refusal::Revoked => self.refused_for,
@@ -215,7 +229,7 @@ impl Memory {
             .get(key)
             .is_some_and(|live| live.client.authorization == stale.authorization);
         if is_meant {
-            self.live.invalidate(key);
+            self.live.remove(key);
         }
     }
 }
@@ -253,13 +267,9 @@ mod tests {
         let (memory, key) = (memory(), key("us"));
         let start = Timestamp(1_000_000);
         let (hour, keep) = (Duration::from_secs(3600), Duration::from_secs(300));
-        for (is_access_token, frees) in [(true, Some(hour)), (false, None)] {
+        for is_access_token in [true, false] {
             let client = client_with(|resolved| resolved.is_access_token = is_access_token);
             let live = Arc::new(Live::new(client, &key, start, keep));
-            let now = Instant::now();
-            assert_eq!(Lifetime.expire_after_create(&key, &live, now), frees);
-            let again = Lifetime.expire_after_update(&key, &live, now, Some(hour / 2));
-            assert_eq!(again, frees);
             memory.keep(&key, live);
             let last = start.after(hour - Duration::from_millis(1));
             assert!(matches!(memory.get(&key, last), Known::Formerly));

@@ -2,9 +2,58 @@
 //! shared with what it measures.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Where calls go, and how.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl From<SocketAddr> for Server {
+    /// In plain text.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+impl Server {
+    /// By TLS 1.3 with AES-128-GCM, which every server can do: so all of them encrypt alike.
+    pub(crate) fn encrypted(address: SocketAddr, name: &'static str, authority: &str) -> Self {
+        let mut provider = ring::default_provider();
+        provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(authority.as_bytes());
+        roots
+            .add(authority.expect("a certificate of our own"))
+            .expect("a certificate of our own");
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the suite is one of TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name).expect("a name");
+        Self {
+            address,
+            tls: Some((TlsConnector::from(Arc::new(config)), name)),
+        }
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
 /// What the server answered last on a connection.
 pub(crate) struct Answer<'c> {
@@ -15,16 +64,24 @@ pub(crate) struct Answer<'c> {
 
 /// A connection that carries one call after the other.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     received: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Self {
+    pub(crate) async fn open(server: impl Into<Server>) -> Self {
+        let Server { address, tls } = server.into();
         let stream = TcpStream::connect(address)
             .await
             .expect("the server listens");
         stream.set_nodelay(true).expect("a socket of our own");
+        let stream = match tls {
+            None => Stream::Plain(stream),
+            Some((tls, name)) => {
+                let stream = tls.connect(name, stream).await;
+                Stream::Tls(Box::new(stream.expect("the server speaks TLS")))
+            }
+        };
         Self {
             stream,
             received: Vec::with_capacity(64 * 1024),
@@ -33,10 +90,14 @@ impl Connection {
 
     /// Sends a whole request and waits for the whole answer.
     pub(crate) async fn call(&mut self, request: &[u8]) -> Answer<'_> {
-        self.stream
-            .write_all(request)
-            .await
-            .expect("the server reads");
+        let sent = match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(request).await,
+            Stream::Tls(stream) => match stream.write_all(request).await {
+                Ok(()) => stream.flush().await,
+                failed => failed,
+            },
+        };
+        sent.expect("the server reads");
         self.received.clear();
         let (status, head, length) = loop {
             self.receive().await;
@@ -57,7 +118,10 @@ impl Connection {
     }
 
     async fn receive(&mut self) {
-        let bytes = self.stream.read_buf(&mut self.received).await;
+        let bytes = match &mut self.stream {
+            Stream::Plain(stream) => stream.read_buf(&mut self.received).await,
+            Stream::Tls(stream) => stream.read_buf(&mut self.received).await,
+        };
         assert!(bytes.expect("the server writes") > 0, "the server hung up");
     }
 }

@@ -2,12 +2,11 @@
 //! how long each took.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::client::Connection;
+use super::client::{Connection, Server};
 
 /// Which call of a run it is.
 #[derive(Clone, Copy)]
@@ -44,10 +43,10 @@ impl Driven {
 }
 
 /// Opens so many connections.
-pub(crate) async fn open(server: SocketAddr, lanes: usize) -> Vec<Connection> {
-    let mut connections = Vec::new();
+pub(crate) async fn open(server: impl Into<Server>, lanes: usize) -> Vec<Connection> {
+    let (server, mut connections) = (server.into(), Vec::new());
     for _ in 0..lanes {
-        connections.push(Connection::open(server).await);
+        connections.push(Connection::open(server.clone()).await);
     }
     connections
 }

@@ -9,6 +9,7 @@ usage: tests/bench/run gateway [OPTIONS]
   --connections N       connections of the load (64)
   --rate N              requests a second, for the latencies at a fixed rate (2000)
   --rounds N            rounds, of which the medians are told (5)
+  --tls                 clients call within TLS, of every peer but the far end
   --keep                leave docs/benchmarks as it is";
 
 #[derive(Clone, Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Arguments {
     pub(crate) connections: usize,
     pub(crate) rate: u64,
     pub(crate) rounds: usize,
+    pub(crate) tls: bool,
     pub(crate) keep: bool,
 }
 
@@ -30,6 +32,7 @@ impl Arguments {
             connections: 64,
             rate: 2000,
             rounds: 5,
+            tls: false,
             keep: false,
         };
         let mut given = given;
@@ -47,6 +50,7 @@ impl Arguments {
                 "--connections" => arguments.connections = value()? as usize,
                 "--rate" => arguments.rate = value()?,
                 "--rounds" => arguments.rounds = value()? as usize,
+                "--tls" => arguments.tls = true,
                 "--keep" => arguments.keep = true,
                 // Cargo says so to every benchmark.
                 "--bench" => {}
@@ -54,5 +58,21 @@ impl Arguments {
             }
         }
         Ok(arguments)
+    }
+
+    /// What asks for it.
+    pub(crate) fn command(&self) -> &'static str {
+        match self.tls {
+            true => "tests/bench/run gateway --tls",
+            false => "tests/bench/run gateway",
+        }
+    }
+
+    /// The name of the report.
+    pub(crate) fn report(&self) -> &'static str {
+        match self.tls {
+            true => "gateway-tls",
+            false => "gateway",
+        }
     }
 }

@@ -22,12 +22,12 @@ use shared::{ApiToken, RegionId};
 use tokio::signal::unix::{SignalKind, signal};
 
 use arguments::Arguments;
-use common::client::Connection;
+use common::client::{Connection, Server};
 use common::cpu;
 use common::drive::{Driven, Turn, drive, drive_when, open};
 use common::numbers::{grouped, mix};
 use common::report::{circumstances, progress};
-use peers::{HOST, Kind, Peer, Site};
+use peers::{HOST, Identity, Kind, Peer, Site};
 use report::{Closed, Figures, Fixed, Measured};
 use schedule::Schedule;
 use upstream::USER_BYTES;
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("not the release profile: docs/benchmarks stays as it is");
     } else if !arguments.keep {
-        let place = circumstances("all of them share", "tests/bench/run gateway");
+        let place = circumstances("all of them share", arguments.command());
         report::write(
             &arguments,
             &figures,
@@ -92,6 +92,7 @@ async fn measure(arguments: &Arguments) -> Figures {
         folder: folder.path(),
         upstream,
         tokens: &tokens,
+        tls: arguments.tls.then(|| Identity::new(folder.path())),
     };
     let mut peers = Vec::new();
     for kind in Kind::ALL {
@@ -132,10 +133,10 @@ async fn measure(arguments: &Arguments) -> Figures {
             arguments.rounds,
             grouped(arguments.rate)
         );
-        let fixed = bench.fixed(upstream, round).await;
+        let fixed = bench.fixed(&upstream.into(), round).await;
         figures.of(Measured::Upstream).fixed.push(fixed);
         for peer in &peers {
-            let fixed = bench.fixed(peer.address, round).await;
+            let fixed = bench.fixed(&peer.server, round).await;
             figures.of(Measured::Peer(peer.kind)).fixed.push(fixed);
         }
     }
@@ -152,13 +153,13 @@ impl Bench<'_> {
     /// Calls with every token once, which makes the gateway ask its region about each; answers
     /// what such a call costs, in CPU microseconds.
     async fn see_every_token(&self, peer: &Peer) -> f64 {
-        let mut connections = open(peer.address, self.arguments.connections).await;
+        let mut connections = open(peer.server.clone(), self.arguments.connections).await;
         let before = cpu::family(peer.pid());
         let (began, count) = (Instant::now(), self.tokens.len());
         let (mut shown, mut done) = (Instant::now(), 0);
         let in_turn = |turn: Turn| turn.number;
         let write = |turn: Turn, request: &mut Vec<u8>| {
-            self.write(peer.address, turn, in_turn(turn), request);
+            self.write(peer.server.address, turn, in_turn(turn), request);
         };
         let see = |_: Turn, _: &[u8]| {
             done += 1;
@@ -174,9 +175,9 @@ impl Bench<'_> {
 
     /// One round as fast as the connections go.
     async fn closed(&self, peer: &Peer, round: usize) -> Closed {
-        let mut connections = self.begin(peer.address).await;
+        let mut connections = self.begin(&peer.server).await;
         let before = cpu::family(peer.pid());
-        let write = self.any_token(peer.address, round);
+        let write = self.any_token(peer.server.address, round);
         let count = self.arguments.answers;
         let driven = drive(&mut connections, count, 200, write, is_a_user).await;
         let spent = cpu::us_since(&cpu::family(peer.pid()), &before);
@@ -189,11 +190,11 @@ impl Bench<'_> {
     }
 
     /// One round at the fixed rate.
-    async fn fixed(&self, server: SocketAddr, round: usize) -> Fixed {
+    async fn fixed(&self, server: &Server, round: usize) -> Fixed {
         let mut connections = self.begin(server).await;
         let rate = self.arguments.rate;
         let count = self.arguments.answers.min((rate * FIXED_S) as usize);
-        let write = self.any_token(server, round);
+        let write = self.any_token(server.address, round);
         let schedule = Schedule::begin(rate);
         let arrival = async |number| schedule.arrival(number).await;
         let run = drive_when(arrival, &mut connections, count, 200, write, is_a_user);
@@ -204,10 +205,10 @@ impl Bench<'_> {
         }
     }
 
-    async fn begin(&self, server: SocketAddr) -> Vec<Connection> {
-        let mut connections = open(server, self.arguments.connections).await;
+    async fn begin(&self, server: &Server) -> Vec<Connection> {
+        let mut connections = open(server.clone(), self.arguments.connections).await;
         let count = TO_BEGIN * connections.len();
-        let write = self.any_token(server, self.arguments.rounds);
+        let write = self.any_token(server.address, self.arguments.rounds);
         drive(&mut connections, count, 200, write, is_a_user).await;
         connections
     }

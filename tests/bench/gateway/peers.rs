@@ -1,9 +1,6 @@
 //! The peers: the gateway, and proxies that do its job or less. Each is a process of its own with two
 //! workers, settings made here, keep-alive to the same far end, and a log with a line for each
 //! request in a file.
-//!
-//! All of them listen in plain text. Where TLS is to be measured, `Site` gets a certificate, each
-//! settings file a listener with it, and `common::client::Connection` the handshake.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -18,7 +15,7 @@ use shared::ApiToken;
 use shared::link::{BASE_URL, LINK_KEY, REQUEST_ID};
 use tokio::net::TcpStream;
 
-use crate::common::client::Connection;
+use crate::common::client::{Connection, Server};
 use crate::common::program::{Program, beside};
 use crate::tokens::{ENOUGH, KEEP, resolved};
 use crate::upstream::ECHO;
@@ -66,12 +63,54 @@ pub(crate) struct Site<'s> {
     /// The far end.
     pub(crate) upstream: SocketAddr,
     pub(crate) tokens: &'s [ApiToken],
+    /// What the peers prove themselves with, where clients call within TLS.
+    pub(crate) tls: Option<Identity>,
+}
+
+impl Site<'_> {
+    fn base_url(&self, address: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{HOST}:{}/api/v1/scim", address.port())
+    }
+
+    /// Settings that only TLS needs.
+    fn of_tls(&self, settings: impl Fn(&Identity) -> String) -> String {
+        self.tls.as_ref().map_or_else(String::new, settings)
+    }
+}
+
+/// A certificate for [`HOST`] that signs itself, and its key.
+pub(crate) struct Identity {
+    pem: String,
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Both in one file, as HAProxy wants them.
+    both: PathBuf,
+}
+
+impl Identity {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
+        let (pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let place = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).expect("a folder of our own");
+            path
+        };
+        Self {
+            certificate: place("certificate.pem", &pem),
+            key: place("certificate.key", &key_pem),
+            both: place("both.pem", &format!("{pem}{key_pem}")),
+            pem,
+        }
+    }
 }
 
 /// A peer that serves.
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
-    pub(crate) address: SocketAddr,
+    pub(crate) server: Server,
+    base_url: String,
     program: Program,
 }
 
@@ -82,7 +121,7 @@ impl Peer {
         let folder = site.folder.join(format!("{kind:?}"));
         fs::create_dir(&folder).expect("a folder of our own");
         let mut command = match kind {
-            Kind::NginxPlain => nginx(&folder, &nginx_plain(address), site),
+            Kind::NginxPlain => nginx(&folder, &nginx_plain(address, site), site),
             Kind::NginxMap => nginx(&folder, &nginx_map(&folder, address, site), site),
             Kind::HaproxyMap => haproxy(&folder, address, site),
             Kind::Gateway => gateway(&folder, address, site),
@@ -98,7 +137,11 @@ impl Peer {
         }
         Self {
             kind,
-            address,
+            server: match &site.tls {
+                Some(identity) => Server::encrypted(address, HOST, &identity.pem),
+                None => address.into(),
+            },
+            base_url: site.base_url(address),
             program,
         }
     }
@@ -122,7 +165,7 @@ impl Peer {
         let grant = resolved(token.digest()).grant;
         let wanted = format!("Bearer {}", grant.as_compact());
         assert_eq!(headers["authorization"], wanted, "{name}");
-        assert_eq!(headers[BASE_URL], base_url(self.address), "{name}");
+        assert_eq!(headers[BASE_URL], self.base_url, "{name}");
         assert_eq!(headers[LINK_KEY], KEY, "{name}");
         let id = headers[REQUEST_ID].as_str().expect("a request's id");
         assert!(id.len() >= 32, "{name}: {id}");
@@ -136,9 +179,9 @@ impl Peer {
         let request = format!(
             "GET /api/v1/scim/Users/{ECHO} HTTP/1.1\r\nhost: {host}:{}\r\n\
              authorization: Bearer {token}\r\n\r\n",
-            self.address.port()
+            self.server.address.port()
         );
-        let mut connection = Connection::open(self.address).await;
+        let mut connection = Connection::open(self.server.clone()).await;
         let answer = connection.call(request.as_bytes()).await;
         (answer.status, answer.body.to_vec())
     }
@@ -169,10 +212,6 @@ pub(crate) fn versions() -> String {
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("it is bound")
-}
-
-fn base_url(address: SocketAddr) -> String {
-    format!("http://{HOST}:{}/api/v1/scim", address.port())
 }
 
 /// A line for each token: `entry` makes it of the token, and of the tenant's and the token's id as
@@ -232,9 +271,22 @@ fn nginx_log(ids: &str) -> String {
     )
 }
 
-fn nginx_plain(address: SocketAddr) -> String {
+/// The certificate of all servers, and what their listeners add for it.
+fn nginx_tls(site: &Site) -> (String, &'static str) {
+    let settings = site.of_tls(|tls| {
+        let (certificate, key) = (tls.certificate.display(), tls.key.display());
+        format!(
+            "    ssl_protocols TLSv1.3;\n    ssl_certificate {certificate};\n    \
+             ssl_certificate_key {key};\n"
+        )
+    });
+    (settings, if site.tls.is_some() { " ssl" } else { "" })
+}
+
+fn nginx_plain(address: SocketAddr, site: &Site<'_>) -> String {
+    let (tls, ssl) = nginx_tls(site);
     format!(
-        "{}    server {{\n        listen {address} reuseport;\n\
+        "{}{tls}    server {{\n        listen {address}{ssl} reuseport;\n\
          \x20       location / {{ proxy_pass http://far_end; }}\n    }}\n",
         nginx_log("")
     )
@@ -248,14 +300,15 @@ fn nginx_map(folder: &Path, address: SocketAddr, site: &Site<'_>) -> String {
     write_map(&ids, site, |token, _, ids| {
         format!("\"Bearer {token}\" '{ids},';")
     });
+    let (tls, ssl) = nginx_tls(site);
     // About one entry for every second bucket: nothing is to be gained by more.
     let buckets = (2 * site.tokens.len()).max(2048);
     format!(
-        "{log}    map_hash_max_size {buckets};\n    map_hash_bucket_size 512;\n\
+        "{log}{tls}    map_hash_max_size {buckets};\n    map_hash_bucket_size 512;\n\
          \x20   map $http_authorization $grant {{\n        default \"\";\n        include {grants};\n    }}\n\
          \x20   map $http_authorization $ids {{\n        default \"\";\n        include {ids};\n    }}\n\
-         \x20   server {{\n        listen {address} reuseport default_server;\n        return 421;\n    }}\n\
-         \x20   server {{\n        listen {address};\n        server_name {HOST};\n\
+         \x20   server {{\n        listen {address}{ssl} reuseport default_server;\n        return 421;\n    }}\n\
+         \x20   server {{\n        listen {address}{ssl};\n        server_name {HOST};\n\
          \x20       location / {{\n            if ($grant = \"\") {{ return 401; }}\n\
          \x20           proxy_pass http://far_end;\n\
          \x20           proxy_set_header Connection \"\";\n\
@@ -266,7 +319,7 @@ fn nginx_map(folder: &Path, address: SocketAddr, site: &Site<'_>) -> String {
         log = nginx_log("$ids"),
         grants = grants.display(),
         ids = ids.display(),
-        base_url = base_url(address),
+        base_url = site.base_url(address),
     )
 }
 
@@ -279,7 +332,7 @@ fn haproxy(folder: &Path, address: SocketAddr, site: &Site<'_>) -> Command {
         "global\n    nbthread {WORKERS}\n    maxconn 4096\n    log stdout format raw local0\n\
          defaults\n    mode http\n    log global\n    timeout connect 5s\n    timeout client 600s\n\
          \x20   timeout server 600s\n    timeout http-keep-alive 600s\n    http-reuse always\n\
-         frontend edge\n    bind {address}\n    unique-id-format %[uuid()]\n\
+         frontend edge\n    bind {address}{ssl}\n    unique-id-format %[uuid()]\n\
          \x20   log-format '{{\"timestamp\":\"%tr\",\"level\":\"INFO\",\"request_id\":\"%ID\",\
          \"method\":\"%HM\",\"route\":\"/Users/{{id}}\",\"region\":\"us\",%[var(txn.ids)],\
          \"status\":%ST,\"duration_ms\":%Ta,\"upstream_ms\":%Tr,\"bytes_in\":%U,\"bytes_out\":%B,\
@@ -295,8 +348,9 @@ fn haproxy(folder: &Path, address: SocketAddr, site: &Site<'_>) -> Command {
          \x20   default_backend far_end\nbackend far_end\n    server one {upstream}\n",
         grants = grants.display(),
         ids = ids.display(),
-        base_url = base_url(address),
+        base_url = site.base_url(address),
         upstream = site.upstream,
+        ssl = site.of_tls(|tls| format!(" ssl crt {}", tls.both.display())),
     );
     let settings = folder.join("haproxy.cfg");
     fs::write(&settings, text).expect("a folder of our own");
@@ -313,12 +367,20 @@ fn gateway(folder: &Path, address: SocketAddr, site: &Site<'_>) -> Command {
     let keep_s = KEEP.as_secs();
     let text = format!(
         "listen = \"{address}\"\nmanagement_listen = \"127.0.0.1:0\"\npublic_port = 0\n\
-         workers = {WORKERS}\n\
+         public_scheme = \"{}\"\nworkers = {WORKERS}\n\
          [regions.us]\nnodes = [\"http://{}\"]\nlink_key = \"{KEY}\"\n\
          [limits]\nlookups_per_s = {ENOUGH}\nlookups_burst = {ENOUGH}\nlookups_in_flight = 4096\n\
          failures_per_s = {ENOUGH}\nfailures_burst = {ENOUGH}\nnode_in_flight = 4096\n\
-         connections_per_source = 4096\n[cache]\nlive_mib = {cache_mib}\nkeep_max_s = {keep_s}\n",
-        site.upstream
+         connections_per_source = 4096\n[cache]\nlive_mib = {cache_mib}\nkeep_max_s = {keep_s}\n{}",
+        if site.tls.is_some() { "https" } else { "http" },
+        site.upstream,
+        site.of_tls(|tls| {
+            let (certificate, key) = (tls.certificate.display(), tls.key.display());
+            format!(
+                "[tls]\ncertificates = [\n    {{ certificate_file = \"{certificate}\", \
+                 key_file = \"{key}\" }},\n]\n"
+            )
+        })
     );
     let settings = folder.join("gateway.toml");
     fs::write(&settings, text).expect("a folder of our own");
