@@ -168,11 +168,7 @@ impl Connection {
     }
 }
 
-fn poll_write(
-    io: &mut NodeStream,
-    bytes: &[u8],
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
+fn poll_write(io: &mut NodeStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     match io {
         NodeStream::Plain(io) => pin!(io.write(bytes)).poll(cx),
         NodeStream::Tls(io) => pin!(io.write(bytes)).poll(cx),
@@ -330,7 +326,10 @@ impl Answer {
         (deadline, under_way): (Instant, UnderWay),
     ) -> Result<Self, NodeError> {
         let is_bodiless = head.status.is_informational()
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
         let length = head.headers.get(CONTENT_LENGTH);
         let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
         // A node always says where its answer ends, and says it once (RFC 9112 section 6.3).
