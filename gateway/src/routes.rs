@@ -128,6 +128,12 @@ static ADMIN: &[AdminEndpoint] = &[
     json("openapi.json", READ),
 ];
 
+/// The endpoints of the tenant admin's API.
+#[must_use]
+pub fn admin_endpoints() -> &'static [AdminEndpoint] {
+    ADMIN
+}
+
 /// The endpoint that the segments name, and the value among them.
 fn admin<'p>(segments: &[&'p str]) -> Option<(&'static AdminEndpoint, Option<&'p str>)> {
     ADMIN.iter().find_map(|endpoint| {

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::layout::{Frame, Section, badge, head, moment, nothing, notice, trail};
+use super::layout::{Frame, Section, badge, cell, head, moment, nothing, notice, table, trail};
 use super::session::{Form, Visitor};
 use crate::error::Error;
 use crate::handlers::scim_http::{Kind, resource_id};
@@ -177,66 +177,42 @@ fn name_of(resource: &Value) -> &str {
 }
 
 fn users(users: &[Value], caption: &str) -> Markup {
-    html! {
-        div.table tabindex="0" role="region" aria-label=(caption) {
-            table {
-                caption.unseen { (caption) }
-                thead {
-                    tr {
-                        th scope="col" { "User" }
-                        th scope="col" { "State" }
-                        th scope="col" { "E-mail" }
-                        th scope="col" { "External id" }
-                        th scope="col" { "Changed" }
-                    }
-                }
-                tbody {
-                    @for user in users {
-                        tr {
-                            th scope="row" {
-                                a href={ "/console/users/" (text(user, "id")) } { (name_of(user)) }
-                                span.sub { (text(user, "userName")) }
-                            }
-                            td { (state(user)) }
-                            td { (email(user)) }
-                            td { (text(user, "externalId")) }
-                            td { (when(user, "lastModified")) }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let rows: Vec<Vec<Markup>> = users
+        .iter()
+        .map(|user| {
+            vec![
+                html! {
+                    a href={ "/console/users/" (text(user, "id")) } { (name_of(user)) }
+                    span.sub { (text(user, "userName")) }
+                },
+                state(user),
+                cell(email(user)),
+                cell(text(user, "externalId")),
+                when(user, "lastModified"),
+            ]
+        })
+        .collect();
+    let columns = ["User", "State", "E-mail", "External id", "Changed"];
+    table(caption, &columns, &rows)
 }
 
 fn groups(groups: &[Value]) -> Markup {
-    html! {
-        div.table tabindex="0" role="region" aria-label="Groups" {
-            table {
-                caption.unseen { "Groups" }
-                thead {
-                    tr {
-                        th scope="col" { "Group" }
-                        th scope="col" { "External id" }
-                        th scope="col" { "Created" }
-                        th scope="col" { "Changed" }
-                    }
-                }
-                tbody {
-                    @for group in groups {
-                        tr {
-                            th scope="row" {
-                                a href={ "/console/groups/" (text(group, "id")) } { (name_of(group)) }
-                            }
-                            td { (text(group, "externalId")) }
-                            td { (when(group, "created")) }
-                            td { (when(group, "lastModified")) }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let rows: Vec<Vec<Markup>> = groups
+        .iter()
+        .map(|group| {
+            vec![
+                html! { a href={ "/console/groups/" (text(group, "id")) } { (name_of(group)) } },
+                cell(text(group, "externalId")),
+                when(group, "created"),
+                when(group, "lastModified"),
+            ]
+        })
+        .collect();
+    table(
+        "Groups",
+        &["Group", "External id", "Created", "Changed"],
+        &rows,
+    )
 }
 
 /// `GET /console/users/{id}`, `GET /console/groups/{id}`: as it is, and what happened to it. One that

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
 use maud::{Markup, html};
 
-use super::layout::{Frame, Section, copyable, head, trail};
+use super::layout::{Frame, Section, cell, copyable, head, table, table_with_caption, trail};
 use super::session::Visitor;
 use crate::admin::tokens::token_url;
 use crate::error::Error;
@@ -105,43 +105,23 @@ pub async fn show(
 
 /// A table of fields and what to put into them.
 fn fields(caption: &str, rows: &[(&str, Markup)]) -> Markup {
-    html! {
-        div.table tabindex="0" role="region" aria-label=(caption) {
-            table {
-                caption { (caption) }
-                thead { tr { th scope="col" { "Field" } th scope="col" { "Value" } } }
-                tbody {
-                    @for (name, value) in rows {
-                        tr { th scope="row" { (name) } td { (value) } }
-                    }
-                }
-            }
-        }
-    }
+    let rows: Vec<Vec<Markup>> = rows
+        .iter()
+        .map(|(name, value)| vec![cell(name), value.clone()])
+        .collect();
+    table_with_caption(caption, &["Field", "Value"], &rows)
 }
 
 /// A table of attributes: theirs, ours, and a note.
 fn mapping(theirs: &str, rows: &[(&str, &str, &str)]) -> Markup {
+    let rows: Vec<Vec<Markup>> = rows
+        .iter()
+        .map(|(from, to, note)| vec![code(from), code(to), cell(note)])
+        .collect();
     html! {
         section.stack aria-labelledby="mapping" {
             h2 #mapping { "Mapping" }
-            div.table tabindex="0" role="region" aria-label="Attribute mapping" {
-                table {
-                    caption.unseen { "Attribute mapping" }
-                    thead {
-                        tr {
-                            th scope="col" { (theirs) }
-                            th scope="col" { "SCIM attribute" }
-                            th scope="col" { "Note" }
-                        }
-                    }
-                    tbody {
-                        @for (from, to, note) in rows {
-                            tr { th scope="row" { code { (from) } } td { code { (to) } } td { (note) } }
-                        }
-                    }
-                }
-            }
+            (table("Attribute mapping", &[theirs, "SCIM attribute", "Note"], &rows))
         }
     }
 }
@@ -151,17 +131,15 @@ fn effects(theirs: &str, rows: &[(&str, &str)]) -> Markup {
     html! {
         section.stack aria-labelledby="effects" {
             h2 #effects { "What happens" }
-            div.table tabindex="0" role="region" aria-label="What happens" {
-                table {
-                    caption.unseen { "What happens" }
-                    thead { tr { th scope="col" { (theirs) } th scope="col" { "Here" } } }
-                    tbody {
-                        @for (there, here) in rows { tr { th scope="row" { (there) } td { (here) } } }
-                    }
-                }
-            }
+            (table("What happens", &[theirs, "Here"], &pairs(rows)))
         }
     }
+}
+
+fn pairs(rows: &[(&str, &str)]) -> Vec<Vec<Markup>> {
+    rows.iter()
+        .map(|(left, right)| vec![cell(left), cell(right)])
+        .collect()
 }
 
 fn code(text: &str) -> Markup {
@@ -374,15 +352,7 @@ fn test_connection() -> Markup {
     html! {
         section.stack aria-labelledby="test" {
             h2 #test { "If the connection test fails" }
-            div.table tabindex="0" role="region" aria-label="What a failed test means" {
-                table {
-                    caption.unseen { "What a failed test means" }
-                    thead { tr { th scope="col" { "It says" } th scope="col" { "What to do" } } }
-                    tbody {
-                        @for (says, what) in rows { tr { th scope="row" { (says) } td { (what) } } }
-                    }
-                }
-            }
+            (table("What a failed test means", &["It says", "What to do"], &pairs(&rows)))
         }
     }
 }

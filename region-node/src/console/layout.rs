@@ -292,3 +292,38 @@ fn words(at: Timestamp) -> String {
 pub fn nothing(title: &str, what_to_do: &Markup) -> Markup {
     html! { div.nothing { p.title { (title) } (what_to_do) } }
 }
+
+/// A table. The first cell of a row is its head; on a narrow screen each row is a card, and every
+/// cell says which column it is of.
+#[must_use]
+pub fn table(caption: &str, columns: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! { div.table.fold { table { caption.unseen { (caption) } (columns_and_rows(columns, rows)) } } }
+}
+
+/// The same with a caption to be seen.
+#[must_use]
+pub fn table_with_caption(caption: &str, columns: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! { div.table.fold { table { caption { (caption) } (columns_and_rows(columns, rows)) } } }
+}
+
+fn columns_and_rows(columns: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! {
+        thead { tr { @for column in columns { th scope="col" { (column) } } } }
+        tbody {
+            @for row in rows {
+                tr {
+                    @for (at, (column, cell)) in columns.iter().zip(row).enumerate() {
+                        @if at == 0 { th scope="row" { (cell) } }
+                        @else { td data-label=(column) { (cell) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A text as a cell.
+#[must_use]
+pub fn cell(text: &str) -> Markup {
+    html! { (text) }
+}

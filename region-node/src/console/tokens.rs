@@ -10,7 +10,8 @@ use maud::{Markup, html};
 use shared::{Dialect, Network, Networks, Scope, TokenId};
 
 use super::layout::{
-    Frame, Section, badge, copyable, head, moment, moment_or, nothing, notice, see, trail,
+    Frame, Section, badge, cell, copyable, head, moment, moment_or, nothing, notice, see, table,
+    trail,
 };
 use super::session::{Form, Visitor};
 use crate::admin::tokens::{token_id, token_url};
@@ -68,49 +69,39 @@ pub async fn list(
                 p { "Create one, and paste it into your identity provider." }
             }))
         } @else {
-            (table(&frame, &live, "Live tokens"))
+            (listed(&frame, &live, "Live tokens"))
         }
         @if !ended.is_empty() {
             details.more {
                 summary { "Tokens that have ended (" (ended.len()) ")" }
-                (table(&frame, &ended, "Tokens that have ended"))
+                (listed(&frame, &ended, "Tokens that have ended"))
             }
         }
     };
     Ok(frame.page(Section::Tokens, "API tokens", &body))
 }
 
-fn table(frame: &Frame<'_>, tokens: &[&StoredToken], caption: &str) -> Markup {
-    html! {
-        div.table tabindex="0" role="region" aria-label=(caption) {
-            table {
-                caption.unseen { (caption) }
-                thead {
-                    tr {
-                        th scope="col" { "Name" }
-                        th scope="col" { "Scope" }
-                        th scope="col" { "State" }
-                        th scope="col" { "Last used" }
-                        th scope="col" { "Ends" }
-                    }
-                }
-                tbody {
-                    @for token in tokens {
-                        tr {
-                            th scope="row" {
-                                a href={ "/console/tokens/" (token.id.as_str()) } { (token.name) }
-                                code.sub { (token.id.as_str()) }
-                            }
-                            td { (scope_name(token.scope)) }
-                            td { (state(frame, token)) }
-                            td { (last_used(frame, token)) }
-                            td { (moment_or(token.expires, "Never")) }
-                        }
-                    }
-                }
-            }
-        }
-    }
+fn listed(frame: &Frame<'_>, tokens: &[&StoredToken], caption: &str) -> Markup {
+    let rows: Vec<Vec<Markup>> = tokens
+        .iter()
+        .map(|token| {
+            vec![
+                html! {
+                    a href={ "/console/tokens/" (token.id.as_str()) } { (token.name) }
+                    code.sub { (token.id.as_str()) }
+                },
+                cell(scope_name(token.scope)),
+                state(frame, token),
+                last_used(frame, token),
+                moment_or(token.expires, "Never"),
+            ]
+        })
+        .collect();
+    table(
+        caption,
+        &["Name", "For", "State", "Last used", "Ends"],
+        &rows,
+    )
 }
 
 fn scope_name(scope: Scope) -> &'static str {
