@@ -168,22 +168,33 @@ fn when(resource: &Value, name: &str) -> Markup {
     )
 }
 
-fn name_of(resource: &Value) -> &str {
-    ["displayName", "userName"]
-        .into_iter()
-        .map(|name| text(resource, name))
-        .find(|name| !name.is_empty())
-        .unwrap_or("(no name)")
+/// What people call a user or a group.
+fn name_of(resource: &Value) -> String {
+    let name = resource.get("name").unwrap_or(&Value::Null);
+    let full = [text(name, "givenName"), text(name, "familyName")];
+    let full = full.join(" ");
+    [
+        text(resource, "displayName"),
+        text(name, "formatted"),
+        full.trim(),
+        text(resource, "userName"),
+        "(no name)",
+    ]
+    .into_iter()
+    .find(|name| !name.is_empty())
+    .unwrap_or_default()
+    .to_owned()
 }
 
 fn users(users: &[Value], caption: &str) -> Markup {
     let rows: Vec<Vec<Markup>> = users
         .iter()
         .map(|user| {
+            let (name, user_name) = (name_of(user), text(user, "userName"));
             vec![
                 html! {
-                    a href={ "/console/users/" (text(user, "id")) } { (name_of(user)) }
-                    span.sub { (text(user, "userName")) }
+                    a href={ "/console/users/" (text(user, "id")) } { (name) }
+                    @if name != user_name { span.sub { (user_name) } }
                 },
                 state(user),
                 cell(email(user)),
@@ -256,7 +267,7 @@ pub async fn show(
             Some(found.await?)
         }
     };
-    let title = name_of(&resource);
+    let title = &name_of(&resource);
     let body = html! {
         (trail(&[(path, name)], title))
         (head(title, "", None))
@@ -311,7 +322,7 @@ pub async fn members(
     let path = format!("{above}/{id}");
     let title = format!("Members of {}", name_of(&group));
     let body = html! {
-        (trail(&[(above, name), (&path, name_of(&group))], "Members"))
+        (trail(&[(above, name), (&path, &name_of(&group))], "Members"))
         (head(&title, "", None))
         p.count { (count(found.total, "user")) }
         (users(&found.resources, "Members"))
