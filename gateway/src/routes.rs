@@ -288,6 +288,12 @@ impl Route {
         }
     }
 
+    /// Whether it gives all that a tenant has, which takes its time and has no largest size.
+    #[must_use]
+    pub fn is_export(&self) -> bool {
+        self.media() != Media::Json && self.node_path.ends_with("/export")
+    }
+
     /// What its answers are.
     #[must_use]
     pub fn media(&self) -> Media {
@@ -595,6 +601,15 @@ mod tests {
             assert!(scim.allows(Some(json)) && export.allows(Some(json)));
         }
         assert!(export.allows(Some("application/jsonl")));
+        let is_export = |path: &str| Route::parse(path).unwrap().is_export();
+        assert!(is_export("/api/v1/admin/export") && is_export("/console/export"));
+        for path in [
+            "/console",
+            "/api/v1/admin/users/export",
+            "/api/v1/scim/Users/export",
+        ] {
+            assert!(!is_export(path), "{path}");
+        }
         assert!(!scim.allows(Some("application/jsonl")));
         let page = media("/console/users");
         assert!(page.allows(Some("text/html")) && page.allows(Some("application/jsonl")));

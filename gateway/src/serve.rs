@@ -51,6 +51,8 @@ const METHODS: [Method; 5] = [
     Method::PATCH,
     Method::DELETE,
 ];
+/// How much longer than any other answer an export may take to be read.
+const EXPORT: Duration = Duration::from_secs(10 * 60);
 /// How long a refused client may go on sending a body that nobody reads.
 pub const LINGER: Duration = Duration::from_secs(2);
 
@@ -153,7 +155,7 @@ async fn answer(
     ids: &CallIds,
     record: &mut RequestRecord,
 ) -> Result<HttpResponse, Error> {
-    let deadline = Instant::now() + edge.request;
+    let mut deadline = Instant::now() + edge.request;
     let peer = request.peer_addr().map(|peer| peer.ip());
     let source = source(peer, request.headers(), &edge.trusted_proxies);
 
@@ -175,6 +177,9 @@ async fn answer(
     let (route, method) = find_route(request)?;
     record.route = route.endpoint.template();
     let max_body = route.max_body(&method);
+    if route.is_export() {
+        deadline += EXPORT;
+    }
     check_body_header(request.headers(), max_body)?;
     let is_console = route.base == Base::Console;
     let token = if is_console {
@@ -242,7 +247,11 @@ async fn answer(
     record.upstream_ms = Some(millis_since(asked));
     // The body was needed to send it again; the answer is here.
     drop((passage, body_pass));
-    let mut response = forward::pass_on(answer?, edge.answer_max_bytes, tenant_pass)?;
+    let max_bytes = match route.is_export() {
+        true => u64::MAX,
+        false => edge.answer_max_bytes,
+    };
+    let mut response = forward::pass_on(answer?, max_bytes, tenant_pass)?;
     if route.node_path == CONSOLE_SIGN_OUT_PATH && response.status() == StatusCode::SEE_OTHER {
         session::take_back(&mut response);
     }

@@ -5,8 +5,11 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use maud::{Markup, html};
 use serde_json::Value;
+use shared::Timestamp;
 
-use super::layout::{Frame, Section, badge, cell, head, moment, nothing, notice, table, trail};
+use super::layout::{
+    Frame, Section, badge, cell, head, moment, moment_or, nothing, notice, table, trail,
+};
 use super::session::{Form, Visitor};
 use crate::error::Error;
 use crate::handlers::scim_http::{Kind, resource_id};
@@ -104,8 +107,8 @@ pub async fn search(
             } @else {
                 p.count { (count(found.total, one)) }
                 @match kind {
-                    ResourceKind::User => { (users(&found.resources, "Users")) }
-                    ResourceKind::Group => { (groups(&found.resources)) }
+                    ResourceKind::User => { (users(&frame, &found.resources, "Users")) }
+                    ResourceKind::Group => { (groups(&frame, &found.resources)) }
                 }
                 (next_page(path, text, &found))
             }
@@ -159,13 +162,18 @@ fn state(user: &Value) -> Markup {
 }
 
 /// A time within `meta`.
+fn time_of(resource: &Value, name: &str) -> Option<Timestamp> {
+    let meta = resource.get("meta")?;
+    let at = datetime::parse(text(meta, name))?;
+    Some(Timestamp(at.as_millisecond()))
+}
+
 fn when(resource: &Value, name: &str) -> Markup {
-    let meta = resource.get("meta").unwrap_or(&Value::Null);
-    let at = datetime::parse(text(meta, name));
-    at.map_or_else(
-        || html! { "–" },
-        |at| moment(shared::Timestamp(at.as_millisecond())),
-    )
+    moment_or(time_of(resource, name), "–")
+}
+
+fn ago(frame: &Frame<'_>, resource: &Value, name: &str) -> Markup {
+    time_of(resource, name).map_or_else(|| html! {}, |at| frame.ago(at))
 }
 
 /// What people call a user or a group.
@@ -186,7 +194,7 @@ fn name_of(resource: &Value) -> String {
     .to_owned()
 }
 
-fn users(users: &[Value], caption: &str) -> Markup {
+fn users(frame: &Frame<'_>, users: &[Value], caption: &str) -> Markup {
     let rows: Vec<Vec<Markup>> = users
         .iter()
         .map(|user| {
@@ -199,7 +207,7 @@ fn users(users: &[Value], caption: &str) -> Markup {
                 state(user),
                 cell(email(user)),
                 cell(text(user, "externalId")),
-                when(user, "lastModified"),
+                ago(frame, user, "lastModified"),
             ]
         })
         .collect();
@@ -207,15 +215,15 @@ fn users(users: &[Value], caption: &str) -> Markup {
     table(caption, &columns, &rows)
 }
 
-fn groups(groups: &[Value]) -> Markup {
+fn groups(frame: &Frame<'_>, groups: &[Value]) -> Markup {
     let rows: Vec<Vec<Markup>> = groups
         .iter()
         .map(|group| {
             vec![
                 html! { a href={ "/console/groups/" (text(group, "id")) } { (name_of(group)) } },
                 cell(text(group, "externalId")),
-                when(group, "created"),
-                when(group, "lastModified"),
+                ago(frame, group, "created"),
+                ago(frame, group, "lastModified"),
             ]
         })
         .collect();
@@ -279,7 +287,7 @@ pub async fn show(
             section.stack aria-labelledby="members" {
                 h2 #members { "Members (" (count(found.total, "user")) ")" }
                 @if found.resources.is_empty() { p.quiet { "No user is a direct member." } }
-                @else { (users(&found.resources, "Members")) }
+                @else { (users(&frame, &found.resources, "Members")) }
                 @if found.next.is_some() {
                     p { a.button href={ (path) "/" (text(&resource, "id")) "/members" } { "All members" } }
                 }
@@ -325,7 +333,7 @@ pub async fn members(
         (trail(&[(above, name), (&path, &name_of(&group))], "Members"))
         (head(&title, "", None))
         p.count { (count(found.total, "user")) }
-        (users(&found.resources, "Members"))
+        (users(&frame, &found.resources, "Members"))
         (next_page(&format!("{path}/members"), None, &found))
     };
     Ok(frame.page(Section::Groups, &title, &body))

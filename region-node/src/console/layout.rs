@@ -149,7 +149,7 @@ impl<'f> Frame<'f> {
             0..60 => "just now".to_owned(),
             60..3_600 => format!("{} min ago", seconds / 60),
             3_600..86_400 => format!("{} h ago", seconds / 3_600),
-            _ => return moment(at),
+            _ => day(at),
         };
         html! { time datetime=(datetime::format(at)) title=(words(at)) { (text) } }
     }
@@ -281,10 +281,16 @@ pub fn moment_or(at: Option<Timestamp>, otherwise: &str) -> Markup {
 }
 
 fn words(at: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(at.as_millis())
-        .unwrap_or_default()
-        .strftime("%-d %b %Y, %H:%M UTC")
-        .to_string()
+    written(at, "%-d %b %Y, %H:%M UTC")
+}
+
+fn day(at: Timestamp) -> String {
+    written(at, "%-d %b %Y")
+}
+
+fn written(at: Timestamp, how: &str) -> String {
+    let moment = jiff::Timestamp::from_millisecond(at.as_millis());
+    moment.unwrap_or_default().strftime(how).to_string()
 }
 
 /// What a list says that has nothing in it.
