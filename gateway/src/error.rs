@@ -1,5 +1,5 @@
-//! Every way in which a request can end here, and its face: a SCIM error answer, or OAuth's (RFC
-//! 6749 section 5.2) at the endpoints of OAuth.
+//! Every way in which a request can end here, and its face: a SCIM error answer, OAuth's (RFC
+//! 6749 section 5.2) at the endpoints of OAuth, or a page for a browser.
 //!
 //! `Error::answer` is the only place that knows both our errors and HTTP. 401 is said only on
 //! positive knowledge that a credential is bad; what we do not know is 503 with `Retry-After`,
@@ -16,6 +16,7 @@ use shared::link::Refusal;
 use shared::scim_error::{Dialect, ScimError, ScimType};
 use shared::{Fault, RegionId, Scope, api_token::RandomnessError};
 
+use crate::console::{page, session};
 use crate::credential::CredentialError;
 use crate::host::HostError;
 use crate::limits::{NoRoom, TooMany};
@@ -64,6 +65,9 @@ pub enum Error {
         /// The base URL of the token's home, if the home confirmed it.
         right_base: Option<String>,
     },
+    /// A browser sent a form that another site made.
+    #[error("the form was sent from another site")]
+    CrossSite,
     /// The token could not be resolved.
     #[error("the token was not resolved")]
     Resolve(#[from] ResolveError),
@@ -133,6 +137,18 @@ pub enum Face {
     Scim(Dialect),
     /// RFC 6749 section 5.2.
     OAuth,
+    /// The console's sign-in page.
+    SignIn,
+    /// A page of the console.
+    Console,
+}
+
+impl Face {
+    /// Whether a browser shows it.
+    #[must_use]
+    pub fn is_page(self) -> bool {
+        matches!(self, Self::SignIn | Self::Console)
+    }
 }
 
 impl From<NoRoom> for Error {
@@ -204,17 +220,40 @@ impl Error {
         self.answer().fault
     }
 
+    /// Whether a browser's session is over, or was none.
+    fn ends_session(&self) -> bool {
+        match self {
+            Self::Credential(_) | Self::WrongRegion { .. } | Self::Scope { .. } => true,
+            Self::Resolve(ResolveError::Refused(bad)) => bad.reason != Refusal::TenantSuspended,
+            _ => false,
+        }
+    }
+
     /// The answer to the client.
     #[must_use]
-    pub fn to_response(&self, face: Face) -> HttpResponse {
+    pub fn to_response(&self, face: Face, request_id: Option<&str>) -> HttpResponse {
+        if face == Face::Console && self.ends_session() {
+            return session::to_sign_in(matches!(self, Self::Credential(CredentialError::Missing)));
+        }
         let Answer { error, extra, .. } = self.answer();
         let status = StatusCode::from_u16(error.status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = HttpResponse::build(status);
-        if let Some((name, value)) = extra {
+        if let Some((name, value)) = extra
+            // No scheme of a browser's fits.
+            && !(face.is_page() && name == header::WWW_AUTHENTICATE)
+        {
             response.insert_header((name, value));
         }
         match face {
+            Face::SignIn => page::html(
+                &mut response,
+                page::sign_in(Some(&error.detail), request_id),
+            ),
+            Face::Console => page::html(
+                &mut response,
+                page::problem(status, &error.detail, request_id),
+            ),
             Face::Scim(dialect) => {
                 response.content_type(dialect.media_type());
                 response.body(error.body(dialect))
@@ -282,6 +321,11 @@ impl Error {
                 };
                 Answer::unauthenticated(detail)
             }
+            Self::CrossSite => Answer::new(
+                StatusCode::FORBIDDEN,
+                "This form was not sent from a page of this console. Go back to the console and \
+                 try again.",
+            ),
             Self::Resolve(error) => resolve(error),
             Self::Scope {
                 needed: Scope::Scim,
@@ -450,8 +494,19 @@ fn resolve(error: &ResolveError) -> Answer {
 
 /// What every answer carries, ours and the nodes': nobody may store it, and no browser may guess
 /// at it.
-pub fn dress(response: &mut HttpResponse<impl Sized>, request_id: Option<HeaderValue>) {
+/// A page, besides, loads what is ours, runs what is ours, and stands in nobody's frame.
+pub fn dress(response: &mut HttpResponse<impl Sized>, face: Face, request_id: Option<HeaderValue>) {
     let headers = response.headers_mut();
+    if face.is_page() {
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(page::CONTENT_SECURITY_POLICY),
+        );
+        headers.insert(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        );
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -495,6 +550,7 @@ mod tests {
                 host: RegionId::parse("us").unwrap(),
                 right_base: None,
             },
+            Error::CrossSite,
             Error::Resolve(ResolveError::Refused(BadToken::UNKNOWN)),
             Error::Resolve(ResolveError::Refused(BadToken {
                 reason: Refusal::TenantSuspended,
@@ -537,7 +593,7 @@ mod tests {
     #[actix_web::test]
     async fn every_answer_is_a_scim_error_in_its_dialect() {
         for error in all() {
-            let response = error.to_response(Face::Scim(Dialect::Scim20));
+            let response = error.to_response(Face::Scim(Dialect::Scim20), None);
             let status = response.status();
             assert_eq!(
                 header_of(&response, "content-type"),
@@ -547,7 +603,7 @@ mod tests {
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body["status"], status.as_u16().to_string(), "{error}");
 
-            let response = error.to_response(Face::Scim(Dialect::Scim11));
+            let response = error.to_response(Face::Scim(Dialect::Scim11), None);
             assert_eq!(header_of(&response, "content-type"), "application/json");
             let body = to_bytes(response.into_body()).await.unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -558,7 +614,7 @@ mod tests {
     #[actix_web::test]
     async fn every_answer_is_an_oauth_error_where_oauth_asks() {
         for error in all() {
-            let response = error.to_response(Face::OAuth);
+            let response = error.to_response(Face::OAuth, None);
             let status = response.status();
             assert_eq!(header_of(&response, "content-type"), "application/json");
             if status == 401 {
@@ -584,7 +640,7 @@ mod tests {
     #[test]
     fn every_answer_that_asks_for_patience_says_how_much() {
         for error in all() {
-            let response = error.to_response(Face::Scim(Dialect::Scim20));
+            let response = error.to_response(Face::Scim(Dialect::Scim20), None);
             match response.status().as_u16() {
                 429 | 503 => {
                     let seconds = header_of(&response, "retry-after");
@@ -600,7 +656,9 @@ mod tests {
     #[test]
     fn what_we_do_not_know_is_never_the_clients_fault() {
         for error in all() {
-            let status = error.to_response(Face::Scim(Dialect::Scim20)).status();
+            let status = error
+                .to_response(Face::Scim(Dialect::Scim20), None)
+                .status();
             assert_eq!(
                 status.is_server_error(),
                 matches!(error.fault(), Fault::Upstream | Fault::Us) || status == 503,

@@ -18,7 +18,7 @@ use actix_web::web::{Bytes, BytesMut};
 use reqwest::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use shared::api_token::RandomnessError;
-use shared::{ApiToken, Dialect, TenantId, Timestamp, link};
+use shared::{ApiToken, Dialect, TenantId, Timestamp, TokenDigest, link};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -48,8 +48,9 @@ static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(link::IDEMPOTENCY_K
 pub static METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
 /// The node's headers that a client needs.
-static TO_CLIENT: [HeaderName; 7] = [
+static TO_CLIENT: [HeaderName; 8] = [
     header::ALLOW,
+    header::CONTENT_DISPOSITION,
     header::CONTENT_TYPE,
     header::ETAG,
     header::LAST_MODIFIED,
@@ -196,6 +197,8 @@ pub struct Passage<'a> {
     pub source: IpAddr,
     /// The client's credential, to ask about it again. It does not travel.
     pub token: &'a ApiToken,
+    /// The session that a call to the console is of.
+    pub session: Option<TokenDigest>,
 }
 
 impl Passage<'_> {
@@ -258,6 +261,9 @@ impl Passage<'_> {
                 .ids
                 .idempotency_key(of_client, &client.tenant_id, self.begun);
             line(link::IDEMPOTENCY_KEY, key.as_bytes());
+        }
+        if let Some(session) = self.session {
+            line(link::SESSION, String::from(session).as_bytes());
         }
         line(link::BASE_URL, self.base_url.as_bytes());
         line(link::LINK_KEY, client.region.link.key.as_bytes());
@@ -385,8 +391,8 @@ fn check(answer: &Answer, request_id: &str, media: Media) -> Result<Verdict, Err
         );
         return Err(Error::LinkRefused);
     }
-    if status.is_informational() || (status.is_redirection() && status != StatusCode::NOT_MODIFIED)
-    {
+    let is_redirect = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+    if status.is_informational() || (is_redirect && !is_within_console(answer, media)) {
         return Err(Error::Contract("a redirect"));
     }
     let is_empty = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -396,6 +402,17 @@ fn check(answer: &Answer, request_id: &str, media: Media) -> Result<Verdict, Err
         return Err(Error::Contract("of another media type"));
     }
     Ok(Verdict::PassOn)
+}
+
+/// Whether a redirect leads a browser from one page of the console to another.
+fn is_within_console(answer: &Answer, media: Media) -> bool {
+    let location = answer.head.headers.get(header::LOCATION);
+    let below = location
+        .and_then(|value| value.to_str().ok())
+        .and_then(|location| location.strip_prefix(link::CONSOLE_PATH));
+    media == Media::Page
+        && answer.head.status == StatusCode::SEE_OTHER
+        && below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 /// Streams an answer back. `passes` end with it.

@@ -122,7 +122,7 @@ pub struct BaseUrls {
 }
 
 impl BaseUrls {
-    fn new(base_url: &str) -> Self {
+    pub(crate) fn new(base_url: &str) -> Self {
         let with = |base: Base| {
             let url = format!("{base_url}{}", base.suffix());
             // A hostname is made of letters, digits, dots and hyphens.
@@ -145,7 +145,7 @@ impl BaseUrls {
     #[must_use]
     pub fn of(&self, base: Base) -> &HeaderValue {
         match base {
-            Base::Plain | Base::Admin => &self.plain,
+            Base::Plain | Base::Admin | Base::Console => &self.plain,
             Base::V2 => &self.v2,
             Base::V1 => &self.v1,
         }

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod console;
 pub mod credential;
 pub mod error;
 pub mod forward;

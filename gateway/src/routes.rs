@@ -6,7 +6,9 @@
 
 use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
-use shared::link::{ADMIN_PATH, MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, SCIM_PATH, SCIM11_PATH};
+use shared::link::{
+    ADMIN_PATH, CONSOLE_PATH, MAX_BODY_BYTES, MAX_GROUP_REPLACE_BYTES, SCIM_PATH, SCIM11_PATH,
+};
 use shared::{Dialect, Scope, urn};
 
 /// One endpoint of the protocol (RFC 7644 section 3.2), without the values in its path.
@@ -28,6 +30,8 @@ pub enum Endpoint {
     Discovery(&'static str),
     /// One of the tenant admin's API.
     Admin(&'static AdminEndpoint),
+    /// A page of the console; which there are, the node knows.
+    Console,
 }
 
 /// An endpoint of the tenant admin's API, below its base.
@@ -48,6 +52,8 @@ pub enum Media {
     Json,
     /// JSON Lines; errors are JSON.
     JsonLines,
+    /// A page, a redirect to one, or a file to be saved.
+    Page,
 }
 
 impl Media {
@@ -55,8 +61,9 @@ impl Media {
     #[must_use]
     pub fn allows(self, media_type: Option<&str>) -> bool {
         match media_type {
-            Some(urn::SCIM_JSON | urn::JSON) => true,
-            Some(JSON_LINES) => self == Self::JsonLines,
+            Some(urn::SCIM_JSON | urn::JSON) => self != Self::Page,
+            Some(JSON_LINES) => matches!(self, Self::JsonLines | Self::Page),
+            Some("text/html") => self == Self::Page,
             _ => false,
         }
     }
@@ -121,6 +128,12 @@ static ADMIN: &[AdminEndpoint] = &[
     json("openapi.json", READ),
 ];
 
+/// The endpoints of the tenant admin's API.
+#[must_use]
+pub fn admin_endpoints() -> &'static [AdminEndpoint] {
+    ADMIN
+}
+
 /// The endpoint that the segments name, and the value among them.
 fn admin<'p>(segments: &[&'p str]) -> Option<(&'static AdminEndpoint, Option<&'p str>)> {
     ADMIN.iter().find_map(|endpoint| {
@@ -137,6 +150,9 @@ fn admin<'p>(segments: &[&'p str]) -> Option<(&'static AdminEndpoint, Option<&'p
         rest.next().is_none().then_some((endpoint, value))
     })
 }
+
+/// The first segment of the console's paths.
+const CONSOLE: &str = "console";
 
 fn is_placeholder(part: &str) -> bool {
     part.starts_with('{')
@@ -162,6 +178,8 @@ pub enum Base {
     V1,
     /// `/api/v1/admin`: the tenant admin's API.
     Admin,
+    /// `/console`: the tenant admin's pages.
+    Console,
 }
 
 /// A path that exists.
@@ -193,6 +211,7 @@ impl Route {
                 let (endpoint, value) = admin(segments)?;
                 (Endpoint::Admin(endpoint), value)
             }
+            (Base::Console, segments) => return page(segments),
             (_, ["Users"]) => (Endpoint::Collection(Kind::Users), None),
             (_, ["Users", ".search"]) => (Endpoint::CollectionSearch(Kind::Users), None),
             (_, ["Users", id]) => (Endpoint::Resource(Kind::Users), Some(*id)),
@@ -220,6 +239,7 @@ impl Route {
             Base::Plain | Base::V2 => SCIM_PATH,
             Base::V1 => SCIM11_PATH,
             Base::Admin => ADMIN_PATH,
+            Base::Console => CONSOLE_PATH,
         };
         // No template has two values.
         let template = endpoint.template();
@@ -264,7 +284,14 @@ impl Route {
             ],
             Endpoint::Discovery(_) => &[Method::GET, Method::HEAD],
             Endpoint::Admin(endpoint) => endpoint.methods,
+            Endpoint::Console => READ_CREATE,
         }
+    }
+
+    /// Whether it gives all that a tenant has, which takes its time and has no largest size.
+    #[must_use]
+    pub fn is_export(&self) -> bool {
+        self.media() != Media::Json && self.node_path.ends_with("/export")
     }
 
     /// What its answers are.
@@ -272,6 +299,7 @@ impl Route {
     pub fn media(&self) -> Media {
         match self.endpoint {
             Endpoint::Admin(endpoint) => endpoint.media,
+            Endpoint::Console => Media::Page,
             _ => Media::Json,
         }
     }
@@ -302,6 +330,7 @@ impl Endpoint {
             Self::Me => "Me",
             Self::Discovery(template) => template,
             Self::Admin(endpoint) => endpoint.template,
+            Self::Console => "console",
         }
     }
 }
@@ -312,7 +341,7 @@ impl Base {
     pub fn scope(self) -> Scope {
         match self {
             Self::Plain | Self::V2 | Self::V1 => Scope::Scim,
-            Self::Admin => Scope::Admin,
+            Self::Admin | Self::Console => Scope::Admin,
         }
     }
 
@@ -321,11 +350,17 @@ impl Base {
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
-            Self::Plain | Self::Admin => "",
+            Self::Plain | Self::Admin | Self::Console => "",
             Self::V2 => "/v2",
             Self::V1 => "/v1",
         }
     }
+}
+
+/// Whether a path is one of the console's, whether it exists or not.
+#[must_use]
+pub fn is_console(path: &str) -> bool {
+    path.split('/').find(|segment| !segment.is_empty()) == Some(CONSOLE)
 }
 
 /// The protocol that a path asks for, whether the path exists or not.
@@ -335,6 +370,25 @@ pub fn dialect(path: &str) -> Dialect {
         Some((Base::V1, _)) => Dialect::Scim11,
         _ => Dialect::Scim20,
     }
+}
+
+/// A page of the console: some of which are a resource's, so that every segment but the dots and
+/// slashes that a path could be bent with is let through.
+fn page(segments: &[&str]) -> Option<Route> {
+    const MOST_SEGMENTS: usize = 3;
+    if segments.len() > MOST_SEGMENTS {
+        return None;
+    }
+    let mut node_path = CONSOLE_PATH.to_owned();
+    for segment in segments {
+        node_path.push('/');
+        node_path.push_str(&safe_value(segment)?);
+    }
+    Some(Route {
+        base: Base::Console,
+        endpoint: Endpoint::Console,
+        node_path,
+    })
 }
 
 fn discovery(name: &'static str) -> (Endpoint, Option<&'static str>) {
@@ -370,10 +424,13 @@ impl<'p> Segments<'p> {
 /// The base, and the segments below it.
 fn split(path: &str) -> Option<(Base, Segments<'_>)> {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    for expected in ["api", "v1"] {
-        if segments.next() != Some(expected) {
-            return None;
-        }
+    match segments.next()? {
+        "api" => {}
+        CONSOLE => return Some((Base::Console, Segments::of(segments))),
+        _ => return None,
+    }
+    if segments.next() != Some("v1") {
+        return None;
     }
     match segments.next()? {
         "scim" => {}
@@ -499,6 +556,44 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_the_console_has_one_path_and_no_other_spelling_reaches_the_node() {
+        for (path, expected) in [
+            ("/console", "/console"),
+            ("/console/", "/console"),
+            ("//console//tokens/", "/console/tokens"),
+            ("/console/users/%61b-1", "/console/users/ab-1"),
+            (
+                "/console/tokens/tok_1/rotate",
+                "/console/tokens/tok_1/rotate",
+            ),
+        ] {
+            let route = Route::parse(path).unwrap();
+            assert_eq!(route.node_path, expected, "{path}");
+            assert_eq!(route.base.scope(), Scope::Admin);
+        }
+        for path in [
+            "/Console",
+            "/console/..",
+            "/console/%2e%2e/internal",
+            "/console/../internal/v1/operator",
+            "/console/.",
+            "/console/users/a%2f..%2fb",
+            "/console/users/a\\b",
+            "/console/users/a%00",
+            "/console/users/a;b",
+            "/console/users/a@b",
+            "/console/a/b/c/d",
+            "/console/a/b/c/d/e/f",
+            "/x/console",
+            "/consoles",
+        ] {
+            assert_eq!(node_path(path), None, "{path}");
+        }
+        assert!(is_console("/console/../x") && is_console("//console"));
+        assert!(!is_console("/api/v1/scim/Users") && !is_console("/") && !is_console(""));
+    }
+
+    #[test]
     fn answers_have_the_media_type_of_their_endpoint() {
         let media = |path: &str| Route::parse(path).unwrap().media();
         let (scim, export) = (media("/api/v1/scim/Users"), media("/api/v1/admin/export"));
@@ -506,7 +601,19 @@ mod tests {
             assert!(scim.allows(Some(json)) && export.allows(Some(json)));
         }
         assert!(export.allows(Some("application/jsonl")));
+        let is_export = |path: &str| Route::parse(path).unwrap().is_export();
+        assert!(is_export("/api/v1/admin/export") && is_export("/console/export"));
+        for path in [
+            "/console",
+            "/api/v1/admin/users/export",
+            "/api/v1/scim/Users/export",
+        ] {
+            assert!(!is_export(path), "{path}");
+        }
         assert!(!scim.allows(Some("application/jsonl")));
+        let page = media("/console/users");
+        assert!(page.allows(Some("text/html")) && page.allows(Some("application/jsonl")));
+        assert!(!page.allows(Some("application/json")) && !page.allows(None));
         for other in [None, Some("text/html"), Some("text/plain"), Some("")] {
             assert!(!scim.allows(other) && !export.allows(other), "{other:?}");
         }

@@ -15,11 +15,13 @@ use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut, Data};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _};
+use shared::link::CONSOLE_SIGN_OUT_PATH;
 use shared::{Clock, Dialect, Network};
 use tokio::time::{Instant, timeout};
 
 use crate::connection::{Activity, ServerName, Serving};
-use crate::credential;
+use crate::console::{self, Door, session};
+use crate::credential::{self, CredentialError};
 use crate::error::{self, Error, Face};
 use crate::forward::{self, CallIds, Passage};
 use crate::host::{HostError, Hosts, RegionalHost, ServedHost};
@@ -49,6 +51,8 @@ const METHODS: [Method; 5] = [
     Method::PATCH,
     Method::DELETE,
 ];
+/// How much longer than any other answer an export may take to be read.
+const EXPORT: Duration = Duration::from_secs(10 * 60);
 /// How long a refused client may go on sending a body that nobody reads.
 pub const LINGER: Duration = Duration::from_secs(2);
 
@@ -102,10 +106,7 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
         return std::future::pending().await;
     }
     let mut serving = Serving::begin(activity);
-    let face = match OAuthEndpoint::parse(request.path()) {
-        Some(_) => Face::OAuth,
-        None => Face::Scim(routes::dialect(request.path())),
-    };
+    let face = face_of(request.path());
     let (outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
             let mut record = RequestRecord::begin(Some(ids.clone()), request.method());
@@ -125,13 +126,14 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
     };
     let mut response = outcome.unwrap_or_else(|error| {
         record.failure = Some((error.fault(), error.to_string()));
-        error.to_response(face)
+        error.to_response(face, record.ids.as_ref().map(CallIds::request_id))
     });
     record.status = Some(response.status());
     serving.answered();
     let request_id = record.ids.as_ref().map(CallIds::request_id);
     error::dress(
         &mut response,
+        face,
         request_id.and_then(|id| header::HeaderValue::from_str(id).ok()),
     );
     if edge.is_draining() {
@@ -156,7 +158,7 @@ async fn answer(
     ids: &CallIds,
     record: &mut RequestRecord,
 ) -> Result<HttpResponse, Error> {
-    let deadline = record.started + edge.request;
+    let mut deadline = record.started + edge.request;
     let peer = request.peer_addr().map(|peer| peer.ip());
     let source = source(peer, request.headers(), &edge.trusted_proxies);
 
@@ -172,11 +174,27 @@ async fn answer(
         ))
         .await;
     }
+    if let Some(door) = Door::parse(request.path()) {
+        record.route = door.template();
+        return Box::pin(answer_at_door(
+            door, request, payload, edge, &host, source, record,
+        ))
+        .await;
+    }
     let (route, method) = find_route(request)?;
     record.route = route.endpoint.template();
     let max_body = route.max_body(&method);
+    if route.is_export() {
+        deadline += EXPORT;
+    }
     check_body_header(request.headers(), max_body)?;
-    let token = credential::present(request.headers())?;
+    let is_console = route.base == Base::Console;
+    let token = if is_console {
+        session::check_origin(request.method(), request.headers(), &host.base_urls)?;
+        session::present(request.headers(), &host.base_urls)?
+    } else {
+        credential::present(request.headers())?
+    };
 
     let client = identify(
         &edge.resolver,
@@ -187,6 +205,10 @@ async fn answer(
         source,
     )
     .await?;
+    if is_console && !client.is_access_token {
+        // A session has an end, and can be ended without ending the API token.
+        return Err(CredentialError::Malformed.into());
+    }
     record.tenant_id = Some(client.tenant_id.clone());
     record.token_id = Some(client.token_id.clone());
     client.check_source(source)?;
@@ -225,13 +247,60 @@ async fn answer(
         was_sent: Cell::new(false),
         source,
         token: &token,
+        session: is_console.then(|| token.digest()),
     };
     let asked = Instant::now();
     let answer = forward::forward(&passage, client, &edge.resolver).await;
     record.upstream_ms = Some(millis_since(asked));
     // The body was needed to send it again; the answer is here.
     drop((passage, body_pass));
-    forward::pass_on(answer?, edge.answer_max_bytes, tenant_pass)
+    let max_bytes = match route.is_export() {
+        true => u64::MAX,
+        false => edge.answer_max_bytes,
+    };
+    let mut response = forward::pass_on(answer?, max_bytes, tenant_pass)?;
+    if route.node_path == CONSOLE_SIGN_OUT_PATH && response.status() == StatusCode::SEE_OTHER {
+        session::take_back(&mut response);
+    }
+    Ok(response)
+}
+
+/// Answers at the console's door: what a browser needs before it has a session.
+async fn answer_at_door(
+    door: Door,
+    request: &Request,
+    payload: &mut Payload,
+    edge: &Edge,
+    host: &ServedHost,
+    source: IpAddr,
+    record: &mut RequestRecord,
+) -> Result<HttpResponse, Error> {
+    door.check_method(request.method())?;
+    let is_sign_in = *request.method() == Method::POST;
+    if !is_sign_in {
+        return Ok(door.show(request.uri().query().unwrap_or_default()));
+    }
+    session::check_origin(request.method(), request.headers(), &host.base_urls)?;
+    let headers = request.headers();
+    check_body_header(headers, oauth::MAX_BODY_BYTES)?;
+    oauth::check_media_type(headers)?;
+    let room = BodyRoom::new([&edge.oauth_memory]);
+    let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, room, edge.body_read).await?;
+    record.bytes_in = body.len();
+    console::sign_in(edge, host, &body, source, record).await
+}
+
+/// How an error at a path looks.
+fn face_of(path: &str) -> Face {
+    if OAuthEndpoint::parse(path).is_some() {
+        Face::OAuth
+    } else if !routes::is_console(path) {
+        Face::Scim(routes::dialect(path))
+    } else if Door::parse(path) == Some(Door::SignIn) {
+        Face::SignIn
+    } else {
+        Face::Console
+    }
 }
 
 /// Answers at the endpoints of OAuth.
@@ -262,7 +331,7 @@ async fn answer_oauth(
 fn dialect_of(base: Base) -> Dialect {
     match base {
         Base::V1 => Dialect::Scim11,
-        Base::Plain | Base::V2 | Base::Admin => Dialect::Scim20,
+        Base::Plain | Base::V2 | Base::Admin | Base::Console => Dialect::Scim20,
     }
 }
 

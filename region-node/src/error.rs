@@ -8,12 +8,13 @@
 use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use shared::api_token::RandomnessError;
 use shared::link::{REFUSED, REFUSED_GRANT};
 use shared::{Dialect, Fault, ScimError, ScimType};
 
+use crate::console::layout;
 use crate::grant::GrantError;
 use crate::provider::ProviderError;
 use crate::provider::backup::RestoreFailure;
@@ -57,6 +58,12 @@ pub enum Error {
     /// There is no such endpoint.
     #[error("there is no such endpoint")]
     NoSuchEndpoint,
+    /// There is no such page of the console.
+    #[error("there is no such page")]
+    NoSuchPage,
+    /// A form was not made by the console for this session.
+    #[error("the form is not of this session")]
+    ForeignForm,
     /// The endpoint does not know the method; these are the ones that it knows.
     #[error("the endpoint does not know this method")]
     MethodNotAllowed(&'static str),
@@ -186,6 +193,20 @@ impl Error {
             ),
             Self::OperatorRequest(detail) => (S::BAD_REQUEST, None, detail.clone(), Client),
             Self::NoSuchEndpoint => (S::NOT_FOUND, None, "No such endpoint.".into(), Client),
+            Self::NoSuchPage => (
+                S::NOT_FOUND,
+                None,
+                "It may have been moved, or the address is not complete.".into(),
+                Client,
+            ),
+            Self::ForeignForm => (
+                S::FORBIDDEN,
+                None,
+                "This form does not belong to your session. Go back, load the page again, and \
+                 send it once more."
+                    .into(),
+                Client,
+            ),
             Self::MethodNotAllowed(allowed) => (
                 S::METHOD_NOT_ALLOWED,
                 None,
@@ -278,6 +299,22 @@ impl Error {
             _ => {}
         }
         response.body(body)
+    }
+
+    /// The answer to an administrator's browser. One that the gateway must act upon is as always.
+    #[must_use]
+    pub fn page(&self, request_id: &str) -> HttpResponse {
+        let refused = matches!(self, Self::Grant(_) | Self::Store(StoreError::Refused));
+        if refused || matches!(self, Self::LinkKey) {
+            return self.response(Dialect::Scim20);
+        }
+        let answer = self.answer();
+        let mut page = layout::problem(answer.status, &answer.detail, request_id);
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            page.headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        page
     }
 
     /// The error with its causes, each in its own words.

@@ -1,12 +1,13 @@
 //! The SCIM service provider of one region. Owns its tenants, their API tokens and resources.
 //!
 //! A request enters at [`routes`], is accompanied by [`request`], is given an identity by
-//! [`tenant_scope`], is read and answered by one of the [`handlers`] ([`admin`] for the tenant's
-//! administrator), carried out by a [`provider`], decided by [`scim`] and kept by a [`store`].
+//! [`tenant_scope`], is read and answered by one of the [`handlers`] ([`admin`] and
+//! [`console`] for the tenant's administrator), carried out by a [`provider`], decided by [`scim`] and kept by a [`store`].
 //! Direction: `handlers -> provider -> {scim, store}`, and `store -> scim` for its types.
 
 pub mod admin;
 pub mod config;
+pub mod console;
 pub mod error;
 pub mod grant;
 pub mod handlers;

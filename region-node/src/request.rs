@@ -13,7 +13,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::FutureExt as _;
-use shared::link::{DEADLINE_MS, OPERATOR_PATH, REQUEST_ID, SCIM11_PATH};
+use shared::link::{CONSOLE_PATH, DEADLINE_MS, OPERATOR_PATH, REQUEST_ID, SCIM11_PATH};
 use shared::{Dialect, Fault};
 
 use crate::error::Error;
@@ -64,6 +64,31 @@ pub fn dialect_of(path: &str) -> Dialect {
     }
 }
 
+/// How an error looks to the one who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Face {
+    /// An error of SCIM.
+    Scim(Dialect),
+    /// A page of the console.
+    Page,
+}
+
+impl Face {
+    fn of(path: &str) -> Self {
+        match path.strip_prefix(CONSOLE_PATH) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Page,
+            _ => Self::Scim(dialect_of(path)),
+        }
+    }
+
+    fn response(self, error: &Error, id: &RequestId) -> HttpResponse {
+        match self {
+            Self::Scim(dialect) => error.response(dialect),
+            Self::Page => error.page(id.as_str()),
+        }
+    }
+}
+
 /// Middleware around all routes of the link listener.
 ///
 /// # Errors
@@ -76,7 +101,7 @@ pub async fn accompany(
         return Err(Error::Internal("the parts are missing".into()).into());
     };
     let id = RequestId::of(request.headers());
-    let dialect = dialect_of(request.path());
+    let face = Face::of(request.path());
     let time_left = if takes_its_time(request.method(), request.path()) {
         None
     } else {
@@ -100,11 +125,11 @@ pub async fn accompany(
     };
     let error = match served.await {
         Ok(Ok(Ok(response))) => {
-            let response = in_dialect(response.map_into_boxed_body(), dialect, &id);
+            let response = in_face(response.map_into_boxed_body(), face, &id);
             return Ok(finish(response, &record, &id));
         }
         Ok(Ok(Err(error))) => {
-            let response = translate(&error, dialect, &id)
+            let response = translate(&error, face, &id)
                 .unwrap_or_else(|| error.as_response_error().error_response());
             return Err(answer_alone(response, &record, &id));
         }
@@ -112,7 +137,7 @@ pub async fn accompany(
         Err(_elapsed) => Error::Deadline,
     };
     log(&error, &id);
-    Err(answer_alone(error.response(dialect), &record, &id))
+    Err(answer_alone(face.response(&error, &id), &record, &id))
 }
 
 /// Whether an operator's call works on as much as there is, and so has no deadline: it ends when
@@ -147,19 +172,22 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Logs the error of an answer, if it is one, and gives it the dialect of the request.
-fn in_dialect(
+/// Logs the error of an answer, if it is one, and gives it the face that the request asks for.
+fn in_face(
     response: ServiceResponse<BoxBody>,
-    dialect: Dialect,
+    face: Face,
     id: &RequestId,
 ) -> ServiceResponse<BoxBody> {
     // A body may have said that it is of SCIM 1.1, where the path did not.
     let said = response.request().extensions().get::<Dialect>().copied();
-    let dialect = said.unwrap_or(dialect);
+    let face = match (face, said) {
+        (Face::Scim(_), Some(dialect)) => Face::Scim(dialect),
+        (face, _) => face,
+    };
     let translated = response
         .response()
         .error()
-        .and_then(|error| translate(error, dialect, id));
+        .and_then(|error| translate(error, face, id));
     match translated {
         Some(answer) => response.into_response(answer),
         None => response,
@@ -169,18 +197,18 @@ fn in_dialect(
 /// The answer that takes the place of the one that the error gave of itself.
 fn translate(
     error: &actix_web::Error,
-    dialect: Dialect,
+    face: Face,
     id: &RequestId,
 ) -> Option<HttpResponse<BoxBody>> {
     match error.as_error::<Error>() {
         Some(error) => {
             log(error, id);
-            (dialect != Dialect::Scim20).then(|| error.response(dialect))
+            (face != Face::Scim(Dialect::Scim20)).then(|| face.response(error, id))
         }
         None => {
             let error = Error::from_framework(error);
             log(&error, id);
-            Some(error.response(dialect))
+            Some(face.response(&error, id))
         }
     }
 }

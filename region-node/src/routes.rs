@@ -5,11 +5,12 @@ use actix_web::web::{
 };
 use actix_web::{Resource, Route, guard};
 use shared::link::{
-    ACCESS_TOKENS_PATH, ADMIN_PATH, HEALTH_PATH, MAX_GROUP_REPLACE_BYTES, OPERATOR_PATH,
-    RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
+    ACCESS_TOKENS_PATH, ADMIN_PATH, CONSOLE_PATH, HEALTH_PATH, MAX_GROUP_REPLACE_BYTES,
+    OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
 };
 
-use crate::admin::schemas;
+use crate::admin::{directory, export, openapi, schemas, settings, tokens};
+use crate::console;
 use crate::error::Error;
 use crate::handlers::scim_http::Kind;
 use crate::handlers::{backup, discovery, fallback, health, operator, resolve, resources, search};
@@ -61,6 +62,12 @@ pub fn link(config: &mut ServiceConfig) {
             scope(ADMIN_PATH)
                 .configure(admin_calls)
                 .default_service(to(admin_fallback)),
+        )
+        .service(
+            scope(CONSOLE_PATH)
+                .app_data(PayloadConfig::new(SMALL_BODY))
+                .configure(console::pages)
+                .default_service(to(console::no_such_page)),
         )
         .default_service(to(fallback::no_such_endpoint));
 }
@@ -163,7 +170,35 @@ fn admin_calls(config: &mut ServiceConfig) {
         )
         .service(
             admin_resource("/schemas/{urn}", "DELETE").route(delete().to(schemas::delete_schema)),
-        );
+        )
+        .service(
+            admin_resource("/tokens", "GET, POST")
+                .route(get().to(tokens::list))
+                .route(post().to(tokens::create)),
+        )
+        .service(admin_resource("/tokens/{id}", "GET").route(get().to(tokens::get)))
+        .service(admin_resource("/tokens/{id}/rotate", "POST").route(post().to(tokens::rotate)))
+        .service(admin_resource("/tokens/{id}/revoke", "POST").route(post().to(tokens::revoke)))
+        .service(
+            admin_resource("/settings", "GET, PATCH")
+                .route(get().to(settings::get))
+                .route(patch().to(settings::change)),
+        )
+        .service(admin_resource("/export", "GET").route(get().to(export::get)))
+        .service(admin_resource("/openapi.json", "GET").route(get().to(openapi::get)));
+    for (name, kind) in [
+        ("users", ResourceKind::User),
+        ("groups", ResourceKind::Group),
+    ] {
+        let at =
+            |below: &str| admin_resource(&format!("/{name}{below}"), "GET").app_data(Kind(kind));
+        config
+            .service(at("").route(get().to(directory::search)))
+            .service(at("/{id}").route(get().to(directory::get)))
+            .service(at("/{id}/history").route(get().to(directory::history)));
+    }
+    config
+        .service(admin_resource("/groups/{id}/members", "GET").route(get().to(directory::members)));
 }
 
 fn operator_calls(config: &mut ServiceConfig) {

@@ -16,6 +16,7 @@ use shared::{Dialect, Scope, TokenId};
 use crate::error::Error;
 use crate::grant::GrantError;
 use crate::keys::KeySet;
+use crate::provider::Caller;
 use crate::request::{RequestId, dialect_of};
 use crate::startup::Parts;
 use crate::store::Access;
@@ -36,6 +37,18 @@ pub struct TenantScope {
     pub request_id: RequestId,
     /// Which protocol the client speaks.
     pub dialect: Dialect,
+}
+
+impl TenantScope {
+    /// Who reads, in a call that is not to be repeated under a name.
+    #[must_use]
+    pub fn caller(&self) -> Caller<'_> {
+        Caller {
+            access: &self.access,
+            token: &self.token_id,
+            request: None,
+        }
+    }
 }
 
 impl FromRequest for TenantScope {

@@ -27,6 +27,10 @@ pub const DEADLINE_MS: &str = "x-meridian-deadline-ms";
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Header that says that this call was sent before, under the same key, and no answer came.
 pub const RESENT: &str = "x-meridian-resent";
+/// Header with the digest of the access token that is the session of a call to the console: 64
+/// hexadecimal digits. What a form of that session must prove to know is made from it, and by it
+/// the session is ended.
+pub const SESSION: &str = "x-meridian-session";
 /// Header of an answer: the node refused the call for a reason that the gateway must act upon.
 pub const REFUSED: &str = "x-meridian-refused";
 /// Value of [`REFUSED`]: the grant is not good (any more). The gateway drops its entry, resolves
@@ -53,6 +57,13 @@ pub const SCIM11_PATH: &str = "/scim/v1";
 
 /// Prefix under which a node serves the tenant admin's API.
 pub const ADMIN_PATH: &str = "/admin/v1";
+
+/// Prefix of the console's pages, at a node as in public.
+pub const CONSOLE_PATH: &str = "/console";
+/// Where a browser without a session is sent. The gateway answers there itself.
+pub const CONSOLE_SIGN_IN_PATH: &str = "/console/sign-in";
+/// The page that ends a session. The gateway takes the cookie back when the node has.
+pub const CONSOLE_SIGN_OUT_PATH: &str = "/console/sign-out";
 
 /// Public base path of SCIM 2.0, as pasted into an identity provider.
 pub const PUBLIC_SCIM_PATH: &str = "/api/v1/scim";

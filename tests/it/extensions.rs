@@ -4,47 +4,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Tenant, Token, World};
+use crate::support::admin::Admin;
+use crate::support::{Answer, World};
 
 const ACME: &str = "urn:acme:params:scim:schemas:extension:staff:2.0:User";
-
-struct Admin {
-    tenant: Tenant,
-    token: Token,
-}
-
-impl Admin {
-    async fn of(world: &World, tenant: &Tenant) -> Self {
-        let token = world
-            .token("us", &tenant.id, json!({"scope": "admin"}))
-            .await;
-        Self {
-            tenant: tenant.clone(),
-            token,
-        }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
-        let base_url = self
-            .tenant
-            .region
-            .base_url
-            .replace("/api/v1/scim", "/api/v1/admin");
-        let url = format!("{base_url}{path}");
-        let request = self
-            .tenant
-            .region
-            .client
-            .request(method, url)
-            .bearer_auth(&self.token.secret);
-        Answer::of(
-            request
-                .header("content-type", "application/json")
-                .body(body.to_string()),
-        )
-        .await
-    }
-}
 
 fn staff() -> Value {
     json!({

@@ -3,9 +3,11 @@
 
 mod support;
 
+mod admin;
 mod backup;
 mod cli;
 mod concurrency;
+mod console;
 mod conversations;
 mod discovery;
 mod disk_faults;

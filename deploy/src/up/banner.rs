@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use shared::RegionId;
+use shared::link::{CONSOLE_PATH, PUBLIC_SCIM_PATH};
 
 use super::demo::Demo;
 use crate::local_state::LocalState;
@@ -35,6 +36,12 @@ pub(super) fn text(
     for (region, local) in in_order(regions, &state.regions) {
         let _ = writeln!(text, "  {:<5}{}", region.as_str(), local.base_url);
     }
+    text.push_str("\nConsoles, for a browser and an admin token:\n");
+    for (region, local) in in_order(regions, &state.regions) {
+        let origin = local.base_url.strip_suffix(PUBLIC_SCIM_PATH);
+        let origin = origin.unwrap_or(&local.base_url);
+        let _ = writeln!(text, "  {:<5}{origin}{CONSOLE_PATH}", region.as_str());
+    }
     text.push_str(&if demos.is_empty() {
         returning(data_dir)
     } else {
@@ -46,8 +53,8 @@ pub(super) fn text(
 fn first(state: &LocalState, regions: &[RegionId], demos: &BTreeMap<RegionId, Demo>) -> String {
     let mut text = String::from(
         "\nEach region has a tenant `demo`. Its tokens are shown this once:\n\
-         the first is what an identity provider needs, the second is for administering the \
-         tenant.\n",
+         the first is what an identity provider needs, the second is for the console and the \
+         admin API.\n",
     );
     for (region, demo) in in_order(regions, demos) {
         let _ = writeln!(
@@ -76,7 +83,8 @@ fn returning(data_dir: &Path) -> String {
     format!(
         "\nTokens are shown only when they are made. For a new one:\n  \
          meridian tenant list {option}\n  \
-         meridian token create {option} --tenant ID\n"
+         meridian token create {option} --tenant ID\n  \
+         meridian token create {option} --tenant ID --scope admin     for the console\n"
     )
 }
 

@@ -19,7 +19,7 @@ use shared::{ApiToken, Scope};
 
 use crate::error::Error;
 use crate::host::ServedHost;
-use crate::provisioning_client::resolve_at;
+use crate::provisioning_client::{ProvisioningClient, resolve_at};
 use crate::serve::Edge;
 use crate::telemetry::RequestRecord;
 
@@ -146,30 +146,56 @@ pub async fn issue(
     if request.scope.is_some_and(|scope| scope != client.scope) {
         return Err(TokenRequestError::Scope.into());
     }
+    let issued = issue_to(&client, edge, host, secret, source).await?;
+    Ok(HttpResponse::build(StatusCode::OK)
+        .insert_header((header::PRAGMA, "no-cache"))
+        .json(json!({
+            "access_token": issued.access_token.reveal(),
+            "token_type": "Bearer",
+            "expires_in": issued.expires_in_s,
+            "scope": client.scope.as_str(),
+        })))
+}
+
+/// An access token, and how long it lives.
+pub struct Issued {
+    /// The secret.
+    pub access_token: ApiToken,
+    /// Whole seconds.
+    pub expires_in_s: u32,
+}
+
+/// Has the region store a new access token of the API token `secret`, which is `client`'s and may
+/// be used by whoever asks.
+///
+/// # Errors
+/// [`Error`]: whatever keeps the API token from being used.
+pub async fn issue_to(
+    client: &ProvisioningClient,
+    edge: &Edge,
+    host: &ServedHost,
+    secret: &ApiToken,
+    source: IpAddr,
+) -> Result<Issued, Error> {
     let _tenant_pass = client.gate.admit(client.limits, edge.clock.now())?;
     let issuing = client
         .gate
         .admit_issuing(host.region.lookups.issuing_of_tenant)
         .await?;
-
     let access_token = ApiToken::generate(&host.region.id)?;
     let question = AccessTokenRequest {
         digest: secret.digest(),
-        token_id: request.client_id.clone(),
+        token_id: client.token_id.clone(),
         access_digest: access_token.digest(),
     };
     let issue = edge
         .resolver
         .issue(&host.region, &question, &access_token, source, issuing);
     let expires_in_s = issue.await?;
-    Ok(HttpResponse::build(StatusCode::OK)
-        .insert_header((header::PRAGMA, "no-cache"))
-        .json(json!({
-            "access_token": access_token.reveal(),
-            "token_type": "Bearer",
-            "expires_in": expires_in_s,
-            "scope": client.scope.as_str(),
-        })))
+    Ok(Issued {
+        access_token,
+        expires_in_s,
+    })
 }
 
 #[cfg(test)]

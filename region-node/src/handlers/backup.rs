@@ -98,7 +98,7 @@ pub async fn export(
 }
 
 /// An answer whose body comes as it is made.
-fn lines<E: std::error::Error + Send + Sync + 'static>(
+pub(crate) fn lines<E: std::error::Error + Send + Sync + 'static>(
     first: Vec<u8>,
     rest: impl Stream<Item = Result<Vec<u8>, E>> + 'static,
 ) -> HttpResponse {

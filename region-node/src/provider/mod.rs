@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod bulk;
 pub mod cursor;
+pub mod directory;
 pub mod expiry;
 pub mod export;
 mod extensions;

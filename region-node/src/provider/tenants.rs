@@ -5,7 +5,10 @@ use std::sync::Arc;
 use shared::api_token::RandomnessError;
 use shared::{Clock, TenantId};
 
-use crate::store::{Erased, Store, StoreError, Tenant, TenantSettings, TenantState};
+use crate::store::{
+    Access, Erased, GroupsRule, Store, StoreError, Tenant, TenantSettings, TenantState,
+    UserNameRule,
+};
 
 /// Longest name of a tenant or a token, in characters.
 pub(super) const LONGEST_NAME: usize = 200;
@@ -29,6 +32,15 @@ pub enum TenantError {
         "`settings.limits`: requests_per_s must be at least 25, burst at least requests_per_s, in_flight at least 1"
     )]
     Limits,
+}
+
+/// What a tenant's administrator may change of its settings; what is absent stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnSettings {
+    /// Which userNames are taken.
+    pub user_name: Option<UserNameRule>,
+    /// Whether there are groups.
+    pub groups: Option<GroupsRule>,
 }
 
 /// The region's tenants.
@@ -119,6 +131,40 @@ impl Tenants {
         };
         let tenant = self.store.set_tenant_settings(id, &settings, None).await?;
         tracing::info!(tenant_id = id.as_str(), "tenant settings set");
+        Ok(tenant)
+    }
+
+    /// The tenant whose administrator asks.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn get_own(&self, access: &Access) -> Result<Tenant, TenantError> {
+        Ok(self.store.head(access).await?)
+    }
+
+    /// Changes what a tenant's administrator may change of its settings; effective when it
+    /// returns.
+    ///
+    /// # Errors
+    /// [`TenantError`], and as the store.
+    pub async fn change_own(
+        &self,
+        access: &Access,
+        change: OwnSettings,
+    ) -> Result<Tenant, TenantError> {
+        let present = self.get_own(access).await?;
+        let mut settings = present.settings.clone();
+        settings.user_name = change.user_name.unwrap_or(settings.user_name);
+        settings.groups = change.groups.unwrap_or(settings.groups);
+        if settings == present.settings {
+            return Ok(present);
+        }
+        let expected = Some(access.credential_version);
+        let tenant = self
+            .store
+            .set_tenant_settings(&access.tenant, &settings, expected)
+            .await?;
+        tracing::info!(tenant_id = tenant.id.as_str(), "tenant settings set");
         Ok(tenant)
     }
 

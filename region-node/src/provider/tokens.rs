@@ -11,7 +11,7 @@ use shared::{
 
 use super::tenants::checked_name;
 use crate::store::{
-    FoundToken, NewAccessToken, NewToken, Store, StoreError, StoredToken, TenantState,
+    Access, FoundToken, NewAccessToken, NewToken, Store, StoreError, StoredToken, TenantState,
 };
 
 /// Longest life that can be given to a token: ten years.
@@ -309,6 +309,83 @@ impl Tokens {
             Ok(0) | Err(_) => AccessTokenIssue::Refused(Refusal::Expired),
             Ok(expires_in_s) => AccessTokenIssue::Issued { expires_in_s },
         })
+    }
+
+    /// Ends an access token of a tenant, which its holder wants no longer.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn end_access_token(
+        &self,
+        tenant: &TenantId,
+        digest: &TokenDigest,
+    ) -> Result<(), TokenError> {
+        Ok(self.store.end_access_token(tenant, digest).await?)
+    }
+
+    /// The tokens of the tenant whose administrator asks.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn list_own(&self, access: &Access) -> Result<Vec<StoredToken>, TokenError> {
+        let tokens = self.list(&access.tenant).await?;
+        self.store.head(access).await?;
+        Ok(tokens)
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the tenant has none with that id, and as the store.
+    pub async fn get_own(&self, access: &Access, id: &TokenId) -> Result<StoredToken, TokenError> {
+        let token = self.store.get_token(id).await?;
+        self.store.head(access).await?;
+        let own = token.filter(|token| token.tenant == access.tenant);
+        Ok(own.ok_or(StoreError::NotFound)?)
+    }
+
+    /// Makes a token for the tenant whose administrator asks.
+    ///
+    /// # Errors
+    /// [`TokenError`]; then there is none.
+    pub async fn create_own(
+        &self,
+        access: &Access,
+        request: &TokenRequest,
+    ) -> Result<IssuedToken, TokenError> {
+        self.store.head(access).await?;
+        self.create(&access.tenant, request).await
+    }
+
+    /// As [`Self::rotate`], a token of the tenant whose administrator asks, who holds the token
+    /// `by`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the tenant has none with that id; otherwise as
+    /// [`Self::rotate`].
+    pub async fn rotate_own(
+        &self,
+        access: &Access,
+        id: &TokenId,
+        rotation: Rotation,
+        by: &TokenId,
+    ) -> Result<IssuedToken, TokenError> {
+        self.get_own(access, id).await?;
+        self.rotate(id, rotation, by.as_str()).await
+    }
+
+    /// As [`Self::revoke`], a token of the tenant whose administrator asks.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the tenant has none with that id; otherwise as
+    /// [`Self::revoke`].
+    pub async fn revoke_own(
+        &self,
+        access: &Access,
+        id: &TokenId,
+    ) -> Result<StoredToken, TokenError> {
+        self.get_own(access, id).await?;
+        self.revoke(id).await
     }
 
     fn new_token(

@@ -295,6 +295,10 @@ pub struct NewToken {
 /// that asks for one before every request is served, and the region's memory of it is bounded.
 pub const MOST_ACCESS_TOKENS: u32 = 100;
 
+/// How many of a tenant's last writes are looked through for those to one resource: there is no
+/// index by resource, which every write would pay for.
+pub const MOST_HISTORY: i64 = 1_000_000;
+
 /// An access token to be stored: a second, short-lived secret of an API token, with nothing of its
 /// own but its digest and its end.
 #[derive(Clone, Copy, Debug)]
@@ -622,6 +626,14 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Timestamp, StoreError>;
 
+    /// Ends an access token of this tenant and moves the credential version, so that no grant of
+    /// it is good any longer. One that is not there has ended already.
+    async fn end_access_token(
+        &self,
+        tenant: &TenantId,
+        digest: &TokenDigest,
+    ) -> Result<(), StoreError>;
+
     /// Forgets some access tokens whose time is over; answers whether these were the last.
     async fn prune_access_tokens(&self, now: Timestamp) -> Result<bool, StoreError>;
 
@@ -727,6 +739,17 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Vec<Stored>>, StoreError>;
 
     // ---- requests and changes ------------------------------------------------------------
+
+    /// Up to `limit` changes of one resource before the write number `before`, newest first; the
+    /// resource need not be there any more. Of the tenant's writes the last [`MOST_HISTORY`] are
+    /// looked through.
+    async fn history(
+        &self,
+        access: &Access,
+        id: ResourceId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError>;
 
     /// What came of the request with this key, if it was carried out. `KeyReused` if it was
     /// another request.

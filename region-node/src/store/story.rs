@@ -475,6 +475,28 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
     );
     assert_eq!(store.list_tokens(&access.tenant).await.unwrap().len(), 1);
 
+    // One that its holder ends is gone at once, with every grant; the API token lives.
+    let session = new_access_token(at(1000));
+    create(&token.id, session, 4).await.unwrap();
+    let elsewhere = tenant(&*store).await.tenant;
+    for tenant in [&elsewhere, &access.tenant, &access.tenant] {
+        store
+            .end_access_token(tenant, &session.digest)
+            .await
+            .unwrap();
+        let is_there = store.find_token(&session.digest).await.unwrap().is_some();
+        assert_eq!(is_there, *tenant == elsewhere);
+    }
+    let result = store.head(&access).await;
+    assert!(matches!(result, Err(StoreError::Refused)), "{result:?}");
+    let moved = refreshed(&*store, &access).await.credential_version;
+    assert_eq!(
+        moved,
+        access.credential_version + 1,
+        "by the one that was there"
+    );
+    assert!(store.find_token(&new.digest).await.unwrap().is_some());
+
     // A digest stands for one token.
     let (other, other_digest) = new_token(None);
     store
@@ -1713,7 +1735,20 @@ pub(crate) async fn every_change_is_told_in_order(store: Subject) {
     assert_eq!(seqs(5, 1).await, [6, 6]);
     assert!(seqs(6, 10).await.is_empty());
 
+    // One resource's, newest first, also when it is gone; and nobody else's.
+    let history = async |access: &Access, id, before, limit| -> Vec<i64> {
+        let run = store.history(access, id, before, limit).await.unwrap();
+        assert!(run.iter().all(|change| change.id == id));
+        run.iter().map(|change| change.seq).collect()
+    };
+    assert_eq!(history(&access, ann, None, 10).await, [6, 4, 1]);
+    assert_eq!(history(&access, ann, None, 2).await, [6, 4]);
+    assert_eq!(history(&access, ann, Some(4), 2).await, [1]);
+    assert_eq!(history(&access, team, None, 10).await, [6, 5, 3]);
+    assert!(history(&access, resource_id(9), None, 10).await.is_empty());
+
     let other = tenant(&*store).await;
+    assert!(history(&other, ann, None, 10).await.is_empty());
     assert!(
         store
             .changes(&other.tenant, 0, 10)

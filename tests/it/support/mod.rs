@@ -1,6 +1,7 @@
 //! [`World`]: the real `meridian up` on a data directory of its own; clients that use the real
 //! hostnames; the operator's command.
 
+pub mod admin;
 pub mod authority;
 pub mod balancer;
 pub mod conversation;

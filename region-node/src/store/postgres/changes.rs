@@ -1,13 +1,15 @@
 //! Statements on the change feed and on the outcomes of requests.
 
 use shared::Timestamp;
+use tokio_postgres::Row;
 
 use super::connection::Connections;
 use super::resources::{Holder, origin_column};
 use super::tenants::held;
 use super::writer::{self, change_kind, resource_id};
+use crate::scim::ResourceId;
 use crate::store::position::kind_of;
-use crate::store::{Change, Outcome, RequestKey, Retention, StoreError};
+use crate::store::{Change, MOST_HISTORY, Outcome, RequestKey, Retention, StoreError};
 
 /// Rows of each kind that one step of a pruning looks at.
 const PRUNED_AT_ONCE: i64 = 500;
@@ -63,8 +65,46 @@ pub(super) async fn list(
     if rows.is_empty() {
         return Err(StoreError::NotFound);
     }
+    read_all(&rows)
+}
+
+/// The changes of one resource before a write, newest first, if the access still holds.
+pub(super) async fn history(
+    connections: &Connections,
+    access: Holder<'_>,
+    id: ResourceId,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Change>, StoreError> {
+    let sql = concat!(
+        "SELECT x.* FROM tenant t LEFT JOIN LATERAL (
+             SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes FROM change c
+              WHERE c.tenant = $1 AND c.id = $4 AND c.seq < $5
+                AND c.seq > (SELECT max(h.seq) FROM head h WHERE h.tenant = $1) - $6
+              ORDER BY c.seq DESC LIMIT $7) x ON true
+          WHERE ",
+        held!(),
+        " ORDER BY x.seq DESC"
+    );
+    let rows = access
+        .query(
+            connections,
+            sql,
+            &[
+                &writer::uuid(id),
+                &before.unwrap_or(i64::MAX),
+                &MOST_HISTORY,
+                &i64::from(limit),
+            ],
+        )
+        .await?;
+    read_all(&rows)
+}
+
+/// Reads `seq, at, what, position, id, attributes`; a row of nothing is none.
+fn read_all(rows: &[Row]) -> Result<Vec<Change>, StoreError> {
     let mut changes = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let Some(seq) = row.try_get("seq")? else {
             continue;
         };

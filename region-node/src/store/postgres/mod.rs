@@ -616,6 +616,14 @@ impl Store for PostgresStore {
         tokens::create_access_token(self.connections()?, id, access, now).await
     }
 
+    async fn end_access_token(
+        &self,
+        tenant: &TenantId,
+        digest: &TokenDigest,
+    ) -> Result<(), StoreError> {
+        tokens::end_access_token(self.connections()?, tenant, digest).await
+    }
+
     async fn prune_access_tokens(&self, now: Timestamp) -> Result<bool, StoreError> {
         tokens::prune_access_tokens(self.connections()?, now).await
     }
@@ -753,6 +761,17 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Vec<Stored>>, StoreError> {
         let holder = self.holder(access).await?;
         members::groups_of(self.connections()?, holder, resources).await
+    }
+
+    async fn history(
+        &self,
+        access: &Access,
+        id: ResourceId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError> {
+        let holder = self.holder(access).await?;
+        changes::history(self.connections()?, holder, id, before, limit).await
     }
 
     async fn outcome(

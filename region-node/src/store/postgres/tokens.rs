@@ -415,6 +415,23 @@ pub(super) async fn create_access_token(
     Ok(expires)
 }
 
+pub(super) async fn end_access_token(
+    connections: &Connections,
+    tenant: &TenantId,
+    digest: &TokenDigest,
+) -> Result<(), StoreError> {
+    let sql = "WITH gone AS (
+                   DELETE FROM access_token a USING tenant t
+                    WHERE a.digest = $2 AND t.id = $1 AND a.tenant = t.tenant
+                   RETURNING a.tenant)
+               UPDATE tenant t SET credential_version = t.credential_version + 1
+                 FROM gone WHERE t.tenant = gone.tenant";
+    connections
+        .query(sql, &[&tenant.as_str(), &digest.as_bytes().as_slice()])
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn prune_access_tokens(
     connections: &Connections,
     now: Timestamp,

@@ -9,8 +9,8 @@ use crate::scim::{ResourceId, Version};
 use crate::store::backup::{ChangeRow, OutcomeRow};
 use crate::store::position::kind_of;
 use crate::store::{
-    Access, Change, ChangeKind, KeyOrigin, Outcome, Position, RequestKey, Retention, StoreError,
-    WriteContext,
+    Access, Change, ChangeKind, KeyOrigin, MOST_HISTORY, Outcome, Position, RequestKey, Retention,
+    StoreError, WriteContext,
 };
 
 /// Rows of each kind that one step of a pruning looks at.
@@ -236,6 +236,32 @@ pub(super) fn list(
         "SELECT seq, at, what, position, id, attributes FROM change
          WHERE tenant = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq, position",
         (tenant, after, last.unwrap_or(i64::MAX)),
+        read,
+    )
+}
+
+/// The changes of one resource before a write, newest first, if the access still holds.
+pub(super) fn history(
+    connection: &Connection,
+    access: &Access,
+    id: ResourceId,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Change>, StoreError> {
+    let tenant = tenants::held(connection, access)?.key;
+    all(
+        connection,
+        "SELECT seq, at, what, position, id, attributes FROM change
+         WHERE tenant = ?1 AND id = ?2 AND seq < ?3
+            AND seq > (SELECT seq FROM tenant WHERE tenant = ?1) - ?4
+         ORDER BY seq DESC LIMIT ?5",
+        (
+            tenant,
+            id.as_bytes(),
+            before.unwrap_or(i64::MAX),
+            MOST_HISTORY,
+            limit,
+        ),
         read,
     )
 }

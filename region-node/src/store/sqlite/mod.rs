@@ -443,6 +443,17 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn end_access_token(
+        &self,
+        tenant: &TenantId,
+        digest: &TokenDigest,
+    ) -> Result<(), StoreError> {
+        let (tenant, digest) = (tenant.clone(), *digest);
+        self.writer
+            .write(move |connection| tokens::end_access_token(connection, &tenant, &digest))
+            .await
+    }
+
     async fn prune_access_tokens(&self, now: Timestamp) -> Result<bool, StoreError> {
         self.writer
             .write(move |connection| tokens::prune_access_tokens(connection, now))
@@ -640,6 +651,23 @@ impl Store for SqliteStore {
         } else {
             self.readers.scan(read).await
         }
+    }
+
+    async fn history(
+        &self,
+        access: &Access,
+        id: ResourceId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError> {
+        let access = access.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || {
+                    changes::history(connection, &access, id, before, limit)
+                })
+            })
+            .await
     }
 
     async fn outcome(

@@ -369,6 +369,25 @@ pub(super) fn create_access_token(
     }
 }
 
+pub(super) fn end_access_token(
+    connection: &Connection,
+    tenant: &TenantId,
+    digest: &TokenDigest,
+) -> Result<(), StoreError> {
+    let ended = first(
+        connection,
+        "DELETE FROM access_token WHERE digest = ?2
+            AND tenant = (SELECT tenant FROM tenant WHERE id = ?1)
+         RETURNING tenant",
+        (tenant.as_str(), digest.as_bytes()),
+        |row| Ok(row.get(0)?),
+    )?;
+    match ended {
+        Some(key) => tenants::move_credential_version(connection, key),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn prune_access_tokens(
     connection: &Connection,
     now: Timestamp,

@@ -1,0 +1,286 @@
+"""A first visit to the console, in a real browser, against `meridian up`.
+
+    first_visit.py MERIDIAN [--chromium PATH] [--pictures FOLDER]
+
+An administrator signs in, creates a token, reads the guides; Okta, Entra ID and PingOne provision
+with that token; the users appear; a request that failed says why; the token is rotated and revoked;
+after signing out the cookie is dead. Every page is looked at by axe-core, in light, in dark and on a
+phone, and none may break the content security policy.
+"""
+
+import argparse
+import http.client
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import axe_playwright_python
+from playwright.sync_api import expect, sync_playwright
+
+from conversation import Conversation
+
+DATA = pathlib.Path(__file__).parent.parent / "data"
+AXE = (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+# Debian's Chromium, kept off the network.
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+
+
+class Meridian:
+    """A `meridian up` of its own."""
+
+    def __init__(self, program, folder):
+        self.process = subprocess.Popen(
+            [program, "up", "--json", "--listen", "127.0.0.1:0", "--regions", "us,de",
+             "--data-dir", folder / "data"],
+            stdout=subprocess.PIPE, stderr=(folder / "log").open("w"), text=True)
+        self.ready = json.loads(self.process.stdout.readline())
+        host, port = self.ready["gateway"].removeprefix("http://").split(":")
+        self.address = (host, int(port))
+        self.base_url = self.ready["regions"]["us"]["base_url"]
+        self.origin = self.base_url.removesuffix("/api/v1/scim")
+        self.admin_token = self.ready["demo"]["us"]["admin_token"]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+
+    def converse(self, client, name, token):
+        """Says a recorded conversation."""
+        conversation = Conversation(DATA / client / name)
+        return conversation.say(self.base_url, self.address, token)
+
+    def ask(self, path, headers, method="GET", body=None):
+        """A request beside the browser; answers status and body."""
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        headers = {"host": self.origin.removeprefix("http://"), **headers}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text
+
+
+class Visit:
+    """A browser window, and what was wrong on any of its pages."""
+
+    def __init__(self, browser, origin, look, pictures):
+        self.context = browser.new_context(**LOOKS[look])
+        self.page = self.context.new_page()
+        self.origin, self.look, self.pictures = origin, look, pictures
+        self.seen, self.problems = 0, []
+        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
+        self.page.on("console", self._hear)
+
+    def _hear(self, message):
+        if message.type == "error" and "status of 4" not in message.text:
+            self.problems.append(f"{self.page.url}: {message.text}")
+
+    def open(self, path):
+        self.page.goto(self.origin + path)
+
+    def look_at(self, name=None):
+        """Has axe-core look at the page, and takes its picture."""
+        page = self.page
+        page.evaluate(AXE)
+        result = page.evaluate("axe.run()")
+        for violation in result["violations"]:
+            nodes = [node["html"][:160] for node in violation["nodes"]]
+            self.problems.append(f"{self.look} {page.url}: {violation['id']}: {nodes}")
+        wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1")
+        if wide:
+            self.problems.append(f"{self.look} {page.url}: wider than the window")
+        self.seen += 1
+        if name and self.pictures:
+            # What is secret is so for a moment only, but a picture lasts.
+            page.screenshot(path=self.pictures / f"{name}-{self.look}.png", full_page=True)
+
+    def sign_in(self, token):
+        self.open("/console")
+        self.page.get_by_label("Admin API token").fill(token)
+        self.page.get_by_role("button", name="Sign in").click()
+        expect(self.page.get_by_role("heading", name="Overview")).to_be_visible()
+
+    def go(self, section):
+        self.page.get_by_role("navigation", name="Console").get_by_role(
+            "link", name=section, exact=True).click()
+
+
+def story(visit, meridian):
+    """The first visit; answers the tokens that it made."""
+    page = visit.page
+    visit.open("/console")
+    expect(page).to_have_url(re.compile("/console/sign-in$"))
+    visit.look_at("sign-in")
+    page.get_by_label("Admin API token").fill(meridian.ready["demo"]["us"]["scim_token"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("scope admin")
+    visit.look_at()
+    visit.sign_in(meridian.admin_token)
+    visit.look_at()
+
+    # A token, shown once.
+    visit.go("API tokens")
+    page.get_by_role("link", name="Create token").click()
+    visit.look_at("token-new")
+    page.get_by_label("Name").fill("Every identity provider")
+    page.get_by_role("button", name="Create token").click()
+    expect(page.get_by_role("heading", name="Token created")).to_be_visible()
+    token = page.get_by_label("API token", exact=True).input_value()
+    assert page.get_by_label("Base URL", exact=True).input_value() == meridian.base_url
+    page.get_by_role("button", name="Copy API token").click()
+    page.get_by_label("API token", exact=True).evaluate(
+        "field => field.setAttribute('value', 'mrd_us_' + '•'.repeat(38))")
+    visit.look_at("token-created")
+    page.get_by_role("link", name="How to connect an identity provider").click()
+    visit.look_at("guides")
+    for name in ["Microsoft Entra ID", "PingOne", "Another client", "Okta"]:
+        visit.go("Set-up guides")
+        page.get_by_role("main").get_by_role("link", name=name).click()
+        expect(page.get_by_role("heading", name=f"Connect {name}")).to_be_visible()
+        expect(page.get_by_role("main")).to_contain_text(meridian.base_url)
+        visit.look_at({"Okta": "guide-okta"}.get(name))
+
+    # Three identity providers at work.
+    meridian.converse("okta", "02-create-and-update-by-put.http", token)
+    meridian.converse("okta", "06-group-push.http", token)
+    meridian.converse("entra", "02-tutorial.http", token)
+    meridian.converse("pingone", "01-matching.http", token)
+
+    visit.go("Users")
+    expect(page.get_by_role("link", name="Alma Vidal")).to_be_visible()
+    visit.look_at("users")
+    page.get_by_role("searchbox", name="Search").fill("ALMA")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("1 user", exact=True)).to_be_visible()
+    visit.look_at()
+    page.get_by_role("link", name="Alma Vidal").click()
+    expect(page.get_by_role("heading", name="Alma Vidal")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="Created").first).to_be_visible()
+    visit.look_at("user")
+    visit.go("Groups")
+    visit.look_at("groups")
+    page.get_by_role("main").get_by_role("table").get_by_role("link").first.click()
+    expect(page.get_by_role("heading", name="Members")).to_be_visible()
+    visit.look_at("group")
+    return token
+
+
+def settings(visit, meridian, token):
+    """Settings hold at once, and can be taken back."""
+    page = visit.page
+    visit.go("Settings")
+    visit.look_at("settings")
+    page.get_by_label("E-mail addresses only").check()
+    page.get_by_role("button", name="Save settings").click()
+    expect(page.get_by_role("status")).to_contain_text("saved")
+    visit.look_at()
+    status, _ = meridian.ask("/api/v1/scim/Users", {
+        "authorization": f"Bearer {token}", "content-type": "application/scim+json",
+    }, "POST", '{"userName": "nobody"}')
+    assert status == 400, status
+    page.get_by_label("Any text").check()
+    page.get_by_role("button", name="Save settings").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    lines = pathlib.Path(download.value.path()).read_text().splitlines()
+    assert any("alma.vidal@example.com" in line for line in lines)
+
+
+def end(visit, meridian, token):
+    """Rotation, revocation, signing out."""
+    page, users = visit.page, "/api/v1/scim/Users"
+    visit.go("API tokens")
+    visit.look_at("tokens")
+    page.get_by_role("link", name="Every identity provider").click()
+    visit.look_at("token")
+    page.get_by_role("button", name="Rotate token").click()
+    expect(page.get_by_role("heading", name="Token rotated")).to_be_visible()
+    visit.look_at()
+    successor = page.get_by_label("API token", exact=True).input_value()
+    for live in (token, successor):
+        assert meridian.ask(users, {"authorization": f"Bearer {live}"})[0] == 200
+    visit.go("API tokens")
+    page.get_by_role("link", name="Every identity provider").first.click()
+    page.get_by_role("link", name="Revoke token…").click()
+    visit.look_at()
+    page.get_by_role("button", name="Revoke token").click()
+    expect(page.get_by_role("status")).to_contain_text("revoked")
+    assert meridian.ask(users, {"authorization": f"Bearer {successor}"})[0] == 401
+    assert meridian.ask(users, {"authorization": f"Bearer {token}"})[0] == 200
+    visit.open("/console/nothing")
+    visit.look_at("problem")
+    page.get_by_role("link", name="Back to the console").click()
+
+    cookies = {cookie["name"]: cookie for cookie in visit.context.cookies()}
+    cookie = cookies["meridian_session"]
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict", cookie
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    visit.look_at()
+    assert not visit.context.cookies()
+    dead = {"cookie": f"meridian_session={cookie['value']}"}
+    assert meridian.ask("/console", dead)[0] == 303
+    status, _ = meridian.ask("/api/v1/admin/tokens",
+                             {"authorization": f"Bearer {cookie['value']}"})
+    assert status == 401, status
+
+
+PAGES = ["", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
+         "/guides/pingone", "/guides/other", "/users", "/groups", "/nothing"]
+PICTURES = {"": "overview", "/tokens": "tokens", "/users": "users", "/guides/okta": "guide-okta"}
+
+
+def walk(visit, meridian):
+    """Every page in another look, and one of each kind of thing."""
+    visit.open("/console/sign-in")
+    visit.look_at("sign-in")
+    visit.sign_in(meridian.admin_token)
+    for path in PAGES:
+        visit.open("/console" + path)
+        visit.look_at(PICTURES.get(path))
+    for path in ["/tokens", "/users", "/groups"]:
+        visit.open("/console" + path)
+        visit.page.get_by_role("main").get_by_role("table").get_by_role("link").first.click()
+        visit.look_at({"/users": "user"}.get(path))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("meridian")
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--pictures", type=pathlib.Path)
+    arguments = parser.parse_args()
+    if arguments.pictures:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        meridian = Meridian(arguments.meridian, pathlib.Path(folder))
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=ARGUMENTS)
+        visits = {look: Visit(browser, meridian.origin, look, arguments.pictures) for look in LOOKS}
+        try:
+            visit = visits["light"]
+            token = story(visit, meridian)
+            settings(visit, meridian, token)
+            for look in ("dark", "phone"):
+                walk(visits[look], meridian)
+            end(visit, meridian, token)
+        finally:
+            browser.close()
+            meridian.stop()
+        problems = [problem for visit in visits.values() for problem in visit.problems]
+        for problem in problems:
+            print(problem)
+        seen = sum(visit.seen for visit in visits.values())
+        print(f"{seen} pages looked at, {len(problems)} problems")
+        raise SystemExit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,604 @@
+//! The console: a session from an admin token, its end, and everything that somebody else's site,
+//! token or user might try. What pages look like, `tests/browser` looks at.
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::oauth::with_form;
+use crate::support::admin::Admin;
+use crate::support::{Answer, Region, Tenant, World, id, patch};
+
+/// A browser with at most one session.
+struct Browser {
+    region: Region,
+    cookie: Option<String>,
+}
+
+impl Browser {
+    fn new(tenant: &Tenant) -> Self {
+        Self {
+            region: tenant.region.clone(),
+            cookie: None,
+        }
+    }
+
+    /// One that has signed in.
+    async fn of(admin: &Admin) -> Self {
+        let mut browser = Self::new(&admin.tenant);
+        let answer = browser.sign_in(&admin.token.secret).await;
+        assert_eq!(answer.status, 303, "{answer:?}");
+        assert_eq!(answer.header("location"), Some("/console"));
+        browser.cookie = Some(session(&answer));
+        browser
+    }
+
+    fn origin(&self) -> String {
+        let base_url = &self.region.base_url;
+        base_url.strip_suffix("/api/v1/scim").unwrap().to_owned()
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.origin());
+        let request = self.region.client.request(method, url);
+        match &self.cookie {
+            Some(cookie) => request.header("cookie", format!("meridian_session={cookie}")),
+            None => request,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    /// A page that must be there.
+    async fn page(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        String::from_utf8(answer.body).unwrap()
+    }
+
+    /// Sends a form as a page of the console would.
+    async fn send(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let request = self
+            .request(Method::POST, path)
+            .header("origin", self.origin());
+        Answer::of(with_form(request, fields)).await
+    }
+
+    async fn sign_in(&self, token: &str) -> Answer {
+        self.send("/console/sign-in", &[("token", token)]).await
+    }
+
+    /// What forms of this session hold.
+    async fn proof(&self) -> String {
+        let page = self.page("/console").await;
+        let (_, rest) = page.split_once("name=\"proof\" value=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    }
+}
+
+/// The session in an answer's cookie.
+fn session(answer: &Answer) -> String {
+    let cookie = answer.header("set-cookie").unwrap();
+    let (pair, attributes) = cookie.split_once("; ").unwrap();
+    assert_eq!(
+        attributes, "Path=/; Max-Age=3600; HttpOnly; SameSite=Strict",
+        "there is no TLS here"
+    );
+    pair.strip_prefix("meridian_session=").unwrap().to_owned()
+}
+
+/// Checks that a browser is sent to the sign-in page.
+#[track_caller]
+fn sent_to_sign_in(answer: &Answer) {
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let location = answer.header("location").unwrap();
+    assert!(location.starts_with("/console/sign-in"), "{location}");
+    assert!(answer.body.is_empty());
+}
+
+/// Checks the header of whatever a browser is given.
+#[track_caller]
+fn guarded(answer: &Answer) {
+    let policy = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; \
+                  form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+    for (name, value) in [
+        ("content-security-policy", policy),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{answer:?}");
+    }
+    assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
+}
+
+async fn acme(world: &World) -> Admin {
+    let acme = world.tenant("acme", "us").await;
+    Admin::of(world, &acme).await
+}
+
+#[tokio::test]
+async fn a_session_begins_with_an_admin_token_and_ends_at_once_everywhere() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let stranger = Browser::new(&admin.tenant);
+    sent_to_sign_in(&stranger.get("/console").await);
+    let page = stranger.page("/console/sign-in").await;
+    assert!(page.contains("<label for=\"token\">") && page.contains("type=\"password\""));
+
+    let browser = Browser::of(&admin).await;
+    let other = Browser::of(&admin).await;
+    assert!(browser.page("/console").await.contains("acme"));
+    assert_ne!(browser.cookie, other.cookie);
+    let token = admin.get("/tokens").await.to_string();
+    assert!(
+        !token.contains("session"),
+        "a session is no token of the list"
+    );
+
+    let proof = browser.proof().await;
+    let answer = browser
+        .send("/console/sign-out", &[("proof", &proof)])
+        .await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    assert_eq!(
+        answer.header("location"),
+        Some("/console/sign-in?signed-out")
+    );
+    let cookies: Vec<&str> = answer
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .map(|value| value.to_str().unwrap())
+        .collect();
+    assert!(
+        cookies
+            .iter()
+            .all(|cookie| cookie.contains("=; Path=/; Max-Age=0")),
+        "{cookies:?}"
+    );
+
+    // A copy of the cookie is worth nothing, and neither is the access token that it held.
+    sent_to_sign_in(&browser.get("/console").await);
+    let secret = browser.cookie.as_deref().unwrap();
+    let url = format!("{}/api/v1/admin/tokens", browser.origin());
+    let request = browser.region.client.get(url).bearer_auth(secret);
+    Answer::of(request).await.scim_error(401, None);
+    // The other session and the token live.
+    other.page("/console").await;
+    admin.get("/tokens").await;
+}
+
+#[tokio::test]
+async fn only_an_admin_token_of_the_region_signs_in() {
+    let world = World::with_regions(&["us", "de"]);
+    let admin = acme(&world).await;
+    let abroad = Admin::of(&world, &world.tenant("abroad", "de").await).await;
+    let browser = Browser::new(&admin.tenant);
+    let signed_in = Browser::of(&admin).await;
+    let session = signed_in.cookie.clone().unwrap();
+    let mut damaged = admin.token.secret.clone();
+    damaged.pop();
+    for (token, status, says) in [
+        (admin.tenant.token.secret.as_str(), 403, "scope admin"),
+        (&abroad.token.secret, 401, "does not belong to region us"),
+        (&damaged, 401, "not copied completely"),
+        ("", 401, "not copied completely"),
+        ("hunter2", 401, "not copied completely"),
+        // A session makes no other.
+        (&session, 401, "not copied completely"),
+    ] {
+        let answer = browser.sign_in(token).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.header("set-cookie").is_none(), "{answer:?}");
+        assert!(answer.header("www-authenticate").is_none(), "{answer:?}");
+        guarded(&answer);
+        let page = String::from_utf8(answer.body).unwrap();
+        assert!(
+            page.contains("role=\"alert\"") && page.contains(says),
+            "{page}"
+        );
+        assert!(token.is_empty() || !page.contains(token), "{page}");
+    }
+    world.meridian(&["token", "revoke", &admin.token.id]);
+    let answer = browser.sign_in(&admin.token.secret).await;
+    assert_eq!(answer.status, 401, "{answer:?}");
+    sent_to_sign_in(&signed_in.get("/console").await);
+
+    // A query string or a JSON body is no form.
+    let path = format!("/console/sign-in?token={}", abroad.token.secret);
+    let request = browser
+        .request(Method::POST, &path)
+        .header("origin", browser.origin());
+    assert_eq!(Answer::of(request.json(&json!({}))).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_no_session_opens_nothing() {
+    let world = World::with_regions(&["us", "de"]);
+    let admin = acme(&world).await;
+    let abroad = Admin::of(&world, &world.tenant("abroad", "de").await).await;
+    let other = Admin::of(&world, &world.tenant("other", "us").await).await;
+    let mut browser = Browser::of(&admin).await;
+    let mine = browser.cookie.clone().unwrap();
+    let forged = shared::ApiToken::generate(&shared::RegionId::parse("us").unwrap()).unwrap();
+    let scim_session = crate::oauth::exchanged(&admin.tenant).await.token.secret;
+    let foreign = Browser::of(&abroad).await.cookie.unwrap();
+    for cookie in [
+        String::new(),
+        "x".to_owned(),
+        forged.reveal().to_owned(),
+        foreign,
+        scim_session,
+        // An API token has no end of its own, and cannot be signed out.
+        admin.token.secret.clone(),
+        admin.tenant.token.secret.clone(),
+        format!("{mine}; meridian_session={mine}"),
+        format!("{mine}x"),
+    ] {
+        browser.cookie = Some(cookie.clone());
+        for path in ["/console", "/console/users", "/console/export"] {
+            sent_to_sign_in(&browser.get(path).await);
+        }
+        sent_to_sign_in(&browser.send("/console/tokens", &[("name", "x")]).await);
+    }
+    // The name that is for TLS counts for nothing without it.
+    browser.cookie = None;
+    let request = browser.request(Method::GET, "/console");
+    let request = request.header("cookie", format!("__Host-meridian_session={mine}"));
+    sent_to_sign_in(&Answer::of(request).await);
+    // And the console looks at no Authorization, the API at no cookie.
+    let request = browser.request(Method::GET, "/console").bearer_auth(&mine);
+    sent_to_sign_in(&Answer::of(request).await);
+    browser.cookie = Some(mine);
+    for path in ["/api/v1/admin/tokens", "/api/v1/scim/Users"] {
+        browser.get(path).await.scim_error(401, None);
+    }
+
+    // Another tenant's session shows that tenant, and nothing of this one.
+    let theirs = Browser::of(&other).await;
+    let token = &admin.tenant.token.id;
+    assert_eq!(
+        theirs.get(&format!("/console/tokens/{token}")).await.status,
+        404
+    );
+    assert!(
+        !theirs
+            .page("/console/tokens")
+            .await
+            .contains(token.as_str())
+    );
+}
+
+#[tokio::test]
+async fn a_form_from_another_site_does_nothing() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let (browser, other) = (Browser::of(&admin).await, Browser::of(&admin).await);
+    let (proof, foreign) = (browser.proof().await, other.proof().await);
+    let revoke = format!("/console/tokens/{}/revoke", admin.tenant.token.id);
+    let send = async |headers: &[(&str, &str)], proof: &str| {
+        let mut request = browser.request(Method::POST, &revoke);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::of(with_form(request, &[("proof", proof)])).await
+    };
+    let own = browser.origin();
+    let evil = own.replace("http://", "https://");
+    for headers in [
+        &[][..],
+        &[("origin", "null")],
+        &[("origin", "https://evil.example")],
+        &[("origin", evil.as_str())],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-site"), ("origin", "null")],
+        &[("sec-fetch-site", "cross-site"), ("origin", own.as_str())],
+    ] {
+        let refused = send(headers, &proof).await;
+        assert_eq!(refused.status, 403, "{headers:?} {refused:?}");
+        guarded(&refused);
+    }
+    // From our own page, and not with this session's proof.
+    for proof in ["", "x", foreign.as_str()] {
+        let refused = send(&[("origin", own.as_str())], proof).await;
+        assert_eq!(refused.status, 403, "{refused:?}");
+        guarded(&refused);
+    }
+    assert_eq!(
+        admin.tenant.get("/Users").await.status,
+        200,
+        "nothing happened"
+    );
+    // Nobody is signed in by another site either.
+    let request = browser.request(Method::POST, "/console/sign-in");
+    let request = request.header("origin", "https://evil.example");
+    let answer = Answer::of(with_form(request, &[("token", &admin.token.secret)])).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert!(answer.header("set-cookie").is_none());
+
+    let done = send(
+        &[("origin", "null"), ("sec-fetch-site", "same-origin")],
+        &proof,
+    )
+    .await;
+    assert_eq!(
+        done.header("location"),
+        Some("/console/tokens?revoked"),
+        "{done:?}"
+    );
+    assert_eq!(admin.tenant.get("/Users").await.status, 401);
+}
+
+#[tokio::test]
+async fn tokens_are_made_shown_once_rotated_and_revoked() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let browser = Browser::of(&admin).await;
+    let proof = browser.proof().await;
+    let shown = |answer: &Answer| -> String {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let page = String::from_utf8(answer.body.clone()).unwrap();
+        let (_, rest) = page.split_once("id=\"token\"").unwrap();
+        let (_, rest) = rest.split_once("value=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let fields = [
+        ("proof", proof.as_str()),
+        ("name", "Okta"),
+        ("scope", "scim"),
+        ("life", "90"),
+    ];
+    let made = browser.send("/console/tokens", &fields).await;
+    let secret = shown(&made);
+    assert!(String::from_utf8_lossy(&made.body).contains(&admin.tenant.region.base_url));
+    assert_eq!(
+        admin.tenant.region.get_as(&secret, "/Users").await.status,
+        200
+    );
+    let tokens = admin.get("/tokens").await;
+    let token = tokens["tokens"].as_array().unwrap().last().unwrap();
+    let path = format!("/console/tokens/{}", id(token));
+    assert!(!browser.page(&path).await.contains(&secret));
+
+    for fields in [
+        &[("name", ""), ("scope", "scim")][..],
+        &[("name", "x"), ("scope", "root")],
+        &[("name", "x"), ("life", "100000")],
+        &[("name", "x"), ("networks", "<everywhere>")],
+    ] {
+        let fields: Vec<_> = fields
+            .iter()
+            .copied()
+            .chain([("proof", proof.as_str())])
+            .collect();
+        let refused = browser.send("/console/tokens", &fields).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+        let page = String::from_utf8(refused.body).unwrap();
+        assert!(
+            page.contains("role=\"alert\"") && !page.contains("<everywhere>"),
+            "{page}"
+        );
+    }
+    assert_eq!(admin.get("/tokens").await, tokens);
+
+    let fields = [("proof", proof.as_str()), ("overlap", "0")];
+    let rotated = browser.send(&format!("{path}/rotate"), &fields).await;
+    let successor = shown(&rotated);
+    assert_eq!(
+        admin
+            .tenant
+            .region
+            .get_as(&successor, "/Users")
+            .await
+            .status,
+        200
+    );
+    admin
+        .tenant
+        .region
+        .get_as(&secret, "/Users")
+        .await
+        .scim_error(401, None);
+    let again = browser.send(&format!("{path}/rotate"), &fields).await;
+    assert_eq!(again.status, 409, "{again:?}");
+}
+
+/// Whatever a client or a user is called, it is text on a page.
+#[tokio::test]
+async fn what_others_wrote_is_text() {
+    const CANARIES: [&str; 4] = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(2)>",
+        "'-alert(3)-'",
+        "</title></textarea><svg/onload=alert(4)>",
+    ];
+    let world = World::start();
+    let admin = acme(&world).await;
+    let acme = &admin.tenant;
+    let browser = Browser::of(&admin).await;
+    let mut paths = vec!["/console".to_owned()];
+    for canary in CANARIES {
+        let user = json!({
+            "userName": canary, "displayName": canary, "externalId": canary, "title": canary,
+            "name": { "givenName": canary, "familyName": canary },
+            "emails": [{ "value": canary, "type": "work", "display": canary }],
+        });
+        let user = acme.create_user(user).await;
+        let group = json!({ "displayName": canary, "members": [{ "value": id(&user) }] });
+        let group = acme.create_group(group).await;
+        let token = admin
+            .post("/tokens", &json!({ "name": canary }))
+            .await
+            .json();
+        let change = patch(&json!([{ "op": "replace", "path": "title", "value": "x" }]));
+        acme.patch(&format!("/Users/{}", id(&user)), &change).await;
+        let filter = crate::support::encode(&format!("{canary} eq \"{canary}\""));
+        let request = acme.request(Method::GET, &format!("/Users?filter={filter}"));
+        Answer::of(request.header("user-agent", canary.replace('\n', ""))).await;
+        let encoded = crate::support::encode(canary);
+        paths.extend([
+            format!("/console/users/{}", id(&user)),
+            format!("/console/groups/{}", id(&group)),
+            format!("/console/groups/{}/members", id(&group)),
+            format!("/console/tokens/{}", id(&token)),
+            format!("/console/tokens/{}/revoke", id(&token)),
+            format!("/console/users?search={encoded}"),
+            format!("/console/users?cursor={encoded}"),
+            format!("/console/sign-in?{encoded}"),
+            format!("/console?{encoded}"),
+        ]);
+    }
+    for section in ["users", "groups", "tokens", "settings", "guides"] {
+        paths.push(format!("/console/{section}"));
+    }
+    let mut seen = 0;
+    for path in paths {
+        let answer = browser.get(&path).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        guarded(&answer);
+        let page = String::from_utf8(answer.body).unwrap();
+        for canary in CANARIES {
+            // Quotes in text are harmless; what opens a tag or ends an attribute is not.
+            let is_there = canary.contains(['<', '>']) && page.contains(canary);
+            assert!(!is_there, "{path}: {page}");
+        }
+        assert!(
+            !page.contains("onerror=alert(2)>") && !page.contains("<svg/onload"),
+            "{path}"
+        );
+        assert!(
+            !page.contains(" style=") && !page.contains("<style"),
+            "{path}"
+        );
+        assert_eq!(
+            page.matches("<script").count(),
+            page.matches("<script src=\"/console/").count()
+        );
+        seen += page.matches("&lt;script&gt;alert(1)").count();
+    }
+    assert!(seen > 20, "the canaries are on the pages");
+}
+
+#[tokio::test]
+async fn no_other_spelling_of_a_path_reaches_anything() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let browser = Browser::of(&admin).await;
+    let address = admin.tenant.region.address;
+    let host = admin.tenant.region.host();
+    let cookie = browser.cookie.as_deref().unwrap();
+    for (target, status) in [
+        ("/console/../internal/v1/operator/tenants", 404),
+        ("/console/%2e%2e/admin/v1/tokens", 404),
+        ("/console/..%2f..%2finternal/v1/resolve", 404),
+        ("/console/users/..", 404),
+        ("/console/users/%2e%2e%2ftokens", 404),
+        ("/console/users/a%00b", 404),
+        ("/console/users/a%0d%0aset-cookie:x=y", 404),
+        ("/console/assets/../../tokens", 404),
+        ("/console/assets/x.css", 404),
+        ("/console/nothing", 404),
+        ("/console/users/x/y/z/a", 404),
+        ("/Console", 404),
+        ("/consoles", 404),
+        ("//console//tokens/", 200),
+        ("/console/assets/console.css", 200),
+        ("/console/%74okens", 200),
+    ] {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: {host}\r\ncookie: meridian_session={cookie}\r\n\
+             connection: close\r\n\r\n"
+        );
+        let answer = crate::support::raw::exchange(address, request.as_bytes()).await;
+        let line = answer.lines().next().unwrap_or_default();
+        assert!(line.contains(&format!(" {status} ")), "{target}: {answer}");
+        assert!(
+            !answer.to_ascii_lowercase().contains("\nset-cookie"),
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn errors_are_pages_and_everything_is_guarded() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let browser = Browser::of(&admin).await;
+    for path in [
+        "/console",
+        "/console/sign-in",
+        "/console/assets/console.css",
+        "/console/tokens",
+    ] {
+        guarded(&browser.get(path).await);
+        let head = Answer::of(browser.request(Method::HEAD, path)).await;
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        guarded(&head);
+    }
+    for (method, path, status) in [
+        (Method::GET, "/console/users/none", 404),
+        (Method::GET, "/console/nothing", 404),
+        (Method::GET, "/console/guides/none", 404),
+        (Method::GET, "/console/sign-out", 405),
+        (Method::PUT, "/console/tokens", 405),
+        (Method::DELETE, "/console/sign-in", 405),
+        (Method::OPTIONS, "/console", 405),
+        (Method::POST, "/console/assets/console.css", 405),
+    ] {
+        let request = browser
+            .request(method.clone(), path)
+            .header("origin", browser.origin());
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        guarded(&answer);
+        let media_type = answer.header("content-type").unwrap();
+        assert!(
+            media_type.starts_with("text/html"),
+            "{method} {path}: {media_type}"
+        );
+        let page = String::from_utf8(answer.body.clone()).unwrap();
+        let id = answer.header("x-request-id").unwrap();
+        assert!(page.contains(id), "{method} {path}: {page}");
+    }
+    let large = "x".repeat(100_000);
+    let answer = browser.send("/console/sign-in", &[("token", &large)]).await;
+    assert_eq!(answer.status, 413, "{answer:?}");
+    guarded(&answer);
+
+    // A suspended tenant's administrator is told so.
+    world.meridian(&["tenant", "suspend", &admin.tenant.id]);
+    let answer = browser.get("/console").await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert!(
+        String::from_utf8_lossy(&answer.body).contains("suspended"),
+        "{answer:?}"
+    );
+}
+
+/// Whoever guesses is slowed down as at the API: by the address that the guesses come from.
+#[tokio::test]
+async fn guesses_at_the_sign_in_page_are_limited() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let browser = Browser::new(&admin.tenant);
+    admin.get("/tokens").await;
+    let region = shared::RegionId::parse("us").unwrap();
+    let mut limited = None;
+    for _ in 0..2_000 {
+        let guess = shared::ApiToken::generate(&region).unwrap();
+        let answer = browser.sign_in(guess.reveal()).await;
+        if answer.status == 429 {
+            limited = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+    let answer = limited.expect("guessing goes on for ever");
+    let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!(seconds >= 1);
+    guarded(&answer);
+    let listed: Value = admin.get("/tokens").await;
+    assert!(listed["tokens"].is_array(), "one who is known goes on");
+}
