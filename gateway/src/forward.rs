@@ -272,9 +272,13 @@ impl Passage<'_> {
             line(link::RESENT, b"1");
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
-        line(link::DEADLINE_MS, decimal(left.as_millis()).as_bytes());
+        let mut digits = itoa::Buffer::new();
+        line(
+            link::DEADLINE_MS,
+            digits.format(left.as_millis()).as_bytes(),
+        );
         if !self.is_read() {
-            let length = decimal(self.body.len() as u128);
+            let length = digits.format(self.body.len());
             line("content-length", length.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
@@ -317,10 +321,6 @@ impl Passage<'_> {
 
 /// A head has some nine hundred bytes, half of them the grant.
 const USUAL_HEAD_BYTES: usize = 1_536;
-
-fn decimal(number: u128) -> String {
-    number.to_string()
-}
 
 /// How often a call is sent with a new grant. One revocation in a tenant makes the grants of all
 /// its tokens stale, and a look-up that was under way then brings one more; a tenant whose

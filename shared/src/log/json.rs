@@ -1,8 +1,9 @@
 //! [`JsonLine`]: one event as one line of JSON, written without building a value first.
 //!
 //! A request has one line, and writing it must cost less than what it tells of. Everything that is
-//! text goes through [`Escaped`], so that no value can end its line or its string.
+//! text goes through [`escape`], so that no value can end its line or its string.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
@@ -25,6 +26,13 @@ pub(super) fn lost_line(lost: u64) -> String {
     )
 }
 
+thread_local! {
+    /// The line in the making. It keeps its room for the next one.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The time of the last line, up to its second: `2026-11-27T17:48:55`.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
 /// Writes `timestamp` (RFC 3339, UTC), `level`, the event's own fields and `target`.
 pub(super) struct JsonLine;
 
@@ -39,94 +47,156 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        writer.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut writer)?;
-        writer.write_str("\",\"level\":\"")?;
-        writer.write_str(event.metadata().level().as_str())?;
-        writer.write_char('"')?;
-        let mut fields = Fields {
-            writer: writer.by_ref(),
-            written: Ok(()),
-        };
-        event.record(&mut fields);
-        fields.written?;
-        writer.write_str(",\"target\":\"")?;
-        Escaped(&mut writer).write_str(event.metadata().target())?;
-        writer.write_str("\"}\n")
+        LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => {
+                line.clear();
+                write_line(&mut line, event)?;
+                writer.write_str(&line)
+            }
+            // A value that logs something itself while it is written.
+            Err(_) => {
+                let mut line = String::new();
+                write_line(&mut line, event)?;
+                writer.write_str(&line)
+            }
+        })
     }
 }
 
-struct Fields<'w> {
-    writer: Writer<'w>,
+fn write_line(line: &mut String, event: &Event<'_>) -> fmt::Result {
+    line.push_str("{\"timestamp\":\"");
+    write_time(line)?;
+    line.push_str("\",\"level\":\"");
+    line.push_str(event.metadata().level().as_str());
+    line.push('"');
+    let mut fields = Fields {
+        line,
+        written: Ok(()),
+    };
+    event.record(&mut fields);
+    fields.written?;
+    line.push_str(",\"target\":\"");
+    escape(line, event.metadata().target());
+    line.push_str("\"}\n");
+    Ok(())
+}
+
+/// The present moment, with microseconds. A date takes longer to work out than the rest of a line
+/// to write, so that is done once a second.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a log tells the machine's time, as its library does"
+)]
+fn write_time(line: &mut String) -> fmt::Result {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != now.as_secs() {
+            text.clear();
+            SystemTime.format_time(&mut Writer::new(text))?;
+            // Its own microseconds may be of a later second than ours: then it is worked out again.
+            let is_ours = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .is_ok_and(|then| then.as_secs() == now.as_secs());
+            *second = if is_ours { now.as_secs() } else { u64::MAX };
+            if let Some(point) = text.find(['.', 'Z']) {
+                text.truncate(point);
+            }
+        }
+        line.push_str(text);
+        Ok::<_, fmt::Error>(())
+    })?;
+    line.push('.');
+    let micros = now.subsec_micros();
+    for place in [100_000, 10_000, 1_000, 100, 10, 1] {
+        line.push(digit(micros / place % 10));
+    }
+    line.push('Z');
+    Ok(())
+}
+
+fn digit(number: u32) -> char {
+    char::from_digit(number, 10).unwrap_or('0')
+}
+
+struct Fields<'l> {
+    line: &'l mut String,
     written: fmt::Result,
 }
 
 impl Fields<'_> {
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        if self.written.is_ok() {
-            self.written = self.begin(field).and_then(|()| value(&mut self.writer));
-        }
-    }
-
-    fn begin(&mut self, field: &Field) -> fmt::Result {
-        self.writer.write_str(",\"")?;
-        Escaped(&mut self.writer).write_str(field.name())?;
-        self.writer.write_str("\":")
+    fn begin(&mut self, field: &Field) {
+        self.line.push_str(",\"");
+        escape(self.line, field.name());
+        self.line.push_str("\":");
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, |writer| {
-            writer.write_char('"')?;
-            Escaped(writer).write_str(value)?;
-            writer.write_char('"')
-        });
+        self.begin(field);
+        self.line.push('"');
+        escape(self.line, value);
+        self.line.push('"');
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.begin(field);
+        self.line.push_str(itoa::Buffer::new().format(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.begin(field);
+        self.line.push_str(itoa::Buffer::new().format(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, |writer| {
-            writer.write_str(if value { "true" } else { "false" })
-        });
+        self.begin(field);
+        self.line.push_str(if value { "true" } else { "false" });
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| {
-            writer.write_char('"')?;
-            write!(Escaped(writer), "{value:?}")?;
-            writer.write_char('"')
-        });
+        self.begin(field);
+        self.line.push('"');
+        let written = write!(Escaped(self.line), "{value:?}");
+        self.written = self.written.and(written);
+        self.line.push('"');
     }
 }
 
 /// Escapes what is written as a part of a JSON string (RFC 8259 section 7).
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+struct Escaped<'l>(&'l mut String);
 
-impl fmt::Write for Escaped<'_, '_> {
+impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let must_be_escaped = |c: char| c < ' ' || matches!(c, '"' | '\\' | '\u{7f}');
-        let mut rest = text;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| must_be_escaped(*c)) {
-            let (plain, behind) = rest.split_at(at);
-            self.0.write_str(plain)?;
-            match c {
-                '"' => self.0.write_str("\\\"")?,
-                '\\' => self.0.write_str("\\\\")?,
-                '\n' => self.0.write_str("\\n")?,
-                control => write!(self.0, "\\u{:04x}", u32::from(control))?,
+        escape(self.0, text);
+        Ok(())
+    }
+}
+
+fn escape(line: &mut String, text: &str) {
+    // Byte by byte without leaving early, which the compiler does many at a time: nearly every text
+    // has nothing to escape.
+    let is_odd = |byte: u8| (byte < b' ') | matches!(byte, b'"' | b'\\' | 0x7f);
+    if !text.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
+        line.push_str(text);
+        return;
+    }
+    for c in text.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            control if control < ' ' || control == '\u{7f}' => {
+                line.push_str("\\u00");
+                let code = u32::from(control);
+                for four_bits in [code >> 4, code & 0xf] {
+                    line.push(char::from_digit(four_bits, 16).unwrap_or('0'));
+                }
             }
-            let (_, behind) = behind.split_at(c.len_utf8());
-            rest = behind;
+            plain => line.push(plain),
         }
-        self.0.write_str(rest)
     }
 }
 
