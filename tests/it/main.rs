@@ -23,6 +23,7 @@ mod link_tls;
 mod malformed;
 mod networks;
 mod oauth;
+mod openapi;
 mod postgres_faults;
 mod power_cut;
 mod privacy;
