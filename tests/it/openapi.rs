@@ -123,6 +123,12 @@ async fn answers_are_as_described() {
     acme.patch(&format!("/Users/{}", id(&user)), &change).await;
     acme.get("/Users?filter=unknown+eq+1").await;
 
+    let activity = admin.get("/activity").await;
+    let number = activity["activity"][0]["number"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+
     let (get, post) = (Method::GET, Method::POST);
     let none = json!({});
     let made = json!({ "name": "Okta", "expiresInDays": 90, "networks": ["127.0.0.0/8"] });
@@ -158,6 +164,11 @@ async fn answers_are_as_described() {
         (get.clone(), "/groups/{id}", id(&group), &none),
         (get.clone(), "/groups/{id}/history", id(&group), &none),
         (get.clone(), "/groups/{id}/members", id(&group), &none),
+        (get.clone(), "/activity", "", &none),
+        (get.clone(), "/activity/cycles", "", &none),
+        (get.clone(), "/activity/overview", "", &none),
+        (get.clone(), "/activity/{id}", &number, &none),
+        (get.clone(), "/activity/{id}", "1", &none),
         (get.clone(), "/export", "", &none),
         (get.clone(), "/openapi.json", "", &none),
     ] {

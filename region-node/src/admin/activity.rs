@@ -1,5 +1,7 @@
 //! `/activity`: the tenant's provisioning requests, sync cycles, an overview. Times are RFC 3339.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -9,7 +11,7 @@ use shared::{ScimError, ScimType, Timestamp};
 
 use super::answer;
 use crate::error::Error;
-use crate::provider::activity::reading::{Overview, Seen, Span};
+use crate::provider::activity::reading::{Alarm, Overview, Seen, Span};
 use crate::scim::client::Client;
 use crate::scim::tolerance::Note;
 use crate::scim::{ResourceId, ResourceKind, datetime};
@@ -125,7 +127,7 @@ pub async fn overview(
 }
 
 /// Administrators see what has just been done; where that cannot be written now, what was written.
-pub(super) async fn write_what_waits(parts: &Parts) {
+pub(crate) async fn write_what_waits(parts: &Parts) {
     if let Err(error) = parts.activity.flush(&*parts.store).await {
         tracing::debug!(
             error = &error as &(dyn std::error::Error + 'static),
@@ -247,7 +249,18 @@ fn show_note(note: &Note) -> Value {
 }
 
 fn show_gap(gap: &Gap) -> Value {
-    let sentence = match (gap.reason, gap.lost) {
+    json!({
+        "from": datetime::format(gap.from),
+        "to": datetime::format(gap.to),
+        "lost": gap.lost,
+        "reason": gap.reason.code(),
+        "sentence": gap_in_words(gap),
+    })
+}
+
+/// What is missing, for an administrator.
+pub(crate) fn gap_in_words(gap: &Gap) -> String {
+    match (gap.reason, gap.lost) {
         (GapReason::Overflow, Some(lost)) => {
             format!("{lost} requests are missing: more came than could be written.")
         }
@@ -256,14 +269,7 @@ fn show_gap(gap: &Gap) -> Value {
             "A node ended suddenly. What it had not written yet is missing, if there was anything."
                 .to_owned()
         }
-    };
-    json!({
-        "from": datetime::format(gap.from),
-        "to": datetime::format(gap.to),
-        "lost": gap.lost,
-        "reason": gap.reason.code(),
-        "sentence": sentence,
-    })
+    }
 }
 
 fn show_cycle(cycle: &Cycle) -> Value {
@@ -293,18 +299,10 @@ fn show_span(span: &Span) -> Value {
 
 fn show_seen(seen: &Seen) -> Value {
     let alarm = seen.alarm.map(|alarm| {
-        let minutes = |duration: std::time::Duration| duration.as_secs() / 60;
-        let sentence = format!(
-            "{} used to come about every {} minutes and has been silent for {} minutes. Look in the \
-             identity provider whether provisioning still runs.",
-            seen.client,
-            minutes(alarm.usual),
-            minutes(alarm.silence)
-        );
         json!({
             "silentSince": datetime::format(seen.last),
             "usualS": alarm.usual.as_secs(),
-            "sentence": sentence,
+            "sentence": alarm_in_words(seen, alarm),
         })
     });
     json!({
@@ -315,4 +313,16 @@ fn show_seen(seen: &Seen) -> Value {
         "cycles": seen.cycles,
         "alarm": alarm,
     })
+}
+
+/// That a client is missed, for an administrator.
+pub(crate) fn alarm_in_words(seen: &Seen, alarm: Alarm) -> String {
+    let minutes = |duration: Duration| duration.as_secs() / 60;
+    format!(
+        "{} used to come about every {} minutes and has been silent for {} minutes. Look in the \
+         identity provider whether provisioning still runs.",
+        seen.client,
+        minutes(alarm.usual),
+        minutes(alarm.silence)
+    )
 }
