@@ -142,6 +142,9 @@ pub struct AccessTokenRequest {
     pub token_id: TokenId,
     /// SHA-256 of the access token.
     pub access_digest: TokenDigest,
+    /// Whether it is the session of an administrator who signs in to the console.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sign_in: bool,
 }
 
 /// The region's answer, always with HTTP status 200; any other status as for [`ResolveAnswer`].

@@ -182,6 +182,12 @@ def story(visit, meridian):
     page.get_by_role("link", name="Sync cycles").click()
     visit.look_at("cycles")
 
+    # A token for administration, used by mistake for provisioning, has its sentence.
+    admin = {"authorization": f"Bearer {meridian.admin_token}"}
+    assert meridian.ask("/api/v1/scim/Users", admin)[0] == 403
+    visit.go("Doctor")
+    visit.look_at("doctor")
+
     visit.go("Users")
     expect(page.get_by_role("link", name="Alma Vidal")).to_be_visible()
     visit.look_at("users")
@@ -261,7 +267,7 @@ def end(visit, meridian, token):
     assert status == 401, status
 
 
-PAGES = ["", "/activity", "/activity?outcome=failed", "/activity/cycles", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
+PAGES = ["", "/activity", "/activity?outcome=failed", "/activity/cycles", "/doctor", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
          "/guides/pingone", "/guides/other", "/users", "/groups", "/nothing"]
 PICTURES = {"": "overview", "/activity": "activity", "/tokens": "tokens", "/users": "users", "/guides/okta": "guide-okta"}
 

@@ -165,6 +165,7 @@ async fn answers_are_as_described() {
         (get.clone(), "/groups/{id}/history", id(&group), &none),
         (get.clone(), "/groups/{id}/members", id(&group), &none),
         (get.clone(), "/activity", "", &none),
+        (get.clone(), "/doctor", "", &none),
         (get.clone(), "/activity/cycles", "", &none),
         (get.clone(), "/activity/overview", "", &none),
         (get.clone(), "/activity/{id}", &number, &none),

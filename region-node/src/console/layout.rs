@@ -17,6 +17,8 @@ pub enum Section {
     Overview,
     /// What identity providers sent.
     Activity,
+    /// What should be put right.
+    Doctor,
     /// API tokens.
     Tokens,
     /// The tenant's settings.
@@ -34,6 +36,7 @@ impl Section {
         match self {
             Self::Overview => "/console",
             Self::Activity => "/console/activity",
+            Self::Doctor => "/console/doctor",
             Self::Tokens => "/console/tokens",
             Self::Settings => "/console/settings",
             Self::Guides => "/console/guides",
@@ -46,6 +49,7 @@ impl Section {
         match self {
             Self::Overview => "Overview",
             Self::Activity => "Activity",
+            Self::Doctor => "Doctor",
             Self::Tokens => "API tokens",
             Self::Settings => "Settings",
             Self::Guides => "Set-up guides",
@@ -59,7 +63,12 @@ impl Section {
 const NAVIGATION: &[(&str, &[Section])] = &[
     (
         "Provisioning",
-        &[Section::Overview, Section::Activity, Section::Guides],
+        &[
+            Section::Overview,
+            Section::Activity,
+            Section::Doctor,
+            Section::Guides,
+        ],
     ),
     ("Directory", &[Section::Users, Section::Groups]),
     ("Global Settings", &[Section::Tokens, Section::Settings]),

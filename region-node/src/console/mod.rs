@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod chart;
 pub mod directory;
+pub mod doctor;
 pub mod guides;
 pub mod layout;
 pub mod overview;
@@ -51,6 +52,7 @@ pub fn pages(config: &mut ServiceConfig) {
         .service(page("/activity", "GET").route(get().to(activity::list)))
         .service(page("/activity/cycles", "GET").route(get().to(activity::cycles)))
         .service(page("/activity/{number}", "GET").route(get().to(activity::show)))
+        .service(page("/doctor", "GET").route(get().to(doctor::list)))
         .service(page("/guides", "GET").route(get().to(guides::list)))
         .service(page("/guides/{name}", "GET").route(get().to(guides::show)))
         .service(page("/groups/{id}/members", "GET").route(get().to(directory::members)));

@@ -156,6 +156,23 @@ impl Activities {
         self.store.findings(access).await
     }
 
+    /// Who uses which API token, as the token's newest cycle says.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn clients(&self, access: &Access) -> Result<Vec<(TokenId, Client)>, StoreError> {
+        let newest = Timestamp(i64::MAX);
+        let cycles = self.store.cycles(access, newest, LOOKED_AT).await?;
+        let clients = seen(&cycles, self.clock.now()).into_iter();
+        Ok(clients
+            .flat_map(|seen| {
+                seen.tokens
+                    .into_iter()
+                    .map(move |token| (token, seen.client))
+            })
+            .collect())
+    }
+
     /// How it goes.
     ///
     /// # Errors
