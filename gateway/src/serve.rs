@@ -27,6 +27,7 @@ use crate::forward::{self, CallIds, Passage};
 use crate::host::{HostError, Hosts, RegionalHost, ServedHost};
 use crate::limits::{BodyMemory, BodyRoom};
 use crate::link;
+use crate::notices::Notices;
 use crate::oauth::{self, OAuthEndpoint, TokenRequest};
 use crate::provisioning_client::identify;
 use crate::region::Region;
@@ -65,6 +66,8 @@ pub struct Edge {
     pub regions: Vec<Arc<Region>>,
     /// Who is calling.
     pub resolver: Arc<Resolver>,
+    /// What regions are told of what was refused here.
+    pub notices: Arc<Notices>,
     /// Proxies that are believed when they say whom they speak for.
     pub trusted_proxies: Vec<Network>,
     /// Room for bodies.
@@ -125,6 +128,13 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
         }
     };
     let mut response = outcome.unwrap_or_else(|error| {
+        if matches!(face, Face::Scim(_)) {
+            let token = credential::present(request.headers());
+            let token = token.as_ref().map_err(|error| *error);
+            let now = edge.clock.now();
+            edge.notices
+                .note(&error, request.path(), token, &record, now);
+        }
         record.failure = Some((error.fault(), error.to_string()));
         error.to_response(face, record.ids.as_ref().map(CallIds::request_id))
     });
@@ -325,7 +335,13 @@ async fn answer_oauth(
     let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, room, edge.body_read).await?;
     record.bytes_in = body.len();
     let token_request = TokenRequest::parse(headers, &body)?;
-    oauth::issue(edge, host, &token_request, source, record).await
+    let issued = oauth::issue(edge, host, &token_request, source, record).await;
+    if let Err(error) = &issued {
+        let token = Ok(&token_request.client_secret);
+        let now = edge.clock.now();
+        edge.notices.note(error, request.path(), token, record, now);
+    }
+    issued
 }
 
 fn dialect_of(base: Base) -> Dialect {
@@ -514,6 +530,7 @@ pub async fn metrics(edge: Data<Edge>) -> HttpResponse {
         .as_ref()
         .map_or_else(String::new, |tls| tls.metrics());
     text.push_str(&link::metrics(&edge.regions));
+    text.push_str(&edge.notices.metrics());
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text)

@@ -141,6 +141,8 @@ impl Application {
             ..
         } = self;
         let watch = tokio::spawn(link::keep_watch(parts.regions.clone()));
+        let notices = Arc::clone(&parts.notices);
+        let telling = tokio::spawn(notices.keep_telling(parts.regions.clone()));
         let reload = tokio::spawn(reload.keep_watch());
         let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
         let stopping = tokio::spawn(async move {
@@ -155,6 +157,7 @@ impl Application {
         let ended = tokio::try_join!(edge, management);
         stopping.abort();
         watch.abort();
+        telling.abort();
         reload.abort();
         ended.map(|_| ())
     }
@@ -217,6 +220,7 @@ fn build_edge(
         tls: tls.transpose()?,
         regions,
         resolver: Arc::new(Resolver::new(settings, Arc::clone(&clock))?),
+        notices: Arc::default(),
         trusted_proxies: settings.trusted_proxies.clone(),
         body_memory: BodyMemory::new(settings.limits.body_memory_mib),
         oauth_memory: BodyMemory::new(oauth::BODY_MEMORY_MIB),

@@ -79,6 +79,8 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// How long is remembered what happened.
     pub retention: RetentionSettings,
+    /// What is kept of provisioning requests.
+    pub activity: ActivitySettings,
     /// What is written to the log.
     pub telemetry: TelemetrySettings,
 }
@@ -197,6 +199,22 @@ pub struct RetentionSettings {
     pub idempotency_h: u32,
 }
 
+/// `[activity]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActivitySettings {
+    /// Whether requests are kept at all.
+    pub enabled: bool,
+    /// Between two writes.
+    pub flush_ms: u64,
+    /// Most requests that wait to be written.
+    pub queue: usize,
+    /// For how many days they are kept.
+    pub keep_days: u32,
+    /// How many requests of a tenant are kept.
+    pub keep_requests: u64,
+}
+
 /// `[telemetry]`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -307,6 +325,10 @@ impl Settings {
             ),
             ("limits.workers", self.limits.workers.unwrap_or(1) as u64),
             ("tokens.last_used_flush_ms", self.tokens.last_used_flush_ms),
+            ("activity.flush_ms", self.activity.flush_ms),
+            ("activity.queue", self.activity.queue as u64),
+            ("activity.keep_days", self.activity.keep_days.into()),
+            ("activity.keep_requests", self.activity.keep_requests),
             ("retention.changes_days", self.retention.changes_days.into()),
             (
                 "retention.idempotency_h",

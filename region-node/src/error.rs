@@ -259,6 +259,12 @@ impl Error {
         self.answer().fault
     }
 
+    /// Whether the gateway is asked to resolve the token again.
+    #[must_use]
+    pub fn is_refused_grant(&self) -> bool {
+        matches!(self, Self::Grant(_) | Self::Store(StoreError::Refused))
+    }
+
     /// What the client is told, as the protocol has it.
     #[must_use]
     pub fn to_scim_error(&self) -> ScimError {
@@ -283,7 +289,7 @@ impl Error {
         let mut response = HttpResponse::build(answer.status);
         response.content_type(dialect.media_type());
         match self {
-            Self::Grant(_) | Self::Store(StoreError::Refused) => {
+            _ if self.is_refused_grant() => {
                 response.insert_header((REFUSED, REFUSED_GRANT));
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
             }

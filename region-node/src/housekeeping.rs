@@ -1,4 +1,4 @@
-//! What a node does by itself, beside requests: writes times of last use, forgets what is old,
+//! What a node does by itself, beside requests: writes activity and times of last use, forgets what is old,
 //! warns of API tokens that end soon.
 //! Nothing that a client waits for lives here.
 
@@ -9,18 +9,26 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::provider::expiry::{Expiring, ExpiryWatch};
 use crate::startup::Parts;
+use crate::store::activity::ActivityRetention;
 use crate::store::{Retention, StoreError};
 
 /// How often it is asked whether the day's warnings are due.
 const WARN_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often old changes, outcomes and access tokens are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often, and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Housekeeping {
     /// Between two writes of times of last use.
     pub flush_every: Duration,
+    /// Between two writes of the tenants' activity.
+    pub write_activity_every: Duration,
+    /// How long a tenant's activity is kept, if the tenant does not want it shorter.
+    pub keep_activity: Duration,
+    /// How many requests of a tenant are kept.
+    pub most_activity: u64,
     /// How long changes are kept.
     pub keep_changes: Duration,
     /// How long outcomes of requests that clients named are kept.
@@ -31,6 +39,7 @@ pub struct Housekeeping {
 pub async fn keep_house(parts: Data<Parts>, housekeeping: Housekeeping) {
     tokio::join!(
         flush_regularly(&parts, housekeeping.flush_every),
+        write_activity_regularly(&parts, housekeeping.write_activity_every),
         prune_regularly(&parts, housekeeping),
         warn_regularly(&parts),
     );
@@ -50,6 +59,19 @@ async fn flush_regularly(parts: &Parts, period: Duration) {
             tracing::debug!(
                 error = &error as &(dyn std::error::Error + 'static),
                 "times of last use wait for the store"
+            );
+        }
+    }
+}
+
+async fn write_activity_regularly(parts: &Parts, period: Duration) {
+    let mut ticks = every(period);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = parts.activity.flush(&*parts.store).await {
+            tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "activity waits for the store"
             );
         }
     }
@@ -109,6 +131,15 @@ async fn prune(parts: &Parts, housekeeping: Housekeeping) -> Result<(), StoreErr
         while !parts.store.prune(&tenant.id, keep).await? {
             tokio::task::yield_now().await;
         }
+        let days = tenant.settings.activity_days.map(|days| DAY * days);
+        let life = days.map_or(housekeeping.keep_activity, |own| {
+            own.min(housekeeping.keep_activity)
+        });
+        let keep = ActivityRetention {
+            since: now.before(life),
+            most: housekeeping.most_activity,
+        };
+        parts.store.prune_activity(&tenant.id, keep).await?;
     }
     Ok(())
 }

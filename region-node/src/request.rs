@@ -17,6 +17,7 @@ use shared::link::{CONSOLE_PATH, DEADLINE_MS, OPERATOR_PATH, REQUEST_ID, SCIM11_
 use shared::{Dialect, Fault};
 
 use crate::error::Error;
+use crate::provider::activity::Ended;
 use crate::startup::Parts;
 use crate::telemetry::RequestRecord;
 
@@ -114,6 +115,11 @@ pub async fn accompany(
     );
     request.extensions_mut().insert(record.clone());
     request.extensions_mut().insert(id.clone());
+    let end = End {
+        parts: Data::clone(parts),
+        record: record.clone(),
+        id: id.clone(),
+    };
 
     // The request itself must not be held here: the router needs to be its only owner.
     let served = AssertUnwindSafe(next.call(request)).catch_unwind();
@@ -125,10 +131,17 @@ pub async fn accompany(
     };
     let error = match served.await {
         Ok(Ok(Ok(response))) => {
+            if !record.has_route() {
+                record.route(response.request().match_pattern());
+            }
+            let error = response.response().error();
+            end.take_down(response.status().as_u16(), error.map(Cause::Answered));
             let response = in_face(response.map_into_boxed_body(), face, &id);
             return Ok(finish(response, &record, &id));
         }
         Ok(Ok(Err(error))) => {
+            let status = error.as_response_error().status_code().as_u16();
+            end.take_down(status, Some(Cause::Answered(&error)));
             let response = translate(&error, face, &id)
                 .unwrap_or_else(|| error.as_response_error().error_response());
             return Err(answer_alone(response, &record, &id));
@@ -137,7 +150,62 @@ pub async fn accompany(
         Err(_elapsed) => Error::Deadline,
     };
     log(&error, &id);
-    Err(answer_alone(face.response(&error, &id), &record, &id))
+    let response = face.response(&error, &id);
+    end.take_down(response.status().as_u16(), Some(Cause::Ours(&error)));
+    Err(answer_alone(response, &record, &id))
+}
+
+/// Takes a provisioning request down as its tenant's activity when it ends, however it ends.
+struct End {
+    parts: Data<Parts>,
+    record: RequestRecord,
+    id: RequestId,
+}
+
+/// The error of an answer.
+enum Cause<'c> {
+    Answered(&'c actix_web::Error),
+    Ours(&'c Error),
+}
+
+impl End {
+    fn take_down(&self, status: u16, cause: Option<Cause<'_>>) {
+        let known = match &cause {
+            Some(Cause::Answered(error)) => error.as_error::<Error>(),
+            Some(Cause::Ours(error)) => Some(*error),
+            None => None,
+        };
+        // The gateway asks about the token again and sends the request once more.
+        let comes_again = known.is_some_and(Error::is_refused_grant);
+        let error = match (known, cause) {
+            (Some(error), _) => Some(error.to_scim_error()),
+            (None, Some(Cause::Answered(error))) => {
+                Some(Error::from_framework(error).to_scim_error())
+            }
+            (None, _) => None,
+        };
+        self.record.take_down(|noted, method, route, duration| {
+            if comes_again {
+                return;
+            }
+            let ended = Ended {
+                method,
+                route,
+                request_id: self.id.as_str(),
+                duration,
+                status,
+                error,
+            };
+            self.parts.activity.note(noted, ended);
+        });
+    }
+}
+
+impl Drop for End {
+    /// The caller hung up.
+    fn drop(&mut self) {
+        self.take_down(0, None);
+    }
 }
 
 /// Whether an operator's call works on as much as there is, and so has no deadline: it ends when
@@ -232,9 +300,6 @@ fn finish(
     record: &RequestRecord,
     id: &RequestId,
 ) -> ServiceResponse<BoxBody> {
-    if !record.has_route() {
-        record.route(response.request().match_pattern());
-    }
     echo(response.headers_mut(), id);
     let parts = response.request().app_data::<Data<Parts>>();
     if parts.is_some_and(|parts| parts.is_closing()) {

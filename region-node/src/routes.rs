@@ -6,14 +6,16 @@ use actix_web::web::{
 use actix_web::{Resource, Route, guard};
 use shared::link::{
     ACCESS_TOKENS_PATH, ADMIN_PATH, CONSOLE_PATH, HEALTH_PATH, MAX_GROUP_REPLACE_BYTES,
-    OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
+    NOTICES_PATH, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
 };
 
-use crate::admin::{directory, export, openapi, schemas, settings, tokens};
+use crate::admin::{activity, directory, doctor, export, openapi, schemas, settings, tokens};
 use crate::console;
 use crate::error::Error;
 use crate::handlers::scim_http::Kind;
-use crate::handlers::{backup, discovery, fallback, health, operator, resolve, resources, search};
+use crate::handlers::{
+    backup, discovery, fallback, health, notices, operator, resolve, resources, search,
+};
 use crate::scim::ResourceKind;
 use crate::tenant_scope::{AdminScope, FromOperator, TenantScope};
 
@@ -35,6 +37,12 @@ pub fn link(config: &mut ServiceConfig) {
             resource(ACCESS_TOKENS_PATH)
                 .app_data(PayloadConfig::new(SMALL_BODY))
                 .route(post().to(resolve::issue_access_token))
+                .default_service(to(resolve::not_allowed)),
+        )
+        .service(
+            resource(NOTICES_PATH)
+                .app_data(PayloadConfig::new(SMALL_BODY))
+                .route(post().to(notices::take))
                 .default_service(to(resolve::not_allowed)),
         )
         .service(
@@ -198,7 +206,12 @@ fn admin_calls(config: &mut ServiceConfig) {
             .service(at("/{id}/history").route(get().to(directory::history)));
     }
     config
-        .service(admin_resource("/groups/{id}/members", "GET").route(get().to(directory::members)));
+        .service(admin_resource("/groups/{id}/members", "GET").route(get().to(directory::members)))
+        .service(admin_resource("/activity", "GET").route(get().to(activity::list)))
+        .service(admin_resource("/activity/cycles", "GET").route(get().to(activity::cycles)))
+        .service(admin_resource("/activity/overview", "GET").route(get().to(activity::overview)))
+        .service(admin_resource("/activity/{number}", "GET").route(get().to(activity::get)))
+        .service(admin_resource("/doctor", "GET").route(get().to(doctor::list)));
 }
 
 fn operator_calls(config: &mut ServiceConfig) {

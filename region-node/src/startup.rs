@@ -24,6 +24,8 @@ use crate::grant::Grants;
 use crate::housekeeping::{Housekeeping, keep_house};
 use crate::keys::KeySet;
 use crate::link_tls::LinkTls;
+use crate::provider::activity::ActivityLog;
+use crate::provider::activity::reading::Activities;
 use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
 use crate::provider::resources::Resources;
@@ -96,6 +98,10 @@ pub struct Parts {
     pub tenants: Tenants,
     /// The region's API tokens.
     pub tokens: Tokens,
+    /// Provisioning requests that are not written yet.
+    pub activity: ActivityLog,
+    /// What administrators see of them.
+    pub activities: Activities,
     /// Uses of tokens that are not written yet.
     pub last_used: LastUsed,
     /// The tenants' users and groups.
@@ -177,6 +183,9 @@ impl Application {
             drain: Duration::from_millis(settings.limits.drain_ms),
             housekeeping: Housekeeping {
                 flush_every: Duration::from_millis(settings.tokens.last_used_flush_ms),
+                write_activity_every: Duration::from_millis(settings.activity.flush_ms),
+                keep_activity: HOUR * 24 * settings.activity.keep_days,
+                most_activity: settings.activity.keep_requests,
                 keep_changes: HOUR * 24 * settings.retention.changes_days,
                 keep_client_keys: HOUR * settings.retention.idempotency_h,
             },
@@ -249,6 +258,12 @@ impl Application {
             tracing::warn!(
                 error = &error as &(dyn std::error::Error + 'static),
                 "times of last use were lost"
+            );
+        }
+        if let Err(error) = parts.activity.close(&*parts.store).await {
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "requests were lost to the tenants' activity"
             );
         }
         tracing::info!(region = parts.region.as_str(), "stopped");
@@ -344,6 +359,12 @@ fn parts(
             Arc::clone(&clock),
             overlap,
         ),
+        activity: ActivityLog::new(
+            settings.activity.enabled,
+            settings.activity.queue,
+            Arc::clone(&clock),
+        )?,
+        activities: Activities::new(Arc::clone(&store), Arc::clone(&clock)),
         last_used: LastUsed::new(),
         resources: Data::new(Resources::new(
             Arc::clone(&store),

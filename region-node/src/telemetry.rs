@@ -5,9 +5,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use shared::{RegionId, TenantId, TokenId};
+
+use crate::provider::noted::Noted;
 
 /// What is known of a request while it is served. Shared between the middleware, which writes the
 /// line, and the extractors, which learn who is calling.
@@ -23,6 +26,8 @@ struct Facts {
     route: Option<String>,
     tenant: Option<TenantId>,
     token: Option<TokenId>,
+    /// For the tenant's activity. Nothing of it is for the log.
+    noted: Option<Arc<Noted>>,
     written: bool,
 }
 
@@ -38,6 +43,7 @@ impl RequestRecord {
             route: None,
             tenant: None,
             token: None,
+            noted: None,
             written: false,
         })))
     }
@@ -47,6 +53,21 @@ impl RequestRecord {
         let mut facts = self.0.borrow_mut();
         facts.tenant = Some(tenant.clone());
         facts.token = Some(token.clone());
+    }
+
+    /// Notes that it is a provisioning request, and what takes down its facts.
+    pub fn provisioning(&self, noted: Arc<Noted>) {
+        self.0.borrow_mut().noted = Some(noted);
+    }
+
+    /// Gives the request's facts to whoever takes it down as activity: once.
+    pub fn take_down(&self, taker: impl FnOnce(&Noted, &'static str, Option<&str>, Duration)) {
+        let noted = self.0.borrow_mut().noted.take();
+        if let Some(noted) = noted {
+            let facts = self.0.borrow();
+            let route = facts.route.as_deref();
+            taker(&noted, facts.method, route, facts.started.elapsed());
+        }
     }
 
     /// Notes the route's template; a path is never noted, because it holds resource ids.

@@ -5,9 +5,11 @@
 //! Whether the grant still stands is asked by the store, in the transaction of the operation.
 
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use shared::link::{BASE_URL, LINK_KEY, OPERATOR_KEY};
@@ -17,9 +19,14 @@ use crate::error::Error;
 use crate::grant::GrantError;
 use crate::keys::KeySet;
 use crate::provider::Caller;
+use crate::provider::noted::{Facts, Noted};
 use crate::request::{RequestId, dialect_of};
+use crate::scim::ResourceId;
+use crate::scim::client::Clues;
+use crate::scim::tolerance::Tolerance;
 use crate::startup::Parts;
 use crate::store::Access;
+use crate::store::activity::Operation;
 use crate::telemetry::RequestRecord;
 
 /// A tenant's part of the region, as one call may touch it.
@@ -37,6 +44,8 @@ pub struct TenantScope {
     pub request_id: RequestId,
     /// Which protocol the client speaks.
     pub dialect: Dialect,
+    /// Takes down what happens, for the tenant's activity.
+    pub noted: Arc<Noted>,
 }
 
 impl TenantScope {
@@ -45,8 +54,8 @@ impl TenantScope {
     pub fn caller(&self) -> Caller<'_> {
         Caller {
             access: &self.access,
-            token: &self.token_id,
             request: None,
+            noted: &self.noted,
         }
     }
 }
@@ -92,6 +101,13 @@ fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Err
     };
     request.extensions_mut().insert(dialect);
     parts.last_used.note(&claims.sub, now);
+    let facts = facts(request, dialect);
+    let noted = Arc::new(Noted::begin(claims.tid.clone(), claims.sub.clone(), facts));
+    if needed == Scope::Scim
+        && let Some(record) = request.extensions().get::<RequestRecord>()
+    {
+        record.provisioning(Arc::clone(&noted));
+    }
     Ok(TenantScope {
         access: Access {
             tenant: claims.tid.clone(),
@@ -106,7 +122,40 @@ fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Err
             .cloned()
             .ok_or(Error::Link("a request id"))?,
         dialect,
+        noted,
     })
+}
+
+/// What a request's head tells its tenant's activity.
+fn facts(request: &HttpRequest, dialect: Dialect) -> Facts {
+    let mut facts = Facts {
+        dialect,
+        clues: Clues::of_query(request.query_string()),
+        resource: request
+            .match_info()
+            .get("id")
+            .and_then(|id| ResourceId::parse(id).ok()),
+        ..Facts::default()
+    };
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    if let Some(agent) = text(USER_AGENT.as_str()) {
+        facts.clues.add(Clues::of_user_agent(agent));
+    }
+    if *request.method() == Method::POST
+        && let Some(named) = text("x-http-method-override")
+    {
+        let meant = match named.to_ascii_uppercase().as_str() {
+            "PUT" => Some((Operation::Replace, "PUT")),
+            "PATCH" => Some((Operation::Patch, "PATCH")),
+            "DELETE" => Some((Operation::Delete, "DELETE")),
+            _ => None,
+        };
+        if let Some((operation, name)) = meant {
+            facts.meant = Some(operation);
+            facts.tolerated.note_of(Tolerance::MethodOverride, name);
+        }
+    }
+    facts
 }
 
 fn parts(request: &HttpRequest) -> Result<&Data<Parts>, Error> {

@@ -7,6 +7,7 @@ use crate::api_token::{Scope, TokenDigest, TokenId};
 use crate::clock::Timestamp;
 use crate::grant::Grant;
 use crate::network::Networks;
+use crate::region::RegionId;
 use crate::tenant::TenantId;
 
 /// Header that proves that the caller is a gateway of this region: the link key.
@@ -48,6 +49,10 @@ pub const HEALTH_PATH: &str = "/internal/v1/health";
 pub const RESOLVE_PATH: &str = "/internal/v1/resolve";
 /// Path of the call that stores an access token.
 pub const ACCESS_TOKENS_PATH: &str = "/internal/v1/access-tokens";
+/// Path of the call by which a gateway tells a region what it refused with the region's tokens.
+pub const NOTICES_PATH: &str = "/internal/v1/notices";
+/// Most notices of one call.
+pub const MAX_NOTICES: usize = 100;
 /// Prefix of the operator's calls.
 pub const OPERATOR_PATH: &str = "/internal/v1/operator";
 /// Prefix under which a node serves SCIM 2.0.
@@ -137,6 +142,9 @@ pub struct AccessTokenRequest {
     pub token_id: TokenId,
     /// SHA-256 of the access token.
     pub access_digest: TokenDigest,
+    /// Whether it is the session of an administrator who signs in to the console.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sign_in: bool,
 }
 
 /// The region's answer, always with HTTP status 200; any other status as for [`ResolveAnswer`].
@@ -153,6 +161,82 @@ pub enum AccessTokenAnswer {
         /// Why.
         reason: Refusal,
     },
+}
+
+/// `POST /internal/v1/notices`: what a gateway refused, for the tenants to whom the tokens belong. The
+/// region looks the tokens up: what was never one of its own is passed over. Nothing here is
+/// personal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticesRequest {
+    /// At most [`MAX_NOTICES`].
+    pub notices: Vec<Notice>,
+}
+
+/// Some equal refusals.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notice {
+    /// SHA-256 of the token.
+    pub digest: TokenDigest,
+    /// Why.
+    pub kind: NoticeKind,
+    /// The region whose host was asked.
+    pub region: RegionId,
+    /// The method; one that HTTP does not define is `other`.
+    pub method: String,
+    /// The template of the route, or `none`.
+    pub route: String,
+    /// The id of the last one.
+    pub request_id: String,
+    /// When the last one was.
+    pub at: Timestamp,
+    /// How many.
+    pub times: u32,
+}
+
+/// Why a gateway refused a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// The token is of another region than the host.
+    WrongRegion,
+    /// The token's time is over.
+    Expired,
+    /// The token was revoked.
+    Revoked,
+    /// The tenant is suspended.
+    Suspended,
+    /// There is no such endpoint.
+    UnknownPath,
+    /// The endpoint is one of SCIM 1.1, below the base URL of SCIM 2.0.
+    Scim11Path,
+    /// The endpoint does not have the method.
+    Method,
+    /// A token of the scope `admin` where one of the scope `scim` is needed.
+    AdminToken,
+    /// The other way round.
+    ScimToken,
+    /// The tenant asks for too much.
+    TooMany,
+    /// The token may not be used from the address.
+    Network,
+    /// The body is compressed.
+    BodyEncoding,
+    /// The body is too large.
+    BodyTooLarge,
+    /// `client_id` is not the id of the API token that is the secret.
+    ClientId,
+    /// One of a newer gateway.
+    #[serde(other)]
+    Other,
+}
+
+/// The region's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NoticesAnswer {
+    /// How many of the notices were of tokens of the region.
+    pub taken: usize,
 }
 
 /// Why a token is not good. All four are positive knowledge.

@@ -57,6 +57,14 @@ class Meridian:
         conversation = Conversation(DATA / client / name)
         return conversation.say(self.base_url, self.address, token)
 
+    def make_token(self, name):
+        """Another API token, by the admin API."""
+        headers = {"authorization": f"Bearer {self.admin_token}"}
+        body = json.dumps({"name": name, "expiresInDays": 365})
+        status, text = self.ask("/api/v1/admin/tokens", headers, "POST", body)
+        assert status == 201, text
+        return json.loads(text)["token"]
+
     def ask(self, path, headers, method="GET", body=None):
         """A request beside the browser; answers status and body."""
         connection = http.client.HTTPConnection(*self.address, timeout=30)
@@ -149,10 +157,36 @@ def story(visit, meridian):
         visit.look_at({"Okta": "guide-okta"}.get(name))
 
     # Three identity providers at work.
+    # It is by the token that they are told apart, so the others get one of their own.
     meridian.converse("okta", "02-create-and-update-by-put.http", token)
     meridian.converse("okta", "06-group-push.http", token)
-    meridian.converse("entra", "02-tutorial.http", token)
-    meridian.converse("pingone", "01-matching.http", token)
+    meridian.converse("entra", "02-tutorial.http", meridian.make_token("Entra ID"))
+    meridian.converse("pingone", "01-matching.http", meridian.make_token("PingOne"))
+
+    visit.go("Overview")
+    expect(page.get_by_role("img", name=re.compile("Requests each hour"))).to_be_visible()
+    for name in ["Okta", "Microsoft Entra ID", "PingOne"]:
+        expect(page.get_by_role("main")).to_contain_text(name)
+    visit.look_at("overview")
+    # What failed, and why.
+    visit.go("Activity")
+    visit.look_at("activity")
+    page.get_by_label("Outcome").select_option("Failed")
+    page.get_by_role("button", name="Show").click()
+    expect(page).to_have_url(re.compile("outcome=failed"))
+    visit.look_at()
+    page.get_by_role("main").get_by_role("table").get_by_role("link").first.click()
+    expect(page.get_by_text(re.compile("It failed with 4"))).to_be_visible()
+    visit.look_at("request")
+    visit.go("Activity")
+    page.get_by_role("link", name="Sync cycles").click()
+    visit.look_at("cycles")
+
+    # A token for administration, used by mistake for provisioning, has its sentence.
+    admin = {"authorization": f"Bearer {meridian.admin_token}"}
+    assert meridian.ask("/api/v1/scim/Users", admin)[0] == 403
+    visit.go("Doctor")
+    visit.look_at("doctor")
 
     visit.go("Users")
     expect(page.get_by_role("link", name="Alma Vidal")).to_be_visible()
@@ -233,9 +267,9 @@ def end(visit, meridian, token):
     assert status == 401, status
 
 
-PAGES = ["", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
+PAGES = ["", "/activity", "/activity?outcome=failed", "/activity/cycles", "/doctor", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
          "/guides/pingone", "/guides/other", "/users", "/groups", "/nothing"]
-PICTURES = {"": "overview", "/tokens": "tokens", "/users": "users", "/guides/okta": "guide-okta"}
+PICTURES = {"": "overview", "/activity": "activity", "/tokens": "tokens", "/users": "users", "/guides/okta": "guide-okta"}
 
 
 def walk(visit, meridian):
@@ -246,7 +280,7 @@ def walk(visit, meridian):
     for path in PAGES:
         visit.open("/console" + path)
         visit.look_at(PICTURES.get(path))
-    for path in ["/tokens", "/users", "/groups"]:
+    for path in ["/activity", "/tokens", "/users", "/groups"]:
         visit.open("/console" + path)
         visit.page.get_by_role("main").get_by_role("table").get_by_role("link").first.click()
         visit.look_at({"/users": "user"}.get(path))

@@ -145,6 +145,12 @@ async fn an_administrator_changes_the_settings_that_are_the_tenants() {
     admin
         .send(Method::PATCH, "/settings", &json!({ "groups": "off" }))
         .await;
+    let kept = json!({ "activityDays": 7 });
+    admin.send(Method::PATCH, "/settings", &kept).await;
+    assert_eq!(admin.get("/settings").await["activityDays"], 7);
+    let kept = json!({ "activityDays": 0 });
+    admin.send(Method::PATCH, "/settings", &kept).await;
+    assert_eq!(admin.get("/settings").await["activityDays"], Value::Null);
     let off = acme
         .post("/Groups", &json!({ "displayName": "Team" }))
         .await;
@@ -159,6 +165,7 @@ async fn an_administrator_changes_the_settings_that_are_the_tenants() {
         json!({ "limits": { "requestsPerS": 1 } }),
         json!({ "userName": "everybody" }),
         json!({ "groups": true }),
+        json!({ "activityDays": -1 }),
     ] {
         let refused = admin.send(Method::PATCH, "/settings", &body).await;
         refused.scim_error(400, Some("invalidSyntax"));

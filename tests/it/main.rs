@@ -3,6 +3,7 @@
 
 mod support;
 
+mod activity;
 mod admin;
 mod backup;
 mod cli;
@@ -22,6 +23,7 @@ mod link_tls;
 mod malformed;
 mod networks;
 mod oauth;
+mod openapi;
 mod postgres_faults;
 mod power_cut;
 mod privacy;

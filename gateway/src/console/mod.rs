@@ -141,7 +141,7 @@ pub async fn sign_in(
             needed: Scope::Admin,
         });
     }
-    let issued = oauth::issue_to(&client, edge, host, &token, source).await?;
+    let issued = oauth::issue_to(&client, edge, host, &token, source, true).await?;
     let mut response = HttpResponse::SeeOther()
         .insert_header((header::LOCATION, CONSOLE_PATH))
         .finish();

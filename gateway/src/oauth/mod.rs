@@ -146,7 +146,7 @@ pub async fn issue(
     if request.scope.is_some_and(|scope| scope != client.scope) {
         return Err(TokenRequestError::Scope.into());
     }
-    let issued = issue_to(&client, edge, host, secret, source).await?;
+    let issued = issue_to(&client, edge, host, secret, source, false).await?;
     Ok(HttpResponse::build(StatusCode::OK)
         .insert_header((header::PRAGMA, "no-cache"))
         .json(json!({
@@ -166,7 +166,7 @@ pub struct Issued {
 }
 
 /// Has the region store a new access token of the API token `secret`, which is `client`'s and may
-/// be used by whoever asks.
+/// be used by whoever asks: an OAuth client, or an administrator who signs in.
 ///
 /// # Errors
 /// [`Error`]: whatever keeps the API token from being used.
@@ -176,6 +176,7 @@ pub async fn issue_to(
     host: &ServedHost,
     secret: &ApiToken,
     source: IpAddr,
+    is_sign_in: bool,
 ) -> Result<Issued, Error> {
     let _tenant_pass = client.gate.admit(client.limits, edge.clock.now())?;
     let issuing = client
@@ -187,6 +188,7 @@ pub async fn issue_to(
         digest: secret.digest(),
         token_id: client.token_id.clone(),
         access_digest: access_token.digest(),
+        is_sign_in,
     };
     let issue = edge
         .resolver

@@ -3,7 +3,9 @@
 //!
 //! HTTP in, HTTP out, as in `handlers`. What never lives here: what the provider does.
 
+pub mod activity;
 pub mod directory;
+pub mod doctor;
 pub mod export;
 pub mod openapi;
 pub mod schemas;

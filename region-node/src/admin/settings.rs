@@ -13,11 +13,15 @@ use crate::startup::Parts;
 use crate::store::{GroupsRule, Tenant, UserNameRule};
 use crate::tenant_scope::AdminScope;
 
+const MEMBERS: &str = "userName (any or email), groups (on or off), activityDays (0 for as long as \
+                       the operator keeps activity)";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Change {
     user_name: Option<UserNameRule>,
     groups: Option<GroupsRule>,
+    activity_days: Option<u16>,
 }
 
 /// `GET /settings`
@@ -38,10 +42,11 @@ pub async fn change(
     body: Bytes,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let change: Change = read(&body, "userName (any or email), groups (on or off)")?;
+    let change: Change = read(&body, MEMBERS)?;
     let change = OwnSettings {
         user_name: change.user_name,
         groups: change.groups,
+        activity_days: change.activity_days.map(u32::from),
     };
     let tenant = parts.tenants.change_own(&scope.access, change).await?;
     Ok(answer(StatusCode::OK, &show(&tenant)))
@@ -52,6 +57,7 @@ fn show(tenant: &Tenant) -> Value {
     json!({
         "userName": settings.user_name,
         "groups": settings.groups,
+        "activityDays": settings.activity_days,
         "limits": {
             "requestsPerS": settings.limits.requests_per_s,
             "burst": settings.limits.burst,

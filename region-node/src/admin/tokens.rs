@@ -60,7 +60,19 @@ pub async fn list(
 ) -> Result<HttpResponse, Error> {
     let now = parts.clock.now();
     let tokens = parts.tokens.list_own(&scope.access).await?;
-    let tokens: Vec<Value> = tokens.iter().map(|token| show(token, now)).collect();
+    let clients = parts.activities.clients(&scope.access).await?;
+    let tokens: Vec<Value> = tokens
+        .iter()
+        .map(|token| {
+            let client = clients.iter().find(|(of, _)| *of == token.id);
+            let mut shown = show(token, now);
+            if let Value::Object(members) = &mut shown {
+                let client = client.map(|(_, client)| client.code());
+                members.insert("client".to_owned(), client.into());
+            }
+            shown
+        })
+        .collect();
     Ok(answer(StatusCode::OK, &json!({ "tokens": tokens })))
 }
 

@@ -15,6 +15,10 @@ use crate::startup::Parts;
 pub enum Section {
     /// What goes on.
     Overview,
+    /// What identity providers sent.
+    Activity,
+    /// What should be put right.
+    Doctor,
     /// API tokens.
     Tokens,
     /// The tenant's settings.
@@ -31,6 +35,8 @@ impl Section {
     fn path(self) -> &'static str {
         match self {
             Self::Overview => "/console",
+            Self::Activity => "/console/activity",
+            Self::Doctor => "/console/doctor",
             Self::Tokens => "/console/tokens",
             Self::Settings => "/console/settings",
             Self::Guides => "/console/guides",
@@ -42,6 +48,8 @@ impl Section {
     fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Activity => "Activity",
+            Self::Doctor => "Doctor",
             Self::Tokens => "API tokens",
             Self::Settings => "Settings",
             Self::Guides => "Set-up guides",
@@ -53,7 +61,15 @@ impl Section {
 
 /// The navigation, under its headings.
 const NAVIGATION: &[(&str, &[Section])] = &[
-    ("Provisioning", &[Section::Overview, Section::Guides]),
+    (
+        "Provisioning",
+        &[
+            Section::Overview,
+            Section::Activity,
+            Section::Doctor,
+            Section::Guides,
+        ],
+    ),
     ("Directory", &[Section::Users, Section::Groups]),
     ("Global Settings", &[Section::Tokens, Section::Settings]),
 ];
@@ -139,6 +155,16 @@ impl<'f> Frame<'f> {
     #[must_use]
     pub fn proof(&self) -> Markup {
         html! { input type="hidden" name=(PROOF) value=(self.visitor.proof()); }
+    }
+
+    /// A moment as it stands in a long list: the time of day, with the day where it is another.
+    #[must_use]
+    pub fn brief(&self, at: Timestamp) -> Markup {
+        let text = match day(at) == day(self.now) {
+            true => written(at, "%H:%M:%S"),
+            false => written(at, "%-d %b, %H:%M"),
+        };
+        html! { time.whole datetime=(datetime::format(at)) title=(words(at)) { (text) } }
     }
 
     /// How long ago something was, in words.
@@ -288,7 +314,9 @@ fn day(at: Timestamp) -> String {
     written(at, "%-d %b %Y")
 }
 
-fn written(at: Timestamp, how: &str) -> String {
+/// A moment, written as `how` says (`strftime`), in UTC.
+#[must_use]
+pub fn written(at: Timestamp, how: &str) -> String {
     let moment = jiff::Timestamp::from_millisecond(at.as_millis());
     moment.unwrap_or_default().strftime(how).to_string()
 }
@@ -320,7 +348,8 @@ fn columns_and_rows(columns: &[&str], rows: &[Vec<Markup>]) -> Markup {
                 tr {
                     @for (at, (column, cell)) in columns.iter().zip(row).enumerate() {
                         @if at == 0 { th scope="row" { (cell) } }
-                        @else { td data-label=(column) { (cell) } }
+                        @else if cell.0.is_empty() { td {} }
+                        @else { td data-label=(column) { div { (cell) } } }
                     }
                 }
             }

@@ -4,7 +4,10 @@
 //! HTTP in, a page out, as in `handlers`. What never lives here: what the provider does, a text that
 //! a user or a client chose and that is not escaped, a script or a style within a page.
 
+pub mod activity;
+pub mod chart;
 pub mod directory;
+pub mod doctor;
 pub mod guides;
 pub mod layout;
 pub mod overview;
@@ -46,6 +49,10 @@ pub fn pages(config: &mut ServiceConfig) {
                 .route(post().to(settings::change)),
         )
         .service(page("/export", "GET").route(get().to(settings::export)))
+        .service(page("/activity", "GET").route(get().to(activity::list)))
+        .service(page("/activity/cycles", "GET").route(get().to(activity::cycles)))
+        .service(page("/activity/{number}", "GET").route(get().to(activity::show)))
+        .service(page("/doctor", "GET").route(get().to(doctor::list)))
         .service(page("/guides", "GET").route(get().to(guides::list)))
         .service(page("/guides/{name}", "GET").route(get().to(guides::show)))
         .service(page("/groups/{id}/members", "GET").route(get().to(directory::members)));

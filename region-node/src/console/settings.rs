@@ -14,6 +14,15 @@ use crate::provider::tenants::OwnSettings;
 use crate::startup::Parts;
 use crate::store::{GroupsRule, Tenant, UserNameRule};
 
+/// For how long activity can be kept: days, and how that is called.
+const LIVES: &[(u32, &str)] = &[
+    (0, "As long as the operator keeps it"),
+    (7, "7 days"),
+    (14, "14 days"),
+    (30, "30 days"),
+    (90, "90 days"),
+];
+
 /// `GET /console/settings`
 ///
 /// # Errors
@@ -61,6 +70,7 @@ fn form(frame: &Frame<'_>, tenant: &Tenant) -> Markup {
             }
         }
     };
+    let kept = settings.activity_days.unwrap_or(0);
     let (any, email) = (UserNameRule::Any, UserNameRule::Email);
     let (on, off) = (GroupsRule::On, GroupsRule::Off);
     html! {
@@ -79,6 +89,18 @@ fn form(frame: &Frame<'_>, tenant: &Tenant) -> Markup {
                     "Identity providers may push groups and their members."))
                 (choice("groups", "off", settings.groups == off, "Off",
                     "Discovery does not show groups, and nobody can create any."))
+            }
+            div.field {
+                label for="activityDays" { "Activity is kept for" }
+                select #activityDays name="activityDays" aria-describedby="activity-hint" {
+                    @for (days, name) in LIVES {
+                        option value=(days) selected[*days == kept] { (name) }
+                    }
+                    @if !LIVES.iter().any(|(days, _)| *days == kept) {
+                        option value=(kept) selected { (kept) " days" }
+                    }
+                }
+                p.hint #activity-hint { "Never longer than your operator keeps it." }
             }
             div.actions { button.primary type="submit" { "Save settings" } }
         }
@@ -106,6 +128,10 @@ pub async fn change(
             Some("off") => Some(GroupsRule::Off),
             _ => None,
         },
+        activity_days: form
+            .get("activityDays")
+            .and_then(|days| days.parse::<u16>().ok())
+            .map(u32::from),
     };
     parts
         .tenants

@@ -18,6 +18,7 @@ use crate::admin::tokens::{token_id, token_url};
 use crate::error::Error;
 use crate::provider::expiry::{self, Expiring};
 use crate::provider::tokens::{IssuedToken, Rotation, TokenError, TokenRequest, TokenState};
+use crate::scim::client::Client;
 use crate::startup::Parts;
 use crate::store::StoredToken;
 
@@ -51,6 +52,7 @@ pub async fn list(
 ) -> Result<HttpResponse, Error> {
     let frame = Frame::open(&visitor, &parts).await?;
     let tokens = parts.tokens.list_own(&visitor.scope.access).await?;
+    let clients = parts.activities.clients(&visitor.scope.access).await?;
     let (live, ended): (Vec<_>, Vec<_>) = tokens
         .iter()
         .rev()
@@ -69,19 +71,24 @@ pub async fn list(
                 p { "Create one, and paste it into your identity provider." }
             }))
         } @else {
-            (listed(&frame, &live, "Live tokens"))
+            (listed(&frame, &live, &clients, "Live tokens"))
         }
         @if !ended.is_empty() {
             details.more {
                 summary { "Tokens that have ended (" (ended.len()) ")" }
-                (listed(&frame, &ended, "Tokens that have ended"))
+                (listed(&frame, &ended, &clients, "Tokens that have ended"))
             }
         }
     };
     Ok(frame.page(Section::Tokens, "API tokens", &body))
 }
 
-fn listed(frame: &Frame<'_>, tokens: &[&StoredToken], caption: &str) -> Markup {
+fn listed(
+    frame: &Frame<'_>,
+    tokens: &[&StoredToken],
+    clients: &[(TokenId, Client)],
+    caption: &str,
+) -> Markup {
     let rows: Vec<Vec<Markup>> = tokens
         .iter()
         .map(|token| {
@@ -92,7 +99,12 @@ fn listed(frame: &Frame<'_>, tokens: &[&StoredToken], caption: &str) -> Markup {
                 },
                 cell(scope_name(token.scope)),
                 state(frame, token),
-                last_used(frame, token),
+                html! {
+                    (last_used(frame, token))
+                    @if let Some((_, client)) = clients.iter().find(|(of, _)| *of == token.id) {
+                        span.sub { (client.name()) }
+                    }
+                },
                 moment_or(token.expires, "Never"),
             ]
         })

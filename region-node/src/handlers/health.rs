@@ -43,6 +43,12 @@ pub async fn metrics(parts: Data<Parts>) -> HttpResponse {
                 counts.commits, counts.writes
             )
         });
+    text.push_str(&format!(
+        "# HELP meridian_activity_lost_total Requests that found no room to be kept as activity.\n\
+         # TYPE meridian_activity_lost_total counter\n\
+         meridian_activity_lost_total {}\n",
+        parts.activity.lost()
+    ));
     if let Some(identity) = &parts.link_identity {
         let ends = identity.not_after().as_seconds();
         text.push_str(&format!(

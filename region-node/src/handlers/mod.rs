@@ -4,6 +4,7 @@ pub mod backup;
 pub mod discovery;
 pub mod fallback;
 pub mod health;
+pub mod notices;
 pub mod operator;
 pub mod resolve;
 pub mod resources;

@@ -37,6 +37,7 @@ struct SettingsBody {
     user_name: UserNameRule,
     groups: GroupsRule,
     limits: LimitsBody,
+    activity_days: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -59,6 +60,7 @@ impl From<SettingsBody> for TenantSettings {
                 burst: limits.burst.unwrap_or(default.burst),
                 in_flight: limits.in_flight.unwrap_or(default.in_flight),
             },
+            activity_days: body.activity_days,
             ..Self::default()
         }
     }
@@ -162,6 +164,7 @@ pub async fn delete_tenant(
             "index_rows": erased.index_rows,
             "changes": erased.changes,
             "outcomes": erased.outcomes,
+            "activity": erased.activity,
         },
         "left": erased.left,
     });

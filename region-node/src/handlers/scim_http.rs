@@ -17,8 +17,12 @@ use shared::{Dialect, ScimError, urn};
 use crate::error::Error;
 use crate::provider::resources::Got;
 use crate::provider::{Caller, Shown, View};
+use crate::scim::client::Clues;
 use crate::scim::schema::{GROUP, ResourceSchema, USER};
-use crate::scim::{EntityTags, ListRequest, PatchRequest, ResourceId, ResourceKind, json, scim11};
+use crate::scim::tolerance::Tolerance;
+use crate::scim::{
+    EntityTags, ListRequest, Notes, PatchRequest, ResourceId, ResourceKind, json, scim11,
+};
 use crate::store::RequestKey;
 use crate::tenant_scope::TenantScope;
 
@@ -61,8 +65,8 @@ impl<'r> Exchange<'r> {
     pub fn reader(&self) -> Caller<'r> {
         Caller {
             access: &self.scope.access,
-            token: &self.scope.token_id,
             request: None,
+            noted: &self.scope.noted,
         }
     }
 
@@ -109,7 +113,18 @@ impl<'r> Exchange<'r> {
             return Err(Error::PayloadTooLarge(limit));
         }
         let body = json::parse_object(body).map_err(ScimError::from)?;
-        if scim11::is_scim11(&body) {
+        let is_scim11 = scim11::is_scim11(&body);
+        self.scope.noted.with(|facts| {
+            facts.clues.add(Clues::of_body(&body));
+            if !body.keys().any(|name| name.eq_ignore_ascii_case("schemas")) {
+                facts.tolerated.note(Tolerance::NoSchemas);
+            }
+            if is_scim11 && facts.dialect == Dialect::Scim20 {
+                facts.tolerated.note(Tolerance::Scim11Body);
+                facts.dialect = Dialect::Scim11;
+            }
+        });
+        if is_scim11 {
             self.dialect.set(Dialect::Scim11);
             // An error is to be answered in it too.
             self.request.extensions_mut().insert(Dialect::Scim11);
@@ -141,7 +156,10 @@ impl<'r> Exchange<'r> {
         if self.dialect.get() == Dialect::Scim11 && !has_operations {
             return Ok(scim11::read_patch(scim11_schema(kind), body));
         }
-        Ok(PatchRequest::parse(body).map_err(ScimError::from)?)
+        let mut notes = Notes::default();
+        let patch = PatchRequest::parse(body, &mut notes);
+        self.scope.noted.tolerate(notes);
+        Ok(patch.map_err(ScimError::from)?)
     }
 
     /// `If-Match`.

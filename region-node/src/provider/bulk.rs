@@ -8,7 +8,7 @@ use shared::ScimError;
 use super::resources::Resources;
 use super::{Caller, ProviderError, Shown, View};
 use crate::scim::bulk::{BulkAction, BulkOperation, BulkOutcome, BulkRequest, take_references};
-use crate::scim::{EntityTags, PatchRequest, ResourceId, ResourceKind};
+use crate::scim::{EntityTags, Notes, PatchRequest, ResourceId, ResourceKind};
 use crate::store::StoreError;
 
 /// The outcome of one operation, before its error has a face.
@@ -182,7 +182,10 @@ impl Resources {
                 Ok(done(200, replaced))
             }
             BulkAction::Patch(kind, text, data) => {
-                let patch = PatchRequest::parse(data)?;
+                let mut notes = Notes::default();
+                let patch = PatchRequest::parse(data, &mut notes);
+                caller.noted.tolerate(notes);
+                let patch = patch?;
                 let patched = self
                     .patch(caller, kind, id(&text)?, expected, patch, view)
                     .await?;

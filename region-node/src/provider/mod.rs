@@ -1,15 +1,18 @@
 //! What a service provider does, free of HTTP: the same operations serve a request of their own
 //! and a part of a Bulk request. What never lives here: headers, status codes, SQL.
 
+pub mod activity;
 pub mod backup;
 pub mod bulk;
 pub mod cursor;
 pub mod directory;
+pub mod doctor;
 pub mod expiry;
 pub mod export;
 mod extensions;
 mod groups;
 pub mod last_used;
+pub mod noted;
 pub mod query;
 mod repeated;
 pub mod resources;
@@ -19,9 +22,10 @@ pub mod tokens;
 mod users;
 
 use serde_json::Value;
+use shared::ScimError;
 use shared::api_token::RandomnessError;
-use shared::{ScimError, TokenId};
 
+use self::noted::Noted;
 use self::settings::Profile;
 use crate::scim::document::DocumentError;
 use crate::scim::document::Tree;
@@ -32,16 +36,15 @@ use crate::scim::sort::SortError;
 use crate::scim::{Projection, ResourceKind, Version, text};
 use crate::store::{Access, RequestKey, StoreError};
 
-/// Who asks, and in which request: the right to a tenant's resources, and the token by which it
-/// was shown.
+/// Who asks, and in which request.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'c> {
     /// What the grant gives access to.
     pub access: &'c Access,
-    /// The token behind the grant: pages that it reads one after the other are one walk.
-    pub token: &'c TokenId,
     /// The name of the request, under which what comes of a write is kept.
     pub request: Option<RequestKey>,
+    /// Takes down what happens, for the tenant's activity.
+    pub noted: &'c Noted,
 }
 
 /// How a client asks for a resource to be shown: with which links, and which parts of it.

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use shared::{ScimError, ScimType, TenantId, TokenId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::activity::kept_filter;
 use super::cursor::Start;
 use super::resources::{Resources, derived_attribute, meta};
 use super::settings::Profile;
@@ -18,7 +19,7 @@ use super::{Caller, ProviderError, View};
 use crate::scim::document::Tree;
 use crate::scim::list::{ListRequest, Standing, list_response};
 use crate::scim::sort::{Sort, SortKey};
-use crate::scim::{Filter, ResourceId, ResourceKind};
+use crate::scim::{Filter, Notes, ResourceId, ResourceKind};
 use crate::store::narrowing::{self, MOST_INDEX_ROWS};
 use crate::store::{Narrowing, PageStart, Position, StoreError, Stored, backup};
 
@@ -113,6 +114,10 @@ impl Resources {
         base_url: &str,
         request: &ListRequest,
     ) -> Result<String, ProviderError> {
+        if let Some(filter) = &request.filter {
+            let filter = kept_filter(filter);
+            caller.noted.with(|facts| facts.filter = Some(filter));
+        }
         match kinds {
             [kind] => self.query_kind(caller, *kind, base_url, request).await,
             kinds => self.query_kinds(caller, kinds, base_url, request).await,
@@ -127,7 +132,7 @@ impl Resources {
         request: &ListRequest,
     ) -> Result<String, ProviderError> {
         let profile = self.profile(caller.access).await?;
-        let mut ask = Ask::parse(&profile, kind, base_url, request)?;
+        let mut ask = Ask::parse(caller, &profile, kind, base_url, request)?;
         let rank = request.start_index.saturating_sub(1);
         if !profile.offers(kind) {
             self.held_profile(caller.access).await?;
@@ -222,7 +227,7 @@ impl Resources {
     fn bookmark(&self, caller: Caller<'_>, list: [u8; 32], next: u64) -> Bookmark {
         (
             caller.access.tenant.clone(),
-            caller.token.clone(),
+            caller.noted.token.clone(),
             list,
             next,
         )
@@ -251,7 +256,7 @@ impl Resources {
             if !profile.offers(*kind) {
                 continue;
             }
-            match Ask::parse(&profile, *kind, base_url, request) {
+            match Ask::parse(caller, &profile, *kind, base_url, request) {
                 Ok(ask) => asks.push(ask),
                 // What one type does not have, none of its resources matches.
                 Err(ProviderError::Scim(error)) => unknown = Some(ProviderError::Scim(error)),
@@ -481,17 +486,20 @@ impl Ask {
     }
 
     fn parse(
+        caller: Caller<'_>,
         profile: &Profile,
         kind: ResourceKind,
         base_url: &str,
         request: &ListRequest,
     ) -> Result<Self, ProviderError> {
         let schema = profile.schema(kind);
+        let mut notes = Notes::default();
         let filter = request
             .filter
             .as_deref()
-            .map(|text| Filter::parse(schema, text))
-            .transpose()?;
+            .map(|text| Filter::parse_noting(schema, text, &mut notes));
+        caller.noted.tolerate(notes);
+        let filter = filter.transpose()?;
         let order = request.sort_order.as_deref();
         let sort = request
             .sort_by
@@ -584,6 +592,7 @@ mod tests {
 
     use super::*;
     use crate::provider::cursor::CursorSealer;
+    use crate::provider::noted::{Facts, Noted};
     use crate::provider::settings::Profiles;
     use crate::store::sqlite::{SqliteOptions, SqliteStore};
     use crate::store::{Access, Store, TenantSettings};
@@ -628,10 +637,11 @@ mod tests {
             CursorSealer::new([b"cursor".as_slice()]),
         );
         let token = TokenId::generate().unwrap();
+        let noted = Noted::begin(access.tenant.clone(), token, Facts::default());
         let caller = Caller {
             access: &access,
-            token: &token,
             request: None,
+            noted: &noted,
         };
         let ask = async |kind: ResourceKind, filter: &str| {
             let request = ListRequest {

@@ -9,6 +9,7 @@ use shared::api_token::RandomnessError;
 use shared::{Clock, ScimError, ScimType, Timestamp};
 
 use super::cursor::CursorSealer;
+use super::noted::Facts;
 use super::query::{Bookmarks, ScanTurns};
 use super::repeated::Done;
 use super::settings::{Profile, Profiles};
@@ -16,7 +17,9 @@ use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::patch::PatchError;
-use crate::scim::{EntityTags, PatchRequest, Projection, ResourceId, ResourceKind, Version};
+use crate::scim::tolerance::Tolerance;
+use crate::scim::{EntityTags, Notes, PatchRequest, Projection, ResourceId, ResourceKind, Version};
+use crate::store::activity::Effects;
 use crate::store::{Access, ChangeKind, MemberChange, Store, StoreError, Stored, WriteContext};
 
 /// How often a write starts again when others were faster. Each round somebody's write succeeds.
@@ -53,6 +56,38 @@ impl Turns {
             .unwrap_or(first)
     }
 }
+
+/// What a PATCH did.
+enum Patched {
+    /// The resource as it was written.
+    Whole(Stored),
+    /// Members were changed. By themselves: at which version that left the group, and the time that
+    /// the write was given.
+    Members(Option<(Version, Timestamp)>),
+}
+
+const CREATED: Effects = Effects {
+    created: 1,
+    ..NOTHING
+};
+const UPDATED: Effects = Effects {
+    updated: 1,
+    ..NOTHING
+};
+const UNCHANGED: Effects = Effects {
+    unchanged: 1,
+    ..NOTHING
+};
+const DELETED: Effects = Effects {
+    deleted: 1,
+    ..NOTHING
+};
+const NOTHING: Effects = Effects {
+    created: 0,
+    updated: 0,
+    unchanged: 0,
+    deleted: 0,
+};
 
 /// What a `GET` finds.
 #[derive(Clone, Debug)]
@@ -112,7 +147,11 @@ impl Resources {
             .first_outcome(caller, ChangeKind::Created, created)
             .await?
         {
-            Done::Now(stored) => self.show_written(caller.access, kind, &stored, view).await,
+            Done::Now(stored) => {
+                caller.noted.effect(CREATED);
+                caller.noted.resource(kind, stored.id, &stored.document);
+                self.show_written(caller.access, kind, &stored, view).await
+            }
             Done::Before(outcome) => self.show_again(caller.access, outcome, view).await,
         }
     }
@@ -125,14 +164,18 @@ impl Resources {
     ) -> Result<Stored, ProviderError> {
         let profile = self.writable(caller.access, kind).await?;
         let id = new_id(self.clock.now())?;
+        let mut notes = Notes::default();
         let content = match kind {
             ResourceKind::User => {
-                users::content(id, &users::tree(&profile, body, None)?, &profile)?
+                let tree = users::tree(&profile, body, None, &mut notes);
+                caller.noted.tolerate(notes);
+                users::content(id, &tree?, &profile)?
             }
             ResourceKind::Group => {
                 let members = group::take_members(&mut body)?.map(MemberChange::Add);
-                let tree = document::from_body(profile.schema(kind), body)?;
-                groups::content(id, &tree, members.into_iter().collect(), &profile)?
+                let tree = document::from_body(profile.schema(kind), body, &mut notes);
+                caller.noted.tolerate(notes);
+                groups::content(id, &tree?, members.into_iter().collect(), &profile)?
             }
         };
         let write = self.write_context(caller);
@@ -167,6 +210,7 @@ impl Resources {
             return Err(StoreError::NotFound.into());
         }
         let stored = self.read(caller.access, kind, id).await?;
+        caller.noted.resource(kind, id, &stored.document);
         if known.is_some_and(|tags| tags.name(stored.version))
             && self.version_tells_all(caller.access, kind, view).await?
         {
@@ -214,12 +258,16 @@ impl Resources {
             ResourceKind::User => Vec::new(),
             ResourceKind::Group => {
                 let members = group::take_members(&mut body)?;
+                if members.is_none() {
+                    let note = |facts: &mut Facts| facts.tolerated.note(Tolerance::MembersKept);
+                    caller.noted.with(note);
+                }
                 members.into_iter().map(MemberPatch::Replace).collect()
             }
         };
-        let change = |profile: &Profile, current: &Tree| match kind {
-            ResourceKind::User => users::tree(profile, body.clone(), Some(current)),
-            ResourceKind::Group => document::from_body(profile.schema(kind), body.clone()),
+        let change = |profile: &Profile, current: &Tree, notes: &mut Notes| match kind {
+            ResourceKind::User => users::tree(profile, body.clone(), Some(current), notes),
+            ResourceKind::Group => document::from_body(profile.schema(kind), body.clone(), notes),
         };
         let written = self
             .write(caller, kind, id, expected, members, change)
@@ -228,7 +276,10 @@ impl Resources {
             .first_outcome(caller, ChangeKind::Changed, written)
             .await?
         {
-            Done::Now(stored) => self.show_written(caller.access, kind, &stored, view).await,
+            Done::Now(stored) => {
+                caller.noted.resource(kind, id, &stored.document);
+                self.show_written(caller.access, kind, &stored, view).await
+            }
             Done::Before(outcome) => self.show_again(caller.access, outcome, view).await,
         }
     }
@@ -253,10 +304,15 @@ impl Resources {
             .first_outcome(caller, ChangeKind::Changed, patched)
             .await?
         {
-            Done::Now(Some(stored)) => stored,
-            Done::Now(None) => return Ok(self.show_if_small(access, id, view).await),
+            Done::Now(Patched::Whole(stored)) => {
+                caller.noted.resource(kind, id, &stored.document);
+                stored
+            }
+            Done::Now(Patched::Members(written)) => {
+                return Ok(self.show_if_small(caller, id, written, view).await);
+            }
             Done::Before(_) if kind == ResourceKind::Group => {
-                return Ok(self.show_if_small(access, id, view).await);
+                return Ok(self.show_if_small(caller, id, None, view).await);
             }
             Done::Before(outcome) => {
                 return self.show_again(access, outcome, view).await.map(Some);
@@ -267,7 +323,6 @@ impl Resources {
             .map(Some)
     }
 
-    /// The resource as it was written; `None` where members were changed.
     async fn patch_now(
         &self,
         caller: Caller<'_>,
@@ -275,12 +330,15 @@ impl Resources {
         id: ResourceId,
         expected: Option<&EntityTags>,
         patch: PatchRequest,
-    ) -> Result<Option<Stored>, ProviderError> {
+    ) -> Result<Patched, ProviderError> {
         let access = caller.access;
         let (patch, members) = match kind {
             ResourceKind::User => (patch, Vec::new()),
             ResourceKind::Group => {
-                let GroupPatch { members, rest } = GroupPatch::split(patch)?;
+                let mut notes = Notes::default();
+                let split = GroupPatch::split(patch, &mut notes);
+                caller.noted.tolerate(notes);
+                let GroupPatch { members, rest } = split?;
                 (rest, members)
             }
         };
@@ -293,15 +351,20 @@ impl Resources {
                 .store
                 .change_members(access, id, expected, changes, write)
                 .await;
-            conditional(changed)?;
-            return Ok(None);
+            let version = conditional(changed)?;
+            return Ok(Patched::Members(Some((version, write.now))));
         }
         let quiet = !members.is_empty();
-        let change = |profile: &Profile, current: &Tree| patch.apply(profile.schema(kind), current);
+        let change = |profile: &Profile, current: &Tree, notes: &mut Notes| {
+            patch.apply(profile.schema(kind), current, notes)
+        };
         let stored = self
             .write(caller, kind, id, expected, members, change)
             .await?;
-        Ok((!quiet).then_some(stored))
+        Ok(match quiet {
+            true => Patched::Members(None),
+            false => Patched::Whole(stored),
+        })
     }
 
     /// `DELETE` of a resource, RFC 7644 section 3.6.
@@ -316,8 +379,10 @@ impl Resources {
         expected: Option<&EntityTags>,
     ) -> Result<(), ProviderError> {
         let deleted = self.delete_now(caller, kind, id, expected).await;
-        self.first_outcome(caller, ChangeKind::Deleted, deleted)
-            .await?;
+        let done = self.first_outcome(caller, ChangeKind::Deleted, deleted);
+        if let Done::Now(()) = done.await? {
+            caller.noted.effect(DELETED);
+        }
         Ok(())
     }
 
@@ -359,7 +424,7 @@ impl Resources {
         id: ResourceId,
         expected: Option<&EntityTags>,
         members: Vec<MemberPatch>,
-        change: impl Fn(&Profile, &Tree) -> Result<Tree, PatchError> + Send,
+        change: impl Fn(&Profile, &Tree, &mut Notes) -> Result<Tree, PatchError> + Send,
     ) -> Result<Stored, ProviderError> {
         let access = caller.access;
         let profile = self.writable(access, kind).await?;
@@ -374,7 +439,10 @@ impl Resources {
                 check_condition(expected, current.version)?;
             }
             let before = document::from_document(&current.document)?;
-            let tree = change(&profile, &before)?;
+            let mut notes = Notes::default();
+            let tree = change(&profile, &before, &mut notes);
+            caller.noted.tolerate(notes);
+            let tree = tree?;
             let mut content = match kind {
                 ResourceKind::User => users::content(id, &tree, &profile)?,
                 ResourceKind::Group => {
@@ -384,8 +452,10 @@ impl Resources {
             };
             let same = content.document == current.document;
             if same && content.members.is_empty() {
+                caller.noted.effect(UNCHANGED);
                 return Ok(current);
             }
+            let before_write = current.version;
             let write = self.write_context(caller);
             let written = if same {
                 let version = Some(current.version);
@@ -414,7 +484,14 @@ impl Resources {
             };
             match written {
                 Err(StoreError::Stale { .. }) => {}
-                other => return Ok(other?),
+                other => {
+                    let written = other?;
+                    let is_same = written.version == before_write;
+                    caller
+                        .noted
+                        .effect(if is_same { UNCHANGED } else { UPDATED });
+                    return Ok(written);
+                }
             }
         }
         drop(turn);
@@ -461,14 +538,26 @@ impl Resources {
 
     /// A group whose members were just changed, if it can be shown at a cost that does not grow with
     /// it. Nothing that goes wrong here is a reason to make the client do again what is done.
+    /// `written` is at which version it was left, and the time that the write was given: a group that
+    /// is at that version since an earlier time was not changed by it.
     async fn show_if_small(
         &self,
-        access: &Access,
+        caller: Caller<'_>,
         id: ResourceId,
+        written: Option<(Version, Timestamp)>,
         view: View<'_>,
     ) -> Option<Shown> {
-        let kind = ResourceKind::Group;
-        let stored = self.read(access, kind, id).await.ok()?;
+        let (kind, access) = (ResourceKind::Group, caller.access);
+        let stored = self.read(access, kind, id).await;
+        if let Some((version, now)) = written {
+            let is_older = |stored: &Stored| stored.version == version && stored.modified < now;
+            let is_same = stored.as_ref().is_ok_and(is_older);
+            caller
+                .noted
+                .effect(if is_same { UNCHANGED } else { UPDATED });
+        }
+        let stored = stored.ok()?;
+        caller.noted.resource(kind, id, &stored.document);
         let profile = self.profile(access).await.ok()?;
         let projection = Projection::parse(profile.schema(kind), view.only, view.without);
         let lens = Lens {

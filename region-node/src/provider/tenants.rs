@@ -41,6 +41,9 @@ pub struct OwnSettings {
     pub user_name: Option<UserNameRule>,
     /// Whether there are groups.
     pub groups: Option<GroupsRule>,
+    /// For how many days activity is kept; 0 for as long as the operator keeps it, which is never
+    /// exceeded.
+    pub activity_days: Option<u32>,
 }
 
 /// The region's tenants.
@@ -156,6 +159,9 @@ impl Tenants {
         let mut settings = present.settings.clone();
         settings.user_name = change.user_name.unwrap_or(settings.user_name);
         settings.groups = change.groups.unwrap_or(settings.groups);
+        if let Some(days) = change.activity_days {
+            settings.activity_days = (days > 0).then_some(days);
+        }
         if settings == present.settings {
             return Ok(present);
         }

@@ -354,7 +354,13 @@ impl Tokens {
         request: &TokenRequest,
     ) -> Result<IssuedToken, TokenError> {
         self.store.head(access).await?;
-        self.create(&access.tenant, request).await
+        let issued = self.create(&access.tenant, request).await?;
+        // Whoever lost the access meanwhile is given no new one.
+        if let Err(error) = self.store.head(access).await {
+            self.revoke(&issued.stored.id).await?;
+            return Err(error.into());
+        }
+        Ok(issued)
     }
 
     /// As [`Self::rotate`], a token of the tenant whose administrator asks, who holds the token
@@ -371,7 +377,16 @@ impl Tokens {
         by: &TokenId,
     ) -> Result<IssuedToken, TokenError> {
         self.get_own(access, id).await?;
-        self.rotate(id, rotation, by.as_str()).await
+        let issued = self.rotate(id, rotation, by.as_str()).await?;
+        // A rotation moves the credential version by one. If something else moved it too, the access
+        // may have been over by then, and whoever lost it is given no new one.
+        let tenant = self.store.get_tenant(&access.tenant).await?;
+        let version = tenant.map(|tenant| tenant.credential_version);
+        if version != Some(access.credential_version + 1) {
+            self.revoke(&issued.stored.id).await?;
+            return Err(StoreError::Refused.into());
+        }
+        Ok(issued)
     }
 
     /// As [`Self::revoke`], a token of the tenant whose administrator asks.

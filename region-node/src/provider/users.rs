@@ -6,7 +6,7 @@ use shared::ScimError;
 use super::settings::Profile;
 use crate::scim::document::{self, Tree};
 use crate::scim::patch::PatchError;
-use crate::scim::{ResourceId, ResourceKind, text, user};
+use crate::scim::{Notes, ResourceId, ResourceKind, text, user};
 use crate::store::{Content, Keys, UserNameRule};
 
 /// The tree of a whole user; `current` where there is one already.
@@ -14,9 +14,10 @@ pub(super) fn tree(
     profile: &Profile,
     body: Map<String, Value>,
     current: Option<&Tree>,
+    notes: &mut Notes,
 ) -> Result<Tree, PatchError> {
-    let mut tree = document::from_body(profile.schema(ResourceKind::User), body)?;
-    user::complete(&mut tree, current);
+    let mut tree = document::from_body(profile.schema(ResourceKind::User), body, notes)?;
+    user::complete(&mut tree, current, notes);
     Ok(tree)
 }
 

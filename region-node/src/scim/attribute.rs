@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::schema::{Attribute, AttributeType, Mutability};
+use super::tolerance::{Notes, Tolerance};
 use super::{datetime, json, text};
 
 /// Most elements of a multi-valued attribute.
@@ -47,22 +48,29 @@ impl ValueError {
     }
 }
 
-/// What is kept of `value` for `attribute`: `None` where it says that there is no value.
+/// What is kept of `value` for `attribute`: `None` where it says that there is no value. What is
+/// tolerated is noted, here and below.
 ///
 /// # Errors
 /// [`ValueError`], for a 400 `invalidValue`.
-pub fn accept(attribute: &Attribute, value: Value) -> Result<Option<Value>, ValueError> {
+pub fn accept(
+    attribute: &Attribute,
+    value: Value,
+    notes: &mut Notes,
+) -> Result<Option<Value>, ValueError> {
     if attribute.multi_valued {
-        let elements = accept_elements(attribute, value)?;
+        let elements = accept_elements(attribute, value, notes)?;
         return Ok((!elements.is_empty()).then_some(Value::Array(elements)));
     }
-    accept_single(attribute, unwrap_single(attribute, value))
+    let value = unwrap_single(attribute, value, notes);
+    accept_single(attribute, value, notes)
 }
 
 /// Entra wraps single values as `[{"value": x}]`, and sends the manager as a list of one.
-pub(super) fn unwrap_single(attribute: &Attribute, value: Value) -> Value {
+pub(super) fn unwrap_single(attribute: &Attribute, value: Value, notes: &mut Notes) -> Value {
     match value {
         Value::Array(mut elements) if elements.len() <= 1 => {
+            notes.note_of(Tolerance::ListForOne, &attribute.name);
             let inner = elements.pop().unwrap_or(Value::Null);
             match inner {
                 Value::Object(mut object) if attribute.kind != AttributeType::Complex => {
@@ -80,22 +88,41 @@ pub(super) fn unwrap_single(attribute: &Attribute, value: Value) -> Value {
 ///
 /// # Errors
 /// [`ValueError`], for a 400 `invalidValue`.
-pub fn accept_elements(attribute: &Attribute, value: Value) -> Result<Vec<Value>, ValueError> {
+pub fn accept_elements(
+    attribute: &Attribute,
+    value: Value,
+    notes: &mut Notes,
+) -> Result<Vec<Value>, ValueError> {
     let sent = match value {
         Value::Array(elements) => elements,
         Value::Null => Vec::new(),
-        one => vec![one],
+        one => {
+            notes.note_of(Tolerance::OneForList, &attribute.name);
+            vec![one]
+        }
     };
     if sent.len() > MAX_ELEMENTS {
         return Err(ValueError::new(attribute, TOO_MANY));
     }
     let mut elements = Vec::with_capacity(sent.len());
     for element in sent {
-        if let Some(element) = accept_element(attribute, element)? {
+        if let Some(element) = accept_element(attribute, element, notes)? {
             elements.push(element);
         }
     }
+    let all = elements.len();
+    if elements
+        .iter()
+        .filter(|element| is_primary(element))
+        .count()
+        > 1
+    {
+        notes.note_of(Tolerance::ManyPrimaries, &attribute.name);
+    }
     settle(attribute, &mut elements, 0);
+    if elements.len() < all {
+        notes.note_of(Tolerance::Repeated, &attribute.name);
+    }
     Ok(elements)
 }
 
@@ -103,14 +130,25 @@ pub fn accept_elements(attribute: &Attribute, value: Value) -> Result<Vec<Value>
 ///
 /// # Errors
 /// [`ValueError`], for a 400 `invalidValue`.
-pub fn accept_element(attribute: &Attribute, element: Value) -> Result<Option<Value>, ValueError> {
+pub fn accept_element(
+    attribute: &Attribute,
+    element: Value,
+    notes: &mut Notes,
+) -> Result<Option<Value>, ValueError> {
     if attribute.kind != AttributeType::Complex {
-        return accept_single(attribute, unwrap_single(attribute, element));
+        let element = unwrap_single(attribute, element, notes);
+        return accept_single(attribute, element, notes);
     }
     // Entra's AppRoleAssignmentsComplex sends each role as a JSON document in a string.
     let element = match element {
         Value::String(text) if text.trim_start().starts_with('{') => {
-            json::parse(text.as_bytes()).unwrap_or(Value::String(text))
+            match json::parse(text.as_bytes()) {
+                Ok(document) => {
+                    notes.note_of(Tolerance::JsonInText, &attribute.name);
+                    document
+                }
+                Err(_) => Value::String(text),
+            }
         }
         element => element,
     };
@@ -121,10 +159,23 @@ pub fn accept_element(attribute: &Attribute, element: Value) -> Result<Option<Va
         })
     });
     if blank {
+        notes.note_of(Tolerance::Blank, &attribute.name);
         Ok(None)
     } else {
-        accept_single(attribute, element)
+        accept_single(attribute, element, notes)
     }
+}
+
+fn is_primary(element: &Value) -> bool {
+    element.get("primary") == Some(&Value::Bool(true))
+}
+
+/// Whether a value says that there is none. `null` is how the protocol says so, a blank text is not.
+fn says_nothing(attribute: &Attribute, value: &Value, notes: &mut Notes) -> bool {
+    if value.is_string() && is_blank(value) {
+        notes.note_of(Tolerance::Blank, &attribute.name);
+    }
+    is_blank(value)
 }
 
 fn is_blank(value: &Value) -> bool {
@@ -135,30 +186,34 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-fn accept_single(attribute: &Attribute, value: Value) -> Result<Option<Value>, ValueError> {
-    if is_blank(&value) {
+fn accept_single(
+    attribute: &Attribute,
+    value: Value,
+    notes: &mut Notes,
+) -> Result<Option<Value>, ValueError> {
+    if says_nothing(attribute, &value, notes) {
         return Ok(None);
     }
     match (attribute.kind, value) {
         (AttributeType::Complex, Value::Object(object)) => {
-            let object = accept_object(attribute, object)?;
+            let object = accept_object(attribute, object, notes)?;
             Ok((!object.is_empty()).then_some(Value::Object(object)))
         }
         (AttributeType::Complex, value) => {
             let Some(sub_attribute) = attribute.value().filter(|_| !value.is_array()) else {
                 return Err(ValueError::new(attribute, "an object"));
             };
-            let Some(value) =
-                accept_simple(sub_attribute, value).map_err(|error| error.within(attribute))?
-            else {
+            let accepted = accept_simple(sub_attribute, value, notes);
+            let Some(value) = accepted.map_err(|error| error.within(attribute))? else {
                 return Ok(None);
             };
+            notes.note_of(Tolerance::PlainForObject, &attribute.name);
             Ok(Some(Value::Object(Map::from_iter([(
                 sub_attribute.name.clone(),
                 value,
             )]))))
         }
-        (_, value) => accept_simple(attribute, value),
+        (_, value) => accept_simple(attribute, value, notes),
     }
 }
 
@@ -169,10 +224,13 @@ fn accept_single(attribute: &Attribute, value: Value) -> Result<Option<Value>, V
 pub fn accept_object(
     attribute: &Attribute,
     object: Map<String, Value>,
+    notes: &mut Notes,
 ) -> Result<Map<String, Value>, ValueError> {
     let mut kept = Map::new();
+    let before = notes.len();
     for (name, value) in object {
         let Some(sub_attribute) = attribute.sub_attribute(&name) else {
+            note_unknown_part(&name, &value, notes);
             continue;
         };
         if matches!(
@@ -181,20 +239,34 @@ pub fn accept_object(
         ) {
             continue;
         }
-        let accepted = accept_simple(sub_attribute, unwrap_single(sub_attribute, value));
+        let value = unwrap_single(sub_attribute, value, notes);
+        let accepted = accept_simple(sub_attribute, value, notes);
         if let Some(value) = accepted.map_err(|error| error.within(attribute))? {
             kept.insert(sub_attribute.name.clone(), value);
         }
     }
+    notes.qualify(before, &attribute.name);
     Ok(kept)
+}
+
+/// Notes a part of a value that the schema does not have. `operation` is how SCIM 1.1 removes an
+/// element, and a reference is nobody's mapping.
+pub(super) fn note_unknown_part(name: &str, value: &Value, notes: &mut Notes) {
+    if !value.is_null() && !name.eq_ignore_ascii_case("operation") && name != "$ref" {
+        notes.note_of(Tolerance::UnknownAttribute, name);
+    }
 }
 
 /// A value that is no object: of a simple attribute or a sub-attribute.
 ///
 /// # Errors
 /// [`ValueError`], for a 400 `invalidValue`.
-pub fn accept_simple(attribute: &Attribute, value: Value) -> Result<Option<Value>, ValueError> {
-    if is_blank(&value) {
+pub fn accept_simple(
+    attribute: &Attribute,
+    value: Value,
+    notes: &mut Notes,
+) -> Result<Option<Value>, ValueError> {
+    if says_nothing(attribute, &value, notes) {
         return Ok(None);
     }
     let longest = match attribute.kind {
@@ -207,7 +279,14 @@ pub fn accept_simple(attribute: &Attribute, value: Value) -> Result<Option<Value
     let kept = match (attribute.kind, value) {
         (AttributeType::Boolean, Value::Bool(value)) => Value::Bool(value),
         (AttributeType::Boolean, Value::String(text)) => match boolean(&text) {
-            Some(value) => Value::Bool(value),
+            Some(value) => {
+                let read = match value {
+                    true => Tolerance::TextTrue,
+                    false => Tolerance::TextFalse,
+                };
+                notes.note_of(read, &attribute.name);
+                Value::Bool(value)
+            }
             None => return Err(ValueError::new(attribute, "true or false")),
         },
         (AttributeType::Boolean, _) => return Err(ValueError::new(attribute, "true or false")),
@@ -276,7 +355,6 @@ pub fn check_length(attribute: &Attribute, elements: &[Value]) -> Result<(), Val
 /// under another type is another element), and at most one is primary: of those from `newest`
 /// on the first, else of the older ones the first (RFC 7644 section 3.5.2).
 pub fn settle(attribute: &Attribute, elements: &mut Vec<Value>, newest: usize) {
-    let is_primary = |element: &Value| element.get("primary") == Some(&Value::Bool(true));
     let mut kept: Vec<Value> = Vec::with_capacity(elements.len());
     let mut places: HashMap<String, usize> = HashMap::with_capacity(elements.len());
     let mut newest_primary = None;
@@ -347,11 +425,13 @@ mod tests {
     use super::*;
 
     fn accepted(name: &str, value: Value) -> Option<Value> {
-        accept(USER.locate(name).unwrap().attribute, value).unwrap()
+        let attribute = USER.locate(name).unwrap().attribute;
+        accept(attribute, value, &mut Notes::default()).unwrap()
     }
 
     fn refused(name: &str, value: Value) -> String {
-        accept(USER.locate(name).unwrap().attribute, value)
+        let attribute = USER.locate(name).unwrap().attribute;
+        accept(attribute, value, &mut Notes::default())
             .unwrap_err()
             .to_string()
     }

@@ -12,6 +12,7 @@ use shared::Timestamp;
 use super::patch::{self, PatchError};
 use super::resource::{ResourceId, ResourceKind, Version};
 use super::schema::ResourceSchema;
+use super::tolerance::Notes;
 use super::{datetime, text};
 
 /// The tree of a resource. See the module's front page for its shape.
@@ -23,9 +24,13 @@ pub type Tree = Map<String, Value>;
 /// # Errors
 /// [`PatchError::Value`] where a value does not fit, [`PatchError::Missing`] where a required
 /// attribute has none.
-pub fn from_body(schema: &ResourceSchema, body: Map<String, Value>) -> Result<Tree, PatchError> {
+pub fn from_body(
+    schema: &ResourceSchema,
+    body: Map<String, Value>,
+    notes: &mut Notes,
+) -> Result<Tree, PatchError> {
     let mut tree = Tree::new();
-    patch::assign_members(schema, &mut tree, body)?;
+    patch::assign_members(schema, &mut tree, body, notes)?;
     if let Some(attribute) = first_missing(schema, &tree) {
         return Err(PatchError::Missing {
             attribute: attribute.to_owned(),
@@ -263,7 +268,7 @@ mod tests {
         let Value::Object(body) = body else {
             panic!("an object")
         };
-        from_body(&USER, body).unwrap()
+        from_body(&USER, body, &mut Notes::default()).unwrap()
     }
 
     #[test]
@@ -308,7 +313,8 @@ mod tests {
             json!({"userName": null}),
             json!({"userName": "  "}),
         ] {
-            let error = from_body(&USER, body.as_object().unwrap().clone()).unwrap_err();
+            let body = body.as_object().unwrap().clone();
+            let error = from_body(&USER, body, &mut Notes::default()).unwrap_err();
             assert_eq!(
                 error,
                 PatchError::Missing {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::attribute::boolean;
 use super::path::is_name;
 use super::schema::{Attribute, AttributeType, Located, ResourceSchema, Returned};
+use super::tolerance::{Notes, Tolerance};
 use super::{datetime, text};
 
 /// Longest filter, in bytes.
@@ -168,7 +169,19 @@ impl Filter {
     /// # Errors
     /// [`FilterError`], for a 400 `invalidFilter`.
     pub fn parse(schema: &ResourceSchema, text: &str) -> Result<Self, FilterError> {
-        Parser::run(Names::Resource(schema), text)
+        Self::parse_noting(schema, text, &mut Notes::default())
+    }
+
+    /// The same, and notes what is tolerated.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_noting(
+        schema: &ResourceSchema,
+        text: &str,
+        notes: &mut Notes,
+    ) -> Result<Self, FilterError> {
+        Parser::run(Names::Resource(schema), text, notes)
     }
 
     /// Parses the filter of a value path, over elements of a multi-valued attribute.
@@ -176,7 +189,7 @@ impl Filter {
     /// # Errors
     /// [`FilterError`], for a 400 `invalidFilter` or `invalidPath`.
     pub fn parse_for_elements(attribute: &Attribute, text: &str) -> Result<Self, FilterError> {
-        Parser::run(Names::Elements(attribute), text)
+        Parser::run(Names::Elements(attribute), text, &mut Notes::default())
     }
 
     /// The program, in the order in which it runs.
@@ -284,6 +297,65 @@ impl Filter {
         }
         Some(terms)
     }
+}
+
+/// Longest shape of a filter, in bytes.
+const LONGEST_SHAPE: usize = 200;
+
+/// A filter without its values: `userName eq ?`. Of a text that is no filter, something like it:
+/// what stands between quotes, and what stands behind an operator, is never in it.
+#[must_use]
+pub fn shape(filter: &str) -> Box<str> {
+    let mut shape = String::with_capacity(filter.len().min(LONGEST_SHAPE));
+    let mut rest = filter.trim();
+    let mut is_value = false;
+    while let Some(first) = rest.chars().next() {
+        if shape.len() >= LONGEST_SHAPE {
+            break;
+        }
+        let length = match first {
+            '"' => {
+                shape.push('?');
+                is_value = false;
+                end_of_string(rest)
+            }
+            '(' | ')' | '[' | ']' => {
+                shape.push(first);
+                1
+            }
+            _ if first.is_whitespace() => {
+                if !shape.ends_with(' ') {
+                    shape.push(' ');
+                }
+                first.len_utf8()
+            }
+            _ => {
+                let ends = |c: char| c.is_whitespace() || matches!(c, '(' | ')' | '[' | ']' | '"');
+                let length = rest.find(ends).unwrap_or(rest.len());
+                let word = rest.get(..length).unwrap_or_default();
+                let is_name = word.len() <= MAX_NAME_BYTES && !is_value;
+                shape.push_str(if is_name { word } else { "?" });
+                is_value = !is_value && Operator::parse(word).is_some_and(|it| it != Operator::Pr);
+                length
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    shape.into()
+}
+
+/// Longest word of a shape, in bytes: an attribute path with a URN.
+const MAX_NAME_BYTES: usize = 120;
+
+/// Where a quoted text at the beginning ends, in bytes.
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.bytes().skip(1).position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |end| end + 2)
 }
 
 impl Target {
@@ -501,8 +573,9 @@ enum Pending {
     Or,
 }
 
-struct Parser<'s, 't> {
+struct Parser<'s, 't, 'n> {
     names: Names<'s>,
+    notes: &'n mut Notes,
     text: &'t str,
     /// Byte offset of what is not read yet.
     at: usize,
@@ -511,13 +584,14 @@ struct Parser<'s, 't> {
     pending: Vec<Pending>,
 }
 
-impl<'s, 't> Parser<'s, 't> {
-    fn run(names: Names<'s>, text: &'t str) -> Result<Filter, FilterError> {
+impl<'s, 't, 'n> Parser<'s, 't, 'n> {
+    fn run(names: Names<'s>, text: &'t str, notes: &'n mut Notes) -> Result<Filter, FilterError> {
         if text.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong);
         }
         let mut parser = Parser {
             names,
+            notes,
             text,
             at: 0,
             terms: 0,
@@ -646,6 +720,12 @@ impl<'s, 't> Parser<'s, 't> {
                 self.expected("attribute name", start)
             }
         })?;
+        let is_alias = ["email", "workEmail"]
+            .iter()
+            .any(|alias| alias.eq_ignore_ascii_case(name));
+        if is_alias && named.attribute.name == "emails" {
+            self.notes.note_of(Tolerance::Alias, name);
+        }
         if self.rest().starts_with('[') {
             return self.value_path(&named);
         }
@@ -668,7 +748,7 @@ impl<'s, 't> Parser<'s, 't> {
             });
         }
         let inner = self.bracketed().ok_or(FilterError::Ends("']'"))?;
-        let mut filter = Filter::parse_for_elements(attribute, inner)?;
+        let mut filter = Parser::run(Names::Elements(attribute), inner, self.notes)?;
         self.count_terms(filter.steps.len())?;
         if self.eat('.') {
             let name = self.name();
@@ -801,6 +881,10 @@ impl<'s, 't> Parser<'s, 't> {
             let word = self.take_while(|c| !c.is_whitespace() && c != ')' && c != ']');
             if word.is_empty() || word.contains('\0') {
                 return Err(self.expected("value", start));
+            }
+            let is_json = matches!(word, "true" | "false" | "null") || word.parse::<f64>().is_ok();
+            if !is_json {
+                self.notes.note(Tolerance::BareLiteral);
             }
             return Ok(Literal {
                 text: word.to_owned(),
@@ -1184,6 +1268,26 @@ mod tests {
         );
         let deep = format!("{}id pr{}", "(".repeat(32), ")".repeat(32));
         assert!(Filter::parse(&USER, &deep).unwrap().matches(&bjensen()));
+    }
+
+    #[test]
+    fn a_shape_holds_no_value() {
+        for (filter, expected) in [
+            (r#"userName eq "a \" b""#, "userName eq ?"),
+            ("userName Eq bob@x", "userName Eq ?"),
+            (
+                r#"emails[type eq "work" And value co "x"] and not (title pr)"#,
+                "emails[type eq ? And value co ?] and not (title pr)",
+            ),
+            (
+                "active eq true or meta.created gt 2011",
+                "active eq ? or meta.created gt ?",
+            ),
+            (r#"userName eq "open"#, "userName eq ?"),
+            ("", ""),
+        ] {
+            assert_eq!(&*shape(filter), expected, "{filter}");
+        }
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use super::patch::{Operation, PatchError, PatchRequest, Verb};
 use super::path::{AttributePath, Path};
 use super::resource::ResourceId;
 use super::schema::GROUP;
+use super::tolerance::{Notes, Tolerance};
 
 /// One change of a group's members, as a client asks for it. They apply in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +40,7 @@ impl GroupPatch {
     ///
     /// # Errors
     /// 400 where a path cannot be read, or a member is no id.
-    pub fn split(patch: PatchRequest) -> Result<Self, ScimError> {
+    pub fn split(patch: PatchRequest, notes: &mut Notes) -> Result<Self, ScimError> {
         let mut members = Vec::new();
         let mut rest = Vec::new();
         for operation in patch.operations {
@@ -51,7 +52,7 @@ impl GroupPatch {
                 }
                 Some(text) => match Path::parse(&GROUP, text).map_err(PatchError::from)? {
                     Path::Attribute(path) if path.located.attribute.name == "members" => {
-                        members.push(member_patch(&path, &operation)?);
+                        members.push(member_patch(&path, &operation, notes)?);
                     }
                     _ => rest.push(operation),
                 },
@@ -83,7 +84,11 @@ fn split_value(
     Ok((Some(change), left.then_some(operation)))
 }
 
-fn member_patch(path: &AttributePath<'_>, operation: &Operation) -> Result<MemberPatch, ScimError> {
+fn member_patch(
+    path: &AttributePath<'_>,
+    operation: &Operation,
+    notes: &mut Notes,
+) -> Result<MemberPatch, ScimError> {
     if path
         .sub_attribute
         .is_some_and(|sub_attribute| sub_attribute.name != "value")
@@ -97,7 +102,10 @@ fn member_patch(path: &AttributePath<'_>, operation: &Operation) -> Result<Membe
             (Verb::Replace, sent) => MemberPatch::Replace(member_ids(sent.unwrap_or_default())?),
             // No value at all means all of them; an empty list means none of them.
             (Verb::Remove, None | Some(Value::Null)) => MemberPatch::Replace(Vec::new()),
-            (Verb::Remove, Some(sent)) => MemberPatch::Remove(known_ids(sent)),
+            (Verb::Remove, Some(sent)) => {
+                notes.note_of(Tolerance::RemoveByValue, "members");
+                MemberPatch::Remove(known_ids(sent))
+            }
         });
     };
     if operation.verb != Verb::Remove {
@@ -222,7 +230,9 @@ mod tests {
 
     fn split(operations: Value) -> GroupPatch {
         let body = json!({"Operations": operations});
-        GroupPatch::split(PatchRequest::parse(body.as_object().unwrap().clone()).unwrap()).unwrap()
+        let notes = &mut Notes::default();
+        let patch = PatchRequest::parse(body.as_object().unwrap().clone(), notes).unwrap();
+        GroupPatch::split(patch, notes).unwrap()
     }
 
     #[test]
@@ -286,8 +296,9 @@ mod tests {
     fn members_have_one_spelling_and_no_parts_that_change() {
         let refused = |operation: Value| {
             let body = json!({"Operations": [operation]});
-            let patch = PatchRequest::parse(body.as_object().unwrap().clone()).unwrap();
-            GroupPatch::split(patch).unwrap_err().scim_type
+            let notes = &mut Notes::default();
+            let patch = PatchRequest::parse(body.as_object().unwrap().clone(), notes).unwrap();
+            GroupPatch::split(patch, notes).unwrap_err().scim_type
         };
         for operation in [
             json!({"op": "remove", "path": "members.type"}),

@@ -4,6 +4,7 @@
 
 pub mod attribute;
 pub mod bulk;
+pub mod client;
 pub mod datetime;
 pub mod document;
 mod error;
@@ -19,6 +20,7 @@ pub mod schema;
 pub mod scim11;
 pub mod sort;
 pub mod text;
+pub mod tolerance;
 pub mod user;
 pub mod version;
 
@@ -27,4 +29,5 @@ pub use list::ListRequest;
 pub use patch::PatchRequest;
 pub use projection::Projection;
 pub use resource::{ResourceId, ResourceKind, Version};
+pub use tolerance::Notes;
 pub use version::EntityTags;

@@ -11,6 +11,7 @@ use super::attribute::{self, ValueError};
 use super::document::{Tree, first_missing};
 use super::path::{AttributePath, Path, PathError};
 use super::schema::{Attribute, AttributeType, Mutability, ResourceSchema, Schema};
+use super::tolerance::{Notes, Tolerance};
 
 /// Most operations in one request.
 pub const MAX_OPERATIONS: usize = 1000;
@@ -85,10 +86,13 @@ impl PatchRequest {
     ///
     /// # Errors
     /// [`PatchError::Syntax`].
-    pub fn parse(body: Map<String, Value>) -> Result<Self, PatchError> {
+    pub fn parse(body: Map<String, Value>, notes: &mut Notes) -> Result<Self, PatchError> {
         let operations = match take(body, ["operations"]) {
             [Some(Value::Array(operations))] => operations,
-            [Some(one @ Value::Object(_))] => vec![one],
+            [Some(one @ Value::Object(_))] => {
+                notes.note(Tolerance::OneOperation);
+                vec![one]
+            }
             _ => {
                 return Err(PatchError::Syntax(
                     "A PATCH request must have a list 'Operations'.",
@@ -98,9 +102,12 @@ impl PatchRequest {
         if operations.len() > MAX_OPERATIONS {
             return Err(TOO_MANY_OPERATIONS);
         }
+        if operations.is_empty() {
+            notes.note(Tolerance::NoOperations);
+        }
         let operations = operations
             .into_iter()
-            .map(Operation::parse)
+            .map(|operation| Operation::parse(operation, notes))
             .collect::<Result<_, _>>()?;
         Ok(Self { operations })
     }
@@ -115,13 +122,18 @@ impl PatchRequest {
     ///
     /// # Errors
     /// [`PatchError`]; nothing is changed.
-    pub fn apply(&self, schema: &ResourceSchema, tree: &Tree) -> Result<Tree, PatchError> {
+    pub fn apply(
+        &self,
+        schema: &ResourceSchema,
+        tree: &Tree,
+        notes: &mut Notes,
+    ) -> Result<Tree, PatchError> {
         if self.operations.len() > MAX_OPERATIONS {
             return Err(TOO_MANY_OPERATIONS);
         }
         let mut tree = tree.clone();
         for operation in &self.operations {
-            operation.apply(schema, &mut tree)?;
+            operation.apply(schema, &mut tree, notes)?;
         }
         match first_missing(schema, &tree) {
             Some(attribute) => Err(PatchError::Required {
@@ -148,14 +160,15 @@ fn take<const N: usize>(object: Map<String, Value>, names: [&str; N]) -> [Option
 }
 
 impl Operation {
-    fn parse(operation: Value) -> Result<Self, PatchError> {
+    fn parse(operation: Value, notes: &mut Notes) -> Result<Self, PatchError> {
         let Value::Object(operation) = operation else {
             return Err(PatchError::Syntax(
                 "Each of the 'Operations' must be an object.",
             ));
         };
         let [verb, path, value] = take(operation, ["op", "path", "value"]);
-        let verb = match verb.as_ref().and_then(Value::as_str) {
+        let said = verb.as_ref().and_then(Value::as_str);
+        let verb = match said {
             Some(op) if op.eq_ignore_ascii_case("add") => Verb::Add,
             Some(op) if op.eq_ignore_ascii_case("replace") => Verb::Replace,
             Some(op) if op.eq_ignore_ascii_case("remove") => Verb::Remove,
@@ -165,6 +178,9 @@ impl Operation {
                 ));
             }
         };
+        if let Some(said) = said.filter(|said| said.bytes().any(|b| b.is_ascii_uppercase())) {
+            notes.note_of(Tolerance::OperationCase, said);
+        }
         let path = match path {
             None | Some(Value::Null) => None,
             Some(Value::String(path)) if path.trim().is_empty() => None,
@@ -183,36 +199,81 @@ impl Operation {
         Ok(Self { verb, path, value })
     }
 
-    fn apply(&self, schema: &ResourceSchema, tree: &mut Tree) -> Result<(), PatchError> {
+    fn apply(
+        &self,
+        schema: &ResourceSchema,
+        tree: &mut Tree,
+        notes: &mut Notes,
+    ) -> Result<(), PatchError> {
         let value = || self.value.clone().unwrap_or(Value::Null);
         let Some(path) = &self.path else {
             return match (self.verb, value()) {
                 (Verb::Remove, _) => Err(PatchError::RemoveWithoutPath),
-                (verb, Value::Object(members)) => assign_each(schema, tree, members, verb),
+                (verb, Value::Object(members)) => assign_each(schema, tree, members, verb, notes),
                 _ => Err(PatchError::Syntax(
                     "The value of an operation without a path must be an object.",
                 )),
             };
         };
+        let said = path;
         match (Path::parse(schema, path)?, self.verb) {
             // What the schema does not know is dropped, here as in a whole resource.
-            (Path::Unknown, _) => Ok(()),
+            (Path::Unknown, _) => {
+                note_unknown(said, notes);
+                Ok(())
+            }
             (Path::Core, Verb::Remove) => Err(PatchError::RemoveWithoutPath),
-            (Path::Core, verb) => assign_core(schema, tree, value(), verb),
+            (Path::Core, verb) => assign_core(schema, tree, value(), verb, notes),
             (Path::Extension(extension), Verb::Remove) => {
                 tree.shift_remove(&extension.urn);
                 Ok(())
             }
             (Path::Extension(extension), verb) => {
-                assign_extension(schema, tree, extension, value(), verb)
+                assign_extension(schema, tree, extension, value(), verb, notes)
             }
             (Path::Attribute(path), verb) => {
                 refuse_read_only(&path)?;
+                note_spelling(said, &path, notes);
                 match verb {
-                    Verb::Remove => remove(tree, &path, self.value.clone()),
-                    verb => assign(tree, &path, value(), verb),
+                    Verb::Remove => remove(tree, &path, self.value.clone(), notes),
+                    verb => assign(tree, &path, value(), verb, notes),
                 }
             }
+        }
+    }
+}
+
+/// Notes a name that the schema does not have.
+fn note_unknown(name: &str, notes: &mut Notes) {
+    let is_urn = name
+        .get(..4)
+        .is_some_and(|head| head.eq_ignore_ascii_case("urn:"));
+    let what = match is_urn || name.contains("://") {
+        true => Tolerance::UnknownSchema,
+        false => Tolerance::UnknownAttribute,
+    };
+    notes.note_of(what, name);
+}
+
+/// Notes how an attribute of an extension is spelled, where that is not the protocol's way.
+fn note_spelling(said: &str, path: &AttributePath<'_>, notes: &mut Notes) {
+    let Some(extension) = path.located.extension else {
+        return;
+    };
+    match extension.strip_urn(said.trim()) {
+        None => notes.note_of(Tolerance::BareName, said),
+        Some(rest) if rest.starts_with('.') => notes.note_of(Tolerance::DotForColon, said),
+        Some(_) => {}
+    }
+}
+
+/// Notes the schemas of a body that nobody here knows.
+fn note_schemas(schema: &ResourceSchema, urns: &Value, notes: &mut Notes) {
+    for urn in urns.as_array().into_iter().flatten() {
+        let Some(urn) = urn.as_str() else { continue };
+        let is_known = schema.core.strip_urn(urn) == Some("") || schema.extension(urn).is_some();
+        if !is_known {
+            notes.note_of(Tolerance::UnknownSchema, urn);
         }
     }
 }
@@ -240,8 +301,9 @@ pub fn assign_members(
     schema: &ResourceSchema,
     tree: &mut Tree,
     members: Map<String, Value>,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
-    assign_each(schema, tree, members, Verb::Replace)
+    assign_each(schema, tree, members, Verb::Replace, notes)
 }
 
 fn assign_each(
@@ -249,6 +311,7 @@ fn assign_each(
     tree: &mut Tree,
     members: Map<String, Value>,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     // Each member is as good as an operation.
     if members.len() > MAX_OPERATIONS {
@@ -258,14 +321,24 @@ fn assign_each(
     }
     for (name, value) in members {
         match Path::parse(schema, &name) {
-            Ok(Path::Core) => assign_core(schema, tree, value, verb)?,
+            Ok(Path::Core) => assign_core(schema, tree, value, verb, notes)?,
             Ok(Path::Extension(extension)) => {
-                assign_extension(schema, tree, extension, value, verb)?;
+                assign_extension(schema, tree, extension, value, verb, notes)?;
             }
             Ok(Path::Attribute(path)) if refuse_read_only(&path).is_ok() => {
-                assign(tree, &path, value, verb)?;
+                note_spelling(&name, &path, notes);
+                let is_plain = path.sub_attribute.is_none() && path.filter.is_none();
+                if !is_plain || name.contains(':') {
+                    notes.note_of(Tolerance::KeyIsPath, &name);
+                }
+                assign(tree, &path, value, verb, notes)?;
             }
-            Ok(Path::Attribute(_) | Path::Unknown) | Err(_) => {}
+            Ok(Path::Attribute(path)) if path.located.attribute.name == "schemas" => {
+                note_schemas(schema, &value, notes);
+            }
+            Ok(Path::Attribute(_)) => notes.note_of(Tolerance::ReadOnly, &name),
+            Ok(Path::Unknown) | Err(_) if value.is_null() => {}
+            Ok(Path::Unknown) | Err(_) => note_unknown(&name, notes),
         }
     }
     Ok(())
@@ -277,6 +350,7 @@ fn assign_core(
     tree: &mut Tree,
     value: Value,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let Value::Object(members) = value else {
         return Err(PatchError::Syntax(
@@ -286,10 +360,11 @@ fn assign_core(
     for (name, value) in members {
         let path = Path::parse(schema, &format!("{}:{name}", schema.core.urn));
         let Ok(Path::Attribute(path)) = path else {
+            attribute::note_unknown_part(&name, &value, notes);
             continue;
         };
         if refuse_read_only(&path).is_ok() {
-            assign(tree, &path, value, verb)?;
+            assign(tree, &path, value, verb, notes)?;
         }
     }
     Ok(())
@@ -301,16 +376,18 @@ fn assign_extension(
     extension: &Schema,
     value: Value,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
                 let path = Path::parse(schema, &format!("{}:{name}", extension.urn));
                 let Ok(Path::Attribute(path)) = path else {
+                    attribute::note_unknown_part(&name, &value, notes);
                     continue;
                 };
                 if refuse_read_only(&path).is_ok() {
-                    assign(tree, &path, value, verb)?;
+                    assign(tree, &path, value, verb, notes)?;
                 }
             }
             Ok(())
@@ -332,10 +409,12 @@ fn assign(
     path: &AttributePath<'_>,
     value: Value,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let attribute = path.located.attribute;
     if attribute.mutability == Mutability::WriteOnly {
         // A password is accepted and thrown away.
+        notes.note(Tolerance::Password);
         return Ok(());
     }
     let mut held = take_held(tree, path);
@@ -345,15 +424,18 @@ fn assign(
                 Some(Value::Array(elements)) => elements,
                 _ => Vec::new(),
             };
-            assign_elements(path, &mut elements, value, verb)?;
+            assign_elements(path, &mut elements, value, verb, notes)?;
             attribute::check_length(attribute, &elements)?;
             *held = Some(Value::Array(elements));
         }
         (false, held) => match path.sub_attribute {
-            None => assign_whole(attribute, held, value)?,
+            None => assign_whole(attribute, held, value, notes)?,
             Some(sub_attribute) => {
                 let mut object = take_object(held);
-                set_part(&mut object, sub_attribute, value).map_err(|e| e.within(attribute))?;
+                let before = notes.len();
+                set_part(&mut object, sub_attribute, value, notes)
+                    .map_err(|e| e.within(attribute))?;
+                notes.qualify(before, &attribute.name);
                 *held = Some(Value::Object(object));
             }
         },
@@ -369,13 +451,14 @@ fn assign_whole(
     attribute: &Attribute,
     held: &mut Option<Value>,
     value: Value,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
-    let members = match attribute::unwrap_single(attribute, value) {
+    let members = match attribute::unwrap_single(attribute, value, notes) {
         Value::Object(members) if attribute.kind == AttributeType::Complex => members,
         value => {
-            let accepted = attribute::accept(attribute, value)?;
+            let accepted = attribute::accept(attribute, value, notes)?;
             return match accepted {
-                Some(Value::Object(members)) => set_members(attribute, held, members),
+                Some(Value::Object(members)) => set_members(attribute, held, members, notes),
                 accepted => {
                     *held = accepted;
                     Ok(())
@@ -383,23 +466,27 @@ fn assign_whole(
             };
         }
     };
-    set_members(attribute, held, members)
+    set_members(attribute, held, members, notes)
 }
 
 fn set_members(
     attribute: &Attribute,
     held: &mut Option<Value>,
     members: Map<String, Value>,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let mut object = take_object(held);
+    let before = notes.len();
     for (name, value) in members {
         let Some(sub_attribute) = attribute.sub_attribute(&name) else {
+            attribute::note_unknown_part(&name, &value, notes);
             continue;
         };
         if sub_attribute.mutability != Mutability::ReadOnly {
-            set_part(&mut object, sub_attribute, value).map_err(|e| e.within(attribute))?;
+            set_part(&mut object, sub_attribute, value, notes).map_err(|e| e.within(attribute))?;
         }
     }
+    notes.qualify(before, &attribute.name);
     *held = Some(Value::Object(object));
     Ok(())
 }
@@ -417,9 +504,10 @@ fn set_part(
     object: &mut Map<String, Value>,
     sub_attribute: &Attribute,
     value: Value,
+    notes: &mut Notes,
 ) -> Result<(), ValueError> {
     let former = object.get("value").cloned();
-    set_sub_attribute(object, sub_attribute, value)?;
+    set_sub_attribute(object, sub_attribute, value, notes)?;
     let present = object.get("value").cloned();
     if sub_attribute.name == "value" && former.is_some() && former != present {
         object.clear();
@@ -432,8 +520,9 @@ fn set_sub_attribute(
     object: &mut Map<String, Value>,
     sub_attribute: &Attribute,
     value: Value,
+    notes: &mut Notes,
 ) -> Result<(), ValueError> {
-    match attribute::accept(sub_attribute, value)? {
+    match attribute::accept(sub_attribute, value, notes)? {
         Some(value) => object.insert(sub_attribute.name.clone(), value),
         None => object.shift_remove(&sub_attribute.name),
     };
@@ -445,12 +534,13 @@ fn assign_elements(
     elements: &mut Vec<Value>,
     value: Value,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let attribute = path.located.attribute;
     let before = elements.len();
     match (&path.filter, path.sub_attribute) {
         (None, None) => {
-            let new = attribute::accept_elements(attribute, value)?;
+            let new = attribute::accept_elements(attribute, value, notes)?;
             let newest = if verb == Verb::Replace { 0 } else { before };
             if verb == Verb::Replace {
                 elements.clear();
@@ -464,7 +554,7 @@ fn assign_elements(
             if elements.is_empty() {
                 elements.push(Value::Object(Map::new()));
             }
-            assign_matching(path, elements, all, value, verb)
+            assign_matching(path, elements, all, value, verb, notes)
         }
         (Some(filter), _) => {
             if !elements
@@ -476,15 +566,32 @@ fn assign_elements(
                     .ok_or_else(|| PatchError::NoTarget {
                         attribute: attribute.name.clone(),
                     })?;
-                let made = attribute::accept_object(attribute, terms)?;
+                notes.note_of(Tolerance::ElementMade, &missed(path, &terms));
+                let made = attribute::accept_object(attribute, terms, notes)?;
                 elements.push(Value::Object(made));
                 let last = before;
-                return assign_at(path, elements, last, value, verb)
+                return assign_at(path, elements, last, value, verb, notes)
                     .map(|()| settle_at(attribute, elements, last));
             }
-            assign_matching(path, elements, |e| filter.matches_element(e), value, verb)
+            let matches = |e: &Value| filter.matches_element(e);
+            assign_matching(path, elements, matches, value, verb, notes)
         }
     }
+}
+
+/// A value path that fitted nothing, as the protocol writes it.
+fn missed(path: &AttributePath<'_>, terms: &Map<String, Value>) -> String {
+    let terms: Vec<String> = terms
+        .iter()
+        .map(|(name, value)| format!("{name} eq {value}"))
+        .collect();
+    let attribute = &path.located.attribute.name;
+    let part = path.sub_attribute.map(|part| format!(".{}", part.name));
+    format!(
+        "{attribute}[{}]{}",
+        terms.join(" and "),
+        part.unwrap_or_default()
+    )
 }
 
 fn assign_matching(
@@ -493,6 +600,7 @@ fn assign_matching(
     matches: impl Fn(&Value) -> bool,
     value: Value,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let hits: Vec<usize> = elements
         .iter()
@@ -501,7 +609,7 @@ fn assign_matching(
         .map(|(at, _)| at)
         .collect();
     for at in &hits {
-        assign_at(path, elements, *at, value.clone(), verb)?;
+        assign_at(path, elements, *at, value.clone(), verb, notes)?;
     }
     if let Some(first) = hits.first() {
         settle_at(path.located.attribute, elements, *first);
@@ -516,6 +624,7 @@ fn assign_at(
     at: usize,
     value: Value,
     verb: Verb,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let attribute = path.located.attribute;
     let Some(Value::Object(element)) = elements.get_mut(at) else {
@@ -523,12 +632,15 @@ fn assign_at(
     };
     match path.sub_attribute {
         Some(sub_attribute) => {
-            set_sub_attribute(element, sub_attribute, value).map_err(|e| e.within(attribute))?;
+            let before = notes.len();
+            set_sub_attribute(element, sub_attribute, value, notes)
+                .map_err(|e| e.within(attribute))?;
+            notes.qualify(before, &attribute.name);
             if sub_attribute.name == "value" && !element.contains_key("value") {
                 element.clear();
             }
         }
-        None => match attribute::accept_element(attribute, value)? {
+        None => match attribute::accept_element(attribute, value, notes)? {
             Some(Value::Object(new)) => {
                 // What the filter asked for stays true of the element, unless the value says
                 // otherwise.
@@ -538,10 +650,8 @@ fn assign_at(
                     .and_then(super::filter::Filter::equality_terms);
                 if verb == Verb::Replace {
                     element.clear();
-                    element.extend(attribute::accept_object(
-                        attribute,
-                        terms.unwrap_or_default(),
-                    )?);
+                    let terms = terms.unwrap_or_default();
+                    element.extend(attribute::accept_object(attribute, terms, notes)?);
                 }
                 element.extend(new);
             }
@@ -572,6 +682,7 @@ fn remove(
     tree: &mut Tree,
     path: &AttributePath<'_>,
     value: Option<Value>,
+    notes: &mut Notes,
 ) -> Result<(), PatchError> {
     let attribute = path.located.attribute;
     let mut held = take_held(tree, path);
@@ -581,7 +692,8 @@ fn remove(
             let listed = match value {
                 None | Some(Value::Null) => None,
                 Some(value) if path.filter.is_none() && sub_attribute.is_none() => {
-                    Some(attribute::accept_elements(attribute, value)?)
+                    notes.note_of(Tolerance::RemoveByValue, &attribute.name);
+                    Some(attribute::accept_elements(attribute, value, notes)?)
                 }
                 Some(_) => None,
             };
@@ -607,7 +719,7 @@ fn remove(
             }
         }
         (Some(Value::Object(object)), Some(sub_attribute)) => {
-            set_part(object, sub_attribute, Value::Null)?;
+            set_part(object, sub_attribute, Value::Null, notes)?;
         }
         (held, _) => *held = None,
     }
@@ -686,16 +798,13 @@ mod tests {
     const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
 
     fn tree(body: Value) -> Tree {
-        from_body(&USER, body.as_object().unwrap().clone()).unwrap()
+        let body = body.as_object().unwrap().clone();
+        from_body(&USER, body, &mut Notes::default()).unwrap()
     }
 
-    fn request(operations: &Value) -> Result<PatchRequest, PatchError> {
-        PatchRequest::parse(
-            json!({"Operations": operations})
-                .as_object()
-                .unwrap()
-                .clone(),
-        )
+    fn request(operations: &Value, notes: &mut Notes) -> Result<PatchRequest, PatchError> {
+        let body = json!({"Operations": operations});
+        PatchRequest::parse(body.as_object().unwrap().clone(), notes)
     }
 
     /// The user `b` with `body` besides, after the operations.
@@ -705,7 +814,9 @@ mod tests {
             .as_object_mut()
             .unwrap()
             .extend(body.as_object().unwrap().clone());
-        let mut tree = request(&operations)?.apply(&USER, &tree(whole))?;
+        let mut notes = Notes::default();
+        let request = request(&operations, &mut notes)?;
+        let mut tree = request.apply(&USER, &tree(whole), &mut notes)?;
         tree.shift_remove("userName");
         Ok(Value::Object(tree))
     }
@@ -1041,13 +1152,74 @@ mod tests {
             json!({"Operations": [{"op": "add", "path": "title"}]}),
             json!({"Operations": [{"op": "add", "path": 1, "value": 1}]}),
         ] {
-            let parsed = PatchRequest::parse(body.as_object().unwrap().clone());
-            assert!(matches!(parsed, Err(PatchError::Syntax(_))), "{body}");
+            let body = body.as_object().unwrap().clone();
+            let parsed = PatchRequest::parse(body, &mut Notes::default());
+            assert!(matches!(parsed, Err(PatchError::Syntax(_))), "{parsed:?}");
         }
         assert!(patched(json!({}), json!([{"op": "add", "value": "text"}])).is_err());
         assert_patched(json!({"title": "T"}), json!([]), json!({"title": "T"}));
         let odd = json!({"schemas": [], "OPERATIONS": {"OP": "ADD", "PATH": "title", "VALUE": "T", "name": "x"}, "id": "1"});
-        assert!(PatchRequest::parse(odd.as_object().unwrap().clone()).is_ok());
+        let odd = odd.as_object().unwrap().clone();
+        assert!(PatchRequest::parse(odd, &mut Notes::default()).is_ok());
+    }
+
+    /// The names and subjects of what is tolerated in a PATCH of the user `b`.
+    fn tolerated(operations: Value) -> Vec<String> {
+        let mut notes = Notes::default();
+        let request = request(&operations, &mut notes).unwrap();
+        let before = tree(json!({"userName": "b"}));
+        request.apply(&USER, &before, &mut notes).unwrap();
+        let notes = notes.as_slice().iter();
+        notes
+            .map(|note| format!("{} {}", note.what.code(), note.subject))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_tolerated_is_noted_and_what_is_right_is_not() {
+        let right = json!([
+            {"op": "add", "path": "title", "value": "T"},
+            {"op": "replace", "path": "name.givenName", "value": "G"},
+            {"op": "add", "path": "emails", "value": [{"value": "a@x.com", "type": "work", "primary": true}]},
+            {"op": "replace", "path": "emails[type eq \"work\"].value", "value": "b@x.com"},
+            {"op": "add", "path": format!("{ENTERPRISE}:department"), "value": "D"},
+            {"op": "remove", "path": "title"},
+            {"op": "replace", "value": {"active": false, "nickName": null}},
+        ]);
+        assert_eq!(tolerated(right), [""; 0]);
+        let entra = json!([
+            {"op": "Replace", "path": "active", "value": "False"},
+            {"op": "Add", "path": "phoneNumbers[type eq \"mobile\"].value", "value": "1"},
+            {"op": "Add", "path": "manager", "value": [{"value": "26"}]},
+            {"op": "add", "path": format!("{ENTERPRISE}.division"), "value": "X"},
+            {"op": "replace", "path": "displayName", "value": [{"value": "D"}]},
+            {"op": "replace", "path": "title", "value": ""},
+            {"op": "add", "value": {"name.givenName": "G", "id": "x", "shoeSize": 44, "roles":
+                [{"value": "r", "primary": "True"}, {"value": "r"}], "emails": {"value": "a@x.com"}}},
+            {"op": "replace", "path": "password", "value": "secret"},
+        ]);
+        assert_eq!(
+            tolerated(entra),
+            [
+                "operationCase Replace",
+                "operationCase Add",
+                "textFalse active",
+                "elementMade phoneNumbers[type eq \"mobile\"].value",
+                "bareName manager",
+                "listForOne manager",
+                &format!("dotForColon {ENTERPRISE}.division"),
+                "listForOne displayName",
+                "blank title",
+                "keyIsPath name.givenName",
+                "readOnly id",
+                "unknownAttribute shoeSize",
+                "textTrue roles.primary",
+                "repeated roles",
+                "oneForList emails",
+                "password ",
+            ]
+        );
+        assert_eq!(tolerated(json!([])), ["noOperations "]);
     }
 
     proptest! {
@@ -1075,10 +1247,11 @@ mod tests {
             let operations: Vec<Value> = operations.into_iter()
                 .map(|(op, path, value)| json!({"op": op, "path": path, "value": value}))
                 .collect();
-            let request = request(&json!(operations)).unwrap();
+            let notes = &mut Notes::default();
+            let request = request(&json!(operations), notes).unwrap();
             let before = tree(json!({"userName": "b", "emails": [{"value": "a@x.com", "type": "work"}]}));
-            if let Ok(after) = request.apply(&USER, &before) {
-                let mut again = from_body(&USER, after.clone()).unwrap();
+            if let Ok(after) = request.apply(&USER, &before, notes) {
+                let mut again = from_body(&USER, after.clone(), notes).unwrap();
                 let mut after = after;
                 again.sort_keys();
                 after.sort_keys();

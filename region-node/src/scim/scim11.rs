@@ -225,6 +225,7 @@ fn characteristics(attribute: &Attribute) -> Map<String, Value> {
 mod tests {
     use super::super::document::from_body;
     use super::super::schema::USER;
+    use super::super::tolerance::Notes;
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
@@ -238,7 +239,7 @@ mod tests {
             "urn:scim:schemas:extension:enterprise:1.0": {"manager": {"managerId": "7"}, "department": "D"},
         }));
         assert!(is_scim11(&body));
-        let tree = from_body(&USER, body).unwrap();
+        let tree = from_body(&USER, body, &mut Notes::default()).unwrap();
         assert_eq!(
             tree[urn::ENTERPRISE_USER],
             json!({"manager": {"value": "7"}, "department": "D"})
@@ -260,6 +261,7 @@ mod tests {
                 "userName": "b", "title": "T", "nickName": "N",
                 "emails": [{"value": "a@x", "type": "work"}, {"value": "b@x", "type": "home"}],
             })),
+            &mut Notes::default(),
         );
         let patch = read_patch(
             &USER,
@@ -269,7 +271,8 @@ mod tests {
                 "emails": [{"value": "b@x", "operation": "delete"}, {"value": "c@x"}],
             })),
         );
-        let after = patch.apply(&USER, &before.unwrap()).unwrap();
+        let before = before.unwrap();
+        let after = patch.apply(&USER, &before, &mut Notes::default()).unwrap();
         assert_eq!(
             Value::Object(after),
             json!({

@@ -6,6 +6,7 @@ use shared::{ScimError, ScimType};
 
 use super::document::{Tree, check_identifier};
 use super::text;
+use super::tolerance::{Notes, Tolerance};
 
 /// The time zone of a user for whom none was sent.
 pub const DEFAULT_TIME_ZONE: &str = "Etc/UTC";
@@ -16,11 +17,18 @@ pub const EMAILS_VALUE: &str = "emails.value";
 /// Adds what a whole resource (POST, PUT) did not say: the time zone, and whether the user is
 /// active. A PUT that does not map `active` must not bring a disabled user back, so the previous
 /// state stays.
-pub fn complete(user: &mut Tree, previous: Option<&Tree>) {
-    user.entry("timezone")
-        .or_insert_with(|| DEFAULT_TIME_ZONE.into());
+pub fn complete(user: &mut Tree, previous: Option<&Tree>, notes: &mut Notes) {
+    user.entry("timezone").or_insert_with(|| {
+        notes.note(Tolerance::TimeZoneDefault);
+        DEFAULT_TIME_ZONE.into()
+    });
     let previously = previous.is_none_or(is_active);
-    user.entry("active").or_insert(Value::Bool(previously));
+    user.entry("active").or_insert_with(|| {
+        if !previously {
+            notes.note(Tolerance::ActiveKept);
+        }
+        Value::Bool(previously)
+    });
 }
 
 /// Whether a user is active: unless it says that it is not.
@@ -82,11 +90,14 @@ mod tests {
     #[test]
     fn a_put_without_active_leaves_a_disabled_user_disabled() {
         let mut user = tree(json!({"userName": "b"}));
-        complete(&mut user, Some(&tree(json!({"active": false}))));
+        let previous = tree(json!({"active": false}));
+        let mut notes = Notes::default();
+        complete(&mut user, Some(&previous), &mut notes);
+        assert_eq!(notes.len(), 2);
         assert_eq!(user["active"], json!(false));
         assert_eq!(user["timezone"], json!("Etc/UTC"));
         let mut new = tree(json!({"userName": "b", "timezone": "Nowhere/Odd"}));
-        complete(&mut new, None);
+        complete(&mut new, None, &mut Notes::default());
         assert_eq!(new["active"], json!(true));
         assert_eq!(new["timezone"], json!("Nowhere/Odd"));
     }

@@ -366,6 +366,8 @@ pub struct Erased {
     pub changes: u64,
     /// Outcomes of requests.
     pub outcomes: u64,
+    /// Rows about the tenant's requests.
+    pub activity: u64,
     /// Rows of any kind that a count after the last step still found: none, or it is an error.
     pub left: u64,
 }
@@ -380,6 +382,7 @@ impl Erased {
         self.index_rows += step.index_rows;
         self.changes += step.changes;
         self.outcomes += step.outcomes;
+        self.activity += step.activity;
         self.left += step.left;
     }
 
@@ -387,7 +390,7 @@ impl Erased {
     #[must_use]
     pub fn rows(&self) -> u64 {
         let found = self.users + self.groups + self.members + self.index_rows;
-        found + self.tokens + self.changes + self.outcomes
+        found + self.tokens + self.changes + self.outcomes + self.activity
     }
 }
 

@@ -9,6 +9,7 @@
 //! a key that `scim` made. Time and randomness are arguments. What never lives here: HTTP, the
 //! meaning of an attribute, a filter's evaluation.
 
+pub mod activity;
 pub mod backup;
 pub mod change;
 pub mod narrowing;
@@ -17,6 +18,7 @@ pub mod request_key;
 mod staging;
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,8 +27,15 @@ use shared::link::TenantLimits;
 use shared::{Dialect, Networks, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 use tokio::sync::mpsc;
 
+use self::activity::{
+    ActivityBatch, ActivityPage, ActivityQuery, ActivityRetention, Cycle, Entry, EntryNumber,
+    Finding, Hour,
+};
+use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
 
+#[cfg(test)]
+mod activity_story;
 #[cfg(test)]
 mod backup_story;
 pub mod postgres;
@@ -142,6 +151,10 @@ pub struct TenantSettings {
     pub groups: GroupsRule,
     /// How much the tenant may ask for.
     pub limits: TenantLimits,
+    /// For how many days the tenant's requests are kept; `None` for as long as the operator keeps
+    /// them, which it can only shorten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity_days: Option<u32>,
     /// The tenant's own extension schemas.
     pub extensions: Vec<TenantExtension>,
     /// URNs of extensions that were removed and whose values are not all gone yet: nothing of
@@ -772,6 +785,59 @@ pub trait Store: Send + Sync {
     /// Forgets some of a tenant's oldest changes and outcomes that need not be kept any longer;
     /// answers whether these were the last. No error if there is no such tenant.
     async fn prune(&self, tenant: &TenantId, keep: Retention) -> Result<bool, StoreError>;
+
+    // ---- activity ------------------------------------------------------------------------
+
+    /// A process begins to write activity under a name of its own. Processes that ended without
+    /// [`Self::end_activity`] leave a gap.
+    async fn begin_activity(&self, writer: &str, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Writes what is new, all of it or nothing. A tenant that is gone is passed over. A batch that
+    /// comes again, because nobody knows whether it was written, is written once.
+    async fn record_activity(
+        &self,
+        batch: Arc<ActivityBatch>,
+        is_repeated: bool,
+    ) -> Result<(), StoreError>;
+
+    /// The process has written all that it had.
+    async fn end_activity(&self, writer: &str) -> Result<(), StoreError>;
+
+    /// A tenant's requests, newest first.
+    async fn activity(
+        &self,
+        access: &Access,
+        query: &ActivityQuery,
+    ) -> Result<ActivityPage, StoreError>;
+
+    /// One request, and who sent it.
+    async fn activity_entry(
+        &self,
+        access: &Access,
+        number: EntryNumber,
+    ) -> Result<Option<(Entry, Client)>, StoreError>;
+
+    /// Up to `count` sync cycles that began before a time, newest first.
+    async fn cycles(
+        &self,
+        access: &Access,
+        before: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Cycle>, StoreError>;
+
+    /// Counts of each hour from one on, in order; hours without requests are not there.
+    async fn activity_hours(&self, access: &Access, from: i64) -> Result<Vec<Hour>, StoreError>;
+
+    /// What an administrator should put right, newest first.
+    async fn findings(&self, access: &Access) -> Result<Vec<Finding>, StoreError>;
+
+    /// Forgets a tenant's activity that need not be kept any longer. No error if there is no such
+    /// tenant.
+    async fn prune_activity(
+        &self,
+        tenant: &TenantId,
+        keep: ActivityRetention,
+    ) -> Result<(), StoreError>;
 
     // ---- backup, restore, export ---------------------------------------------------------
 

@@ -55,6 +55,12 @@ macro_rules! on_every_story {
             restored_tokens_can_be_revoked_at_once,
             a_tenant_that_was_erased_can_come_back,
             an_export_is_one_tenant,
+            requests_are_kept_and_found,
+            cycles_and_hours_add_up,
+            findings_are_counted_together,
+            a_process_that_ended_suddenly_leaves_a_gap,
+            old_activity_is_forgotten,
+            activity_is_erased_with_its_tenant,
             the_store_says_that_it_works,
         );
     };
@@ -70,6 +76,7 @@ macro_rules! on_every_story {
 }
 pub(crate) use on_every_story;
 
+pub(crate) use super::activity_story::*;
 pub(crate) use super::backup_story::*;
 
 type Subject = Arc<dyn Store>;
@@ -171,6 +178,7 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
             burst: 7,
             ..TenantLimits::default()
         },
+        activity_days: Some(7),
     };
     let created = store
         .create_tenant(&first, "Æcme", &settings, at(1))

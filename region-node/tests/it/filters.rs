@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use region_node::provider::cursor::CursorSealer;
+use region_node::provider::noted::{Facts, Noted};
 use region_node::provider::resources::Resources;
 use region_node::provider::settings::{Profile, Profiles};
 use region_node::provider::{Caller, ProviderError, View};
@@ -320,7 +321,7 @@ struct World {
     engine: &'static str,
     resources: Resources,
     access: Access,
-    token: TokenId,
+    noted: Noted,
     profile: Arc<Profile>,
     users: Listed,
     groups: Listed,
@@ -371,8 +372,12 @@ impl World {
             engine,
             profile: resources.held_profile(&access).await.unwrap(),
             resources,
+            noted: Noted::begin(
+                access.tenant.clone(),
+                TokenId::generate().unwrap(),
+                Facts::default(),
+            ),
             access,
-            token: TokenId::generate().unwrap(),
             users: Listed::new(ResourceKind::User),
             groups: Listed::new(ResourceKind::Group),
         };
@@ -428,8 +433,8 @@ impl World {
     fn caller(&self) -> Caller<'_> {
         Caller {
             access: &self.access,
-            token: &self.token,
             request: None,
+            noted: &self.noted,
         }
     }
 

@@ -22,6 +22,14 @@ impl Admin {
         }
     }
 
+    /// The same one after the world has started again.
+    pub fn in_world(&self, world: &World) -> Self {
+        Self {
+            tenant: self.tenant.in_world(world),
+            token: self.token.clone(),
+        }
+    }
+
     /// A call of the admin API.
     pub async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
         let request = self.request(method, path);

@@ -34,6 +34,18 @@ struct Step {
     expected: String,
 }
 
+/// How much a conversation asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    pub requests: usize,
+    pub failed: usize,
+    /// Resources that are new.
+    pub created: usize,
+    /// Writes to resources that are there.
+    pub written: usize,
+    pub deleted: usize,
+}
+
 /// Where in a step a line stands.
 enum Part {
     Directives,
@@ -137,6 +149,30 @@ impl Conversation {
             );
         }
         conversation
+    }
+
+    /// What the region-node has to do in the course of it.
+    pub fn work(&self) -> Work {
+        let mut work = Work::default();
+        for step in &self.steps {
+            let status = step.status[0];
+            let override_of = |(name, _): &&(String, String)| name == "X-HTTP-Method-Override";
+            let meant = step.headers.iter().find(override_of);
+            let method = meant.map_or(step.method.as_str(), |(_, method)| method);
+            // Without a good credential, or at an endpoint without the method, nothing reaches it.
+            if status == 401 || status == 405 {
+                continue;
+            }
+            work.requests += step.repeat;
+            match (method, status) {
+                (_, 400..) => work.failed += step.repeat,
+                ("POST", 201) => work.created += step.repeat,
+                ("PUT" | "PATCH", _) => work.written += step.repeat,
+                ("DELETE", _) => work.deleted += step.repeat,
+                _ => {}
+            }
+        }
+        work
     }
 
     /// Says every step to a tenant, and compares every answer.

@@ -51,6 +51,14 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         serves_since: 1,
         sql: include_str!("../migrations/postgres/0005_meant_life.sql"),
     },
+    Migration {
+        version: 6,
+        name: "activity",
+        // An older program writes none, and leaves a deleted tenant's to the tenant's number, which
+        // nobody gets again.
+        serves_since: 1,
+        sql: include_str!("../migrations/postgres/0006_activity.sql"),
+    },
 ];
 
 /// Of all advisory locks, the one that stands for the schema.

@@ -6,6 +6,7 @@
 //! Row-level security stands behind the tenant in the statements as a second wall. PostgreSQL
 //! need not be there when the node starts: calls are answered as unavailable until it is.
 
+mod activity;
 mod backup;
 mod candidates;
 mod changes;
@@ -42,12 +43,17 @@ use self::restore::Turn;
 use self::tls::Tls;
 pub use self::tls::TlsError;
 use self::writer::{Call, Writer, Written};
+use super::activity::{
+    ActivityBatch, ActivityPage, ActivityQuery, ActivityRetention, Cycle, Entry, EntryNumber,
+    Finding, Hour,
+};
 use super::{
     Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, FoundToken, MemberChange,
     Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, RequestKey,
     RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError, Stored,
     StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
+use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
 
 /// Between two attempts to reach a PostgreSQL that is away at start.
@@ -797,6 +803,71 @@ impl Store for PostgresStore {
         match self.number(tenant).await? {
             Some(tenant) => changes::prune(self.connections()?, tenant, keep).await,
             None => Ok(true),
+        }
+    }
+
+    async fn begin_activity(&self, writer: &str, now: Timestamp) -> Result<(), StoreError> {
+        activity::begin(self.connections()?, writer, now).await
+    }
+
+    async fn record_activity(
+        &self,
+        batch: Arc<ActivityBatch>,
+        is_repeated: bool,
+    ) -> Result<(), StoreError> {
+        activity::record(self.connections()?, &batch, is_repeated).await
+    }
+
+    async fn end_activity(&self, writer: &str) -> Result<(), StoreError> {
+        activity::end(self.connections()?, writer).await
+    }
+
+    async fn activity(
+        &self,
+        access: &Access,
+        query: &ActivityQuery,
+    ) -> Result<ActivityPage, StoreError> {
+        let holder = self.holder(access).await?;
+        activity::page(self.connections()?, &holder, query).await
+    }
+
+    async fn activity_entry(
+        &self,
+        access: &Access,
+        number: EntryNumber,
+    ) -> Result<Option<(Entry, Client)>, StoreError> {
+        let holder = self.holder(access).await?;
+        activity::get(self.connections()?, &holder, number).await
+    }
+
+    async fn cycles(
+        &self,
+        access: &Access,
+        before: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Cycle>, StoreError> {
+        let holder = self.holder(access).await?;
+        activity::cycles(self.connections()?, &holder, before, count).await
+    }
+
+    async fn activity_hours(&self, access: &Access, from: i64) -> Result<Vec<Hour>, StoreError> {
+        let holder = self.holder(access).await?;
+        activity::hours(self.connections()?, &holder, from).await
+    }
+
+    async fn findings(&self, access: &Access) -> Result<Vec<Finding>, StoreError> {
+        let holder = self.holder(access).await?;
+        activity::findings(self.connections()?, &holder).await
+    }
+
+    async fn prune_activity(
+        &self,
+        tenant: &TenantId,
+        keep: ActivityRetention,
+    ) -> Result<(), StoreError> {
+        match self.number(tenant).await? {
+            Some(tenant) => activity::prune(self.connections()?, tenant, keep).await,
+            None => Ok(()),
         }
     }
 

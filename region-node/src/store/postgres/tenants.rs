@@ -325,10 +325,16 @@ pub(super) async fn erase_some(
     let lock = transaction.prepare_cached(lock).await?;
     transaction.query(&lock, &[&tenant, &ERASURE]).await?;
     let mut erased = Erased::default();
+    let (mut requests, mut cycles, mut hours, mut gaps, mut findings) = (0, 0, 0, 0, 0);
     for (table, removed) in [
         ("attribute_index", &mut erased.index_rows),
         ("change", &mut erased.changes),
         ("idempotency", &mut erased.outcomes),
+        ("activity", &mut requests),
+        ("sync_cycle", &mut cycles),
+        ("activity_hour", &mut hours),
+        ("activity_gap", &mut gaps),
+        ("finding", &mut findings),
     ] {
         let sql = format!(
             "WITH gone AS (DELETE FROM {table} x WHERE x.ctid = ANY (ARRAY(
@@ -338,6 +344,7 @@ pub(super) async fn erase_some(
         let parameters: Parameters<'_> = &[&tenant, &ERASED_AT_ONCE];
         *removed = unsigned(&counted(&transaction, &sql, parameters).await?, 0)?;
     }
+    erased.activity = requests + cycles + hours + gaps + findings;
     let sql = "WITH gone AS (DELETE FROM resource x WHERE x.ctid = ANY (ARRAY(
                    SELECT y.ctid FROM resource y WHERE y.tenant = $1 LIMIT $2))
                    RETURNING x.kind)
@@ -378,7 +385,12 @@ pub(super) async fn count_rows(connections: &Connections, tenant: i64) -> Result
                     + (SELECT count(*) FROM member x
                         WHERE x.group_position > $2 AND x.group_position <= $3)
                     + (SELECT count(*) FROM change x WHERE x.tenant = $1)
-                    + (SELECT count(*) FROM idempotency x WHERE x.tenant = $1)";
+                    + (SELECT count(*) FROM idempotency x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM activity x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM sync_cycle x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM activity_hour x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM activity_gap x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM finding x WHERE x.tenant = $1)";
     let (begin, end) = of_tenant(tenant);
     let parameters: Parameters<'_> = &[&tenant, &begin, &end];
     let rows = connections.query_scoped(tenant, sql, parameters).await?;

@@ -298,7 +298,12 @@ pub(super) fn count_rows(connection: &Connection, tenant: i64) -> Result<u64, St
          UNION ALL SELECT count(*) FROM member WHERE group_position > ?2 AND group_position <= ?3
          UNION ALL SELECT count(*) FROM member WHERE member_position > ?2 AND member_position <= ?3
          UNION ALL SELECT count(*) FROM change WHERE tenant = ?1
-         UNION ALL SELECT count(*) FROM idempotency WHERE tenant = ?1",
+         UNION ALL SELECT count(*) FROM idempotency WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM activity WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM sync_cycle WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM activity_hour WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM activity_gap WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM finding WHERE tenant = ?1",
         (tenant, begin, end),
         |row| count(row, 0),
     )?;

@@ -22,7 +22,7 @@ pub(super) enum Role {
 }
 
 /// Statements kept prepared on each connection; more than there are in the program.
-const PREPARED_STATEMENTS: usize = 64;
+const PREPARED_STATEMENTS: usize = 96;
 /// Where the write-ahead log is cut back to after it has grown. Above the size at which the
 /// checkpointer lets it begin anew: a log that is cut and grows again costs more than one that is
 /// overwritten.

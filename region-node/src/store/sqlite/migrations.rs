@@ -51,6 +51,14 @@ const MIGRATIONS: &[Migration] = &[
         serves_since: 2,
         sql: include_str!("../migrations/sqlite/0005_meant_life.sql"),
     },
+    Migration {
+        version: 6,
+        name: "activity",
+        // An older program writes none, and leaves a deleted tenant's to the tenant's number, which
+        // nobody gets again.
+        serves_since: 2,
+        sql: include_str!("../migrations/sqlite/0006_activity.sql"),
+    },
 ];
 
 /// Why the schema could not be brought up to date.

@@ -4,6 +4,7 @@
 //! snapshots beside it; a thread of its own checkpoints. A second process that opens the same
 //! file is refused, because two programs with one SQLite file is how such files are lost.
 
+mod activity;
 mod backup;
 mod candidates;
 mod changes;
@@ -38,6 +39,10 @@ use self::exact::Exact;
 pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
 use self::writer::{Counters, Writer};
+use super::activity::{
+    ActivityBatch, ActivityPage, ActivityQuery, ActivityRetention, Cycle, Entry, EntryNumber,
+    Finding, Hour,
+};
 use super::narrowing::MOST_INDEX_ROWS;
 use super::{
     Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, FoundToken, MemberChange,
@@ -45,6 +50,7 @@ use super::{
     RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError, Stored,
     StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
+use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
 
 /// Before this release a write-ahead log could be reset under a reader and damage the file.
@@ -701,6 +707,112 @@ impl Store for SqliteStore {
         self.writer
             .write(move |connection| changes::prune(connection, &tenant, keep))
             .await
+    }
+
+    async fn begin_activity(&self, writer: &str, now: Timestamp) -> Result<(), StoreError> {
+        let writer = writer.to_owned();
+        self.writer
+            .write(move |connection| activity::begin(connection, &writer, now))
+            .await
+    }
+
+    async fn record_activity(
+        &self,
+        batch: Arc<ActivityBatch>,
+        is_repeated: bool,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection| activity::record(connection, &batch, is_repeated))
+            .await
+    }
+
+    async fn end_activity(&self, writer: &str) -> Result<(), StoreError> {
+        let writer = writer.to_owned();
+        self.writer
+            .write(move |connection| activity::end(connection, &writer))
+            .await
+    }
+
+    async fn activity(
+        &self,
+        access: &Access,
+        query: &ActivityQuery,
+    ) -> Result<ActivityPage, StoreError> {
+        let (access, query) = (access.clone(), query.clone());
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || activity::page(connection, &access, &query))
+            })
+            .await
+    }
+
+    async fn activity_entry(
+        &self,
+        access: &Access,
+        number: EntryNumber,
+    ) -> Result<Option<(Entry, Client)>, StoreError> {
+        let access = access.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || activity::get(connection, &access, number))
+            })
+            .await
+    }
+
+    async fn cycles(
+        &self,
+        access: &Access,
+        before: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Cycle>, StoreError> {
+        let access = access.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || {
+                    activity::cycles(connection, &access, before, count)
+                })
+            })
+            .await
+    }
+
+    async fn activity_hours(&self, access: &Access, from: i64) -> Result<Vec<Hour>, StoreError> {
+        let access = access.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || activity::hours(connection, &access, from))
+            })
+            .await
+    }
+
+    async fn findings(&self, access: &Access) -> Result<Vec<Finding>, StoreError> {
+        let access = access.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || activity::findings(connection, &access))
+            })
+            .await
+    }
+
+    async fn prune_activity(
+        &self,
+        tenant: &TenantId,
+        keep: ActivityRetention,
+    ) -> Result<(), StoreError> {
+        let of = tenant.clone();
+        // Counting so many is no work for the thread on which all writes wait.
+        let oldest = self
+            .readers
+            .scan(move |connection| activity::oldest_to_keep(connection, &of, keep.most))
+            .await?;
+        loop {
+            let tenant = tenant.clone();
+            let step = move |connection: &rusqlite::Connection| {
+                activity::prune(connection, &tenant, keep, oldest)
+            };
+            if self.writer.write(step).await? {
+                return Ok(());
+            }
+        }
     }
 
     fn write_counts(&self) -> Option<WriteCounts> {

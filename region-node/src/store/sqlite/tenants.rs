@@ -307,6 +307,7 @@ fn erase_rows(connection: &Connection, key: i64) -> Result<Erased, StoreError> {
         index_rows: index_rows as u64,
         changes: changes as u64,
         outcomes: outcomes as u64,
+        activity: super::activity::erase_some(connection, key, ERASED_AT_ONCE)?,
         left: 0,
     };
     if erased.rows() == 0 {

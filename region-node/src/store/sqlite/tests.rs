@@ -356,6 +356,10 @@ fn stray_rows(connection: &Connection) -> i64 {
         "attribute_index",
         "change",
         "idempotency",
+        "activity",
+        "sync_cycle",
+        "activity_hour",
+        "finding",
     ]
     .map(|table| format!("SELECT count(*) FROM {table} WHERE tenant NOT IN ({served})"));
     let by_position = [
