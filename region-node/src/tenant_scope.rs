@@ -19,7 +19,7 @@ use crate::keys::KeySet;
 use crate::provider::Caller;
 use crate::request::{RequestId, dialect_of};
 use crate::startup::Parts;
-use crate::store::Access;
+use crate::store::{Access, Author};
 use crate::telemetry::RequestRecord;
 
 /// A tenant's part of the region, as one call may touch it.
@@ -47,7 +47,14 @@ impl TenantScope {
             access: &self.access,
             token: &self.token_id,
             request: None,
+            request_id: self.request_id.as_str(),
         }
+    }
+
+    /// What the audit says of the caller.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author::token(&self.token_id, self.request_id.as_str())
     }
 }
 
@@ -83,6 +90,7 @@ fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Err
         record.route(request.match_pattern());
     }
     if claims.scp != needed {
+        parts.refusals.scope(&claims.tid, &claims.sub);
         return Err(Error::Scope);
     }
     // The path says 1.1, or the token does; errors are answered in it too.

@@ -4,6 +4,7 @@
 mod support;
 
 mod admin;
+mod audit;
 mod backup;
 mod cli;
 mod concurrency;
@@ -12,6 +13,7 @@ mod conversations;
 mod discovery;
 mod disk_faults;
 mod durability;
+mod events;
 mod extensions;
 mod faults;
 mod flood;

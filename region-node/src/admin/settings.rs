@@ -43,7 +43,10 @@ pub async fn change(
         user_name: change.user_name,
         groups: change.groups,
     };
-    let tenant = parts.tenants.change_own(&scope.access, change).await?;
+    let tenant = parts
+        .tenants
+        .change_own(&scope.access, scope.author(), change)
+        .await?;
     Ok(answer(StatusCode::OK, &show(&tenant)))
 }
 

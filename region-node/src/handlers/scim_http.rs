@@ -62,6 +62,7 @@ impl<'r> Exchange<'r> {
         Caller {
             access: &self.scope.access,
             token: &self.scope.token_id,
+            request_id: self.scope.request_id.as_str(),
             request: None,
         }
     }

@@ -1,6 +1,7 @@
 //! What a service provider does, free of HTTP: the same operations serve a request of their own
 //! and a part of a Bulk request. What never lives here: headers, status codes, SQL.
 
+pub mod audit;
 pub mod backup;
 pub mod bulk;
 pub mod cursor;
@@ -11,6 +12,7 @@ mod extensions;
 mod groups;
 pub mod last_used;
 pub mod query;
+pub mod refusals;
 mod repeated;
 pub mod resources;
 pub mod settings;
@@ -30,7 +32,7 @@ use crate::scim::patch::PatchError;
 use crate::scim::schema::Schema;
 use crate::scim::sort::SortError;
 use crate::scim::{Projection, ResourceKind, Version, text};
-use crate::store::{Access, RequestKey, StoreError};
+use crate::store::{Access, Author, RequestKey, StoreError};
 
 /// Who asks, and in which request: the right to a tenant's resources, and the token by which it
 /// was shown.
@@ -42,6 +44,16 @@ pub struct Caller<'c> {
     pub token: &'c TokenId,
     /// The name of the request, under which what comes of a write is kept.
     pub request: Option<RequestKey>,
+    /// The id of the request, for the audit.
+    pub request_id: &'c str,
+}
+
+impl Caller<'_> {
+    /// What the audit says of the caller.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author::token(self.token, self.request_id)
+    }
 }
 
 /// How a client asks for a resource to be shown: with which links, and which parts of it.

@@ -626,12 +626,14 @@ mod tests {
             Arc::new(Profiles::new()),
             Arc::new(TestClock::at(Timestamp(0))),
             CursorSealer::new([b"cursor".as_slice()]),
+            crate::events::Bell::new(),
         );
         let token = TokenId::generate().unwrap();
         let caller = Caller {
             access: &access,
             token: &token,
             request: None,
+            request_id: "",
         };
         let ask = async |kind: ResourceKind, filter: &str| {
             let request = ListRequest {

@@ -13,6 +13,7 @@ use super::query::{Bookmarks, ScanTurns};
 use super::repeated::Done;
 use super::settings::{Profile, Profiles};
 use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
+use crate::events::Bell;
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::patch::PatchError;
@@ -73,6 +74,8 @@ pub struct Resources {
     pub(super) bookmarks: Bookmarks,
     pub(super) scan_turns: ScanTurns,
     turns: Arc<Turns>,
+    /// Rung when something was written.
+    pub(super) bell: Bell,
 }
 
 impl Resources {
@@ -83,6 +86,7 @@ impl Resources {
         profiles: Arc<Profiles>,
         clock: Arc<dyn Clock>,
         cursors: CursorSealer,
+        bell: Bell,
     ) -> Self {
         let cursors = Arc::new(cursors);
         Self {
@@ -93,6 +97,7 @@ impl Resources {
             bookmarks: Bookmarks::new(),
             scan_turns: ScanTurns::new(),
             turns: Arc::new(Turns::new()),
+            bell,
         }
     }
 
@@ -146,6 +151,7 @@ impl Resources {
         WriteContext {
             now: self.clock.now(),
             request: caller.request,
+            by: caller.author(),
         }
     }
 
@@ -387,6 +393,7 @@ impl Resources {
                 return Ok(current);
             }
             let write = self.write_context(caller);
+            let now = write.now;
             let written = if same {
                 let version = Some(current.version);
                 let changes = content.members;
@@ -398,7 +405,7 @@ impl Resources {
                     let modified = if version == current.version {
                         current.modified
                     } else {
-                        write.now
+                        now
                     };
                     Stored {
                         version,

@@ -11,7 +11,8 @@ use shared::{
 
 use super::tenants::checked_name;
 use crate::store::{
-    Access, FoundToken, NewAccessToken, NewToken, Store, StoreError, StoredToken, TenantState,
+    Access, Author, FoundToken, NewAccessToken, NewToken, Store, StoreError, StoredToken,
+    TenantState,
 };
 
 /// Longest life that can be given to a token: ten years.
@@ -244,8 +245,8 @@ impl Tokens {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is none, and as the store.
-    pub async fn revoke(&self, id: &TokenId) -> Result<StoredToken, TokenError> {
-        let stored = self.store.revoke_token(id, self.clock.now()).await?;
+    pub async fn revoke(&self, id: &TokenId, by: &Author) -> Result<StoredToken, TokenError> {
+        let stored = self.store.revoke_token(id, by, self.clock.now()).await?;
         log("token revoked", &stored);
         Ok(stored)
     }
@@ -383,9 +384,10 @@ impl Tokens {
         &self,
         access: &Access,
         id: &TokenId,
+        by: &Author,
     ) -> Result<StoredToken, TokenError> {
         self.get_own(access, id).await?;
-        self.revoke(id).await
+        self.revoke(id, by).await
     }
 
     fn new_token(

@@ -27,7 +27,7 @@ use region_node::scim::{ResourceId, ResourceKind, datetime, text};
 use region_node::store::narrowing::own_index;
 use region_node::store::postgres::{PostgresOptions, PostgresStore};
 use region_node::store::sqlite::{SqliteOptions, SqliteStore};
-use region_node::store::{Access, Store, TenantExtension, TenantSettings};
+use region_node::store::{Access, Author, Store, TenantExtension, TenantSettings};
 use serde_json::{Map, Value, json};
 use shared::{Secret, TenantId, TestClock, Timestamp, TokenId};
 
@@ -351,6 +351,7 @@ impl World {
             Arc::new(Profiles::new()),
             Arc::new(clock.clone()),
             CursorSealer::new([b"cursor".as_slice()]),
+            region_node::events::Bell::new(),
         );
         let access = || async {
             let tenant = store.get_tenant(&tenant).await.unwrap().unwrap();
@@ -363,7 +364,9 @@ impl World {
             for number in 0..dice.below(most) {
                 let extension = dice.extension(kind, number);
                 // Names that are taken are refused.
-                let _ = resources.create_extension(&access().await, extension).await;
+                let _ = resources
+                    .create_extension(&access().await, &Author::operator(), extension)
+                    .await;
             }
         }
         let access = access().await;
@@ -430,6 +433,7 @@ impl World {
             access: &self.access,
             token: &self.token,
             request: None,
+            request_id: "",
         }
     }
 
