@@ -97,6 +97,8 @@ pub enum Command {
     Tenant(TenantArguments),
     /// Create, list, rotate and revoke API tokens.
     Token(TokenArguments),
+    /// Look whether audit records were altered.
+    Audit(AuditArguments),
     /// Write everything that a region holds to a file, while it serves.
     Backup(BackupArguments),
     /// Put a backup into a region, all of it or nothing.
@@ -111,6 +113,7 @@ impl Command {
             Self::Up(_) => None,
             Self::Tenant(arguments) => Some(&mut arguments.remote),
             Self::Token(arguments) => Some(&mut arguments.remote),
+            Self::Audit(arguments) => Some(&mut arguments.remote),
             Self::Backup(arguments) => Some(&mut arguments.remote),
             Self::Restore(arguments) => Some(&mut arguments.remote),
             Self::Doctor(remote) => Some(remote),
@@ -161,6 +164,16 @@ pub struct UpArguments {
     )]
     pub redis: Option<String>,
 
+    /// Networks of this machine, or private ones, to which webhooks may be sent, over plain HTTP too:
+    /// `127.0.0.0/8` to try them out.
+    #[arg(
+        long,
+        value_name = "NETWORK,…",
+        value_delimiter = ',',
+        env = "MERIDIAN_WEBHOOK_NETWORKS"
+    )]
+    pub webhook_networks: Vec<Network>,
+
     /// How much to log, as JSON lines on standard error.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
@@ -177,6 +190,11 @@ impl Default for UpArguments {
                 .collect(),
             postgres: std::env::var("MERIDIAN_POSTGRES_URL").ok(),
             redis: std::env::var("MERIDIAN_REDIS_URL").ok(),
+            webhook_networks: std::env::var("MERIDIAN_WEBHOOK_NETWORKS")
+                .iter()
+                .flat_map(|networks| networks.split(','))
+                .filter_map(|network| Network::parse(network).ok())
+                .collect(),
             log_level: LogLevel::Info,
         }
     }
@@ -298,6 +316,34 @@ pub enum TenantCommand {
         /// The file (JSON Lines), for its owner's eyes only.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+    },
+}
+
+/// `meridian audit …`
+#[derive(Debug, Args)]
+pub struct AuditArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// The region; without it, every one.
+    #[arg(long, global = true)]
+    pub region: Option<RegionId>,
+}
+
+/// What can be done with the audit.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Walk along the chain of each tenant's audit records and say where one was altered, removed,
+    /// inserted or moved. Ends with an error if any was.
+    Verify {
+        /// The tenant; without it, every one.
+        #[arg(long)]
+        tenant: Option<TenantId>,
     },
 }
 

@@ -55,6 +55,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Result<(), CommandErr
         Command::Up(up) => Ok(up::run(&up, data_dir, output).await?),
         Command::Tenant(tenant) => commands::tenant::run(tenant, data_dir, output).await,
         Command::Token(token) => commands::token::run(token, data_dir, output).await,
+        Command::Audit(audit) => commands::audit::run(audit, data_dir, output).await,
         Command::Backup(backup) => commands::backup::backup(backup, data_dir, output).await,
         Command::Restore(restore) => commands::backup::restore(restore, data_dir, output).await,
         Command::Doctor(remote) => commands::doctor::run(&remote, data_dir, output).await,

@@ -310,6 +310,15 @@ impl OperatorApi {
         self.download(request).await
     }
 
+    /// What a walk along a tenant's audit records finds.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]
+    pub async fn verify_audit(&self, id: &TenantId) -> Result<Value, OperatorApiError> {
+        self.answer(self.unhurried(Method::GET, &format!("/tenants/{id}/audit/verify")))
+            .await
+    }
+
     /// Restores the region from the bytes of a backup.
     ///
     /// # Errors

@@ -115,6 +115,7 @@ static ADMIN: &[AdminEndpoint] = &[
     json("events/poll", ACT),
     json("webhooks", READ_CREATE),
     json("webhooks/{id}", READ_CHANGE_DELETE),
+    json("webhooks/{id}/dead-letters", READ),
     json("webhooks/{id}/rotate", ACT),
     json("webhooks/{id}/test", ACT),
     json("webhooks/{id}/replay", ACT),

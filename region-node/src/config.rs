@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 use shared::settings::{Layers, SettingsError};
 use shared::tls::PemError;
-use shared::{LogFormat, LogLevel, RegionId, Secret};
+use shared::{LogFormat, LogLevel, Network, RegionId, Secret};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -81,6 +81,8 @@ pub struct Settings {
     pub retention: RetentionSettings,
     /// What is kept of provisioning requests.
     pub activity: ActivitySettings,
+    /// How events are sent.
+    pub events: EventSettings,
     /// What is written to the log.
     pub telemetry: TelemetrySettings,
 }
@@ -197,6 +199,32 @@ pub struct RetentionSettings {
     pub changes_days: u32,
     /// Of outcomes of requests that clients named, in hours.
     pub idempotency_h: u32,
+    /// Of audit records, in days.
+    pub audit_days: u32,
+}
+
+/// `[events]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventSettings {
+    /// The beginning of links in resources that are sent.
+    pub base_url: String,
+    /// Whether webhooks may have `http://` URLs.
+    pub allow_http: bool,
+    /// Networks that are called though they are not public.
+    pub allowed_networks: Vec<Network>,
+    /// A PEM file with authorities that sign receivers' certificates, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// For an attempt.
+    pub timeout_ms: u64,
+    /// How often an event is tried.
+    pub attempts: u32,
+    /// Between the first two attempts.
+    pub first_retry_ms: u64,
+    /// How long an endpoint may take nothing, in hours.
+    pub pause_after_h: u32,
+    /// For how long changes are kept that an endpoint has not had, in days.
+    pub keep_days: u32,
 }
 
 /// `[activity]`.
@@ -334,6 +362,12 @@ impl Settings {
                 "retention.idempotency_h",
                 self.retention.idempotency_h.into(),
             ),
+            ("retention.audit_days", self.retention.audit_days.into()),
+            ("events.timeout_ms", self.events.timeout_ms),
+            ("events.attempts", self.events.attempts.into()),
+            ("events.first_retry_ms", self.events.first_retry_ms),
+            ("events.pause_after_h", self.events.pause_after_h.into()),
+            ("events.keep_days", self.events.keep_days.into()),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((setting, _)) => Err(ConfigError::Invalid {

@@ -15,6 +15,7 @@ use shared::link::{REFUSED, REFUSED_GRANT};
 use shared::{Dialect, Fault, ScimError, ScimType};
 
 use crate::console::layout;
+use crate::events::endpoints::EndpointError;
 use crate::grant::GrantError;
 use crate::provider::ProviderError;
 use crate::provider::backup::RestoreFailure;
@@ -390,6 +391,22 @@ impl From<TenantError> for Error {
             TenantError::Randomness(error) => Self::Randomness(error),
             TenantError::Name | TenantError::Limits => {
                 Self::OperatorRequest(error.to_string().into())
+            }
+        }
+    }
+}
+
+impl From<EndpointError> for Error {
+    fn from(error: EndpointError) -> Self {
+        match error {
+            EndpointError::Store(error) => Self::Store(error),
+            EndpointError::Randomness(error) => Self::Randomness(error),
+            EndpointError::Url(_)
+            | EndpointError::TooMany
+            | EndpointError::Description
+            | EndpointError::Events => {
+                let detail = format!("{}.", error.to_string().trim_end_matches('.'));
+                Self::Scim(ScimError::typed(400, ScimType::InvalidValue, detail))
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What a node does by itself, beside requests: writes activity and times of last use, forgets what is old,
-//! warns of API tokens that end soon.
+//! What a node does by itself, beside requests: writes activity and times of last use, forgets what
+//! is old, warns of API tokens that end soon, counts refused requests.
 //! Nothing that a client waits for lives here.
 
 use std::time::Duration;
@@ -18,6 +18,9 @@ const WARN_EVERY: Duration = Duration::from_secs(10 * 60);
 const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How often the audit is told of refused requests.
+const COUNT_REFUSALS_EVERY: Duration = Duration::from_secs(60);
+
 /// How often, and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Housekeeping {
@@ -33,6 +36,10 @@ pub struct Housekeeping {
     pub keep_changes: Duration,
     /// How long outcomes of requests that clients named are kept.
     pub keep_client_keys: Duration,
+    /// How long changes are kept that a receiver of events has not had.
+    pub keep_for_endpoints: Duration,
+    /// How long audit records are kept.
+    pub keep_audit: Duration,
 }
 
 /// Keeps house until the node stops.
@@ -42,6 +49,7 @@ pub async fn keep_house(parts: Data<Parts>, housekeeping: Housekeeping) {
         write_activity_regularly(&parts, housekeeping.write_activity_every),
         prune_regularly(&parts, housekeeping),
         warn_regularly(&parts),
+        count_refusals_regularly(&parts),
     );
 }
 
@@ -72,6 +80,19 @@ async fn write_activity_regularly(parts: &Parts, period: Duration) {
             tracing::debug!(
                 error = &error as &(dyn std::error::Error + 'static),
                 "activity waits for the store"
+            );
+        }
+    }
+}
+
+async fn count_refusals_regularly(parts: &Parts) {
+    let mut ticks = every(COUNT_REFUSALS_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = parts.refusals.flush(&*parts.store, parts.clock.now()).await {
+            tracing::debug!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "counts of refused requests were lost"
             );
         }
     }
@@ -128,7 +149,40 @@ async fn prune(parts: &Parts, housekeeping: Housekeeping) -> Result<(), StoreErr
         housekeeping.keep_client_keys,
     );
     for tenant in parts.store.list_tenants().await? {
-        while !parts.store.prune(&tenant.id, keep).await? {
+        let endpoints = parts.store.list_endpoints(Some(&tenant.id)).await;
+        let endpoints = match endpoints {
+            // It is gone by now.
+            Err(StoreError::NotFound) => continue,
+            endpoints => endpoints?,
+        };
+        let told = endpoints
+            .iter()
+            .map(|endpoint| endpoint.progress.cursor)
+            .min();
+        let told = Retention {
+            changes_behind: told.unwrap_or(i64::MAX),
+            ..keep
+        };
+        // What somebody still has to be told of stays longer, though not for ever.
+        let in_any_case = Retention {
+            changes_since: now.before(
+                housekeeping
+                    .keep_for_endpoints
+                    .max(housekeeping.keep_changes),
+            ),
+            ..keep
+        };
+        for keep in [told, in_any_case] {
+            while !parts.store.prune(&tenant.id, keep).await? {
+                tokio::task::yield_now().await;
+            }
+        }
+        let audit_since = now.before(housekeeping.keep_audit);
+        while !parts
+            .store
+            .prune_audit(&tenant.id, audit_since, now)
+            .await?
+        {
             tokio::task::yield_now().await;
         }
         let days = tenant.settings.activity_days.map(|days| DAY * days);

@@ -215,7 +215,11 @@ fn takes_its_time(method: &Method, path: &str) -> bool {
         return false;
     };
     let is_erasure = *method == Method::DELETE && call.starts_with("/tenants/");
-    is_erasure || call == "/backup" || call == "/restore" || call.ends_with("/export")
+    is_erasure
+        || call.ends_with("/audit/verify")
+        || call == "/backup"
+        || call == "/restore"
+        || call.ends_with("/export")
 }
 
 fn time_left(headers: &HeaderMap, longest: Duration) -> Duration {

@@ -9,7 +9,10 @@ use shared::link::{
     NOTICES_PATH, OPERATOR_PATH, RESOLVE_PATH, SCIM_PATH, SCIM11_PATH,
 };
 
-use crate::admin::{activity, directory, doctor, export, openapi, schemas, settings, tokens};
+use crate::admin::{
+    activity, audit, directory, doctor, events, export, openapi, schemas, settings, tokens,
+    webhooks,
+};
 use crate::console;
 use crate::error::Error;
 use crate::handlers::scim_http::Kind;
@@ -179,6 +182,29 @@ fn admin_calls(config: &mut ServiceConfig) {
         .service(
             admin_resource("/schemas/{urn}", "DELETE").route(delete().to(schemas::delete_schema)),
         )
+        .service(admin_resource("/audit", "GET").route(get().to(audit::list)))
+        .service(admin_resource("/audit/verify", "GET").route(get().to(audit::verify)))
+        .service(admin_resource("/events", "GET").route(get().to(events::list)))
+        .service(
+            admin_resource("/webhooks", "GET, POST")
+                .route(get().to(webhooks::list))
+                .route(post().to(webhooks::create)),
+        )
+        .service(
+            admin_resource("/webhooks/{id}", "GET, PATCH, DELETE")
+                .route(get().to(webhooks::get))
+                .route(patch().to(webhooks::change))
+                .route(delete().to(webhooks::delete)),
+        )
+        .service(
+            admin_resource("/webhooks/{id}/dead-letters", "GET")
+                .route(get().to(webhooks::dead_letters)),
+        )
+        .service(admin_resource("/webhooks/{id}/rotate", "POST").route(post().to(webhooks::rotate)))
+        .service(admin_resource("/webhooks/{id}/test", "POST").route(post().to(webhooks::test)))
+        .service(admin_resource("/webhooks/{id}/replay", "POST").route(post().to(webhooks::replay)))
+        .service(admin_resource("/webhooks/{id}/pause", "POST").route(post().to(webhooks::pause)))
+        .service(admin_resource("/webhooks/{id}/resume", "POST").route(post().to(webhooks::resume)))
         .service(
             admin_resource("/tokens", "GET, POST")
                 .route(get().to(tokens::list))
@@ -230,6 +256,10 @@ fn operator_calls(config: &mut ServiceConfig) {
         .service(operator_resource("/backup", "GET").route(get().to(backup::backup)))
         .service(operator_resource("/restore", "POST").route(post().to(backup::restore)))
         .service(operator_resource("/tenants/{id}/export", "GET").route(get().to(backup::export)))
+        .service(
+            operator_resource("/tenants/{id}/audit/verify", "GET")
+                .route(get().to(operator::verify_audit)),
+        )
         .service(
             operator_resource("/tenants/{id}/suspend", "POST")
                 .route(post().to(operator::suspend_tenant)),

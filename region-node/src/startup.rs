@@ -14,20 +14,29 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
+use rustls::RootCertStore;
 use shared::api_token::{RandomnessError, random_base62};
 use shared::tls::LiveIdentity;
-use shared::{Clock, RegionId, Secret};
+use shared::{Clock, RegionId, Secret, TokenId};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
+use crate::events::Bell;
+use crate::events::delivery::{Deliverer, Patience};
+use crate::events::egress::{Egress, EgressError};
+use crate::events::endpoints::Endpoints;
+use crate::events::event::Showing;
 use crate::grant::Grants;
 use crate::housekeeping::{Housekeeping, keep_house};
 use crate::keys::KeySet;
 use crate::link_tls::LinkTls;
 use crate::provider::activity::ActivityLog;
 use crate::provider::activity::reading::Activities;
+use crate::provider::audit::Audit;
 use crate::provider::cursor::CursorSealer;
 use crate::provider::last_used::LastUsed;
+use crate::provider::refusals::Refusals;
 use crate::provider::resources::Resources;
 use crate::provider::settings::Profiles;
 use crate::provider::tenants::Tenants;
@@ -46,6 +55,9 @@ const LAST_CALLS: Duration = Duration::from_millis(250);
 /// How long the threads of a stopped server may take to end.
 const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Calls that wait for events at the same time: each takes one of the gateway's places for calls of
+/// the region.
+const MOST_LONG_POLLS: usize = 16;
 /// Characters of a grant key that lives as long as the process.
 const EPHEMERAL_KEY_LENGTH: usize = 43;
 
@@ -75,6 +87,9 @@ pub enum StartupError {
     /// The operating system's random generator failed.
     #[error("no key could be made")]
     Randomness(#[from] RandomnessError),
+    /// There is no way out to receivers of events.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// Opening the store ended early.
     #[error("the store was not opened")]
     Interrupted(#[source] tokio::task::JoinError),
@@ -102,6 +117,20 @@ pub struct Parts {
     pub activity: ActivityLog,
     /// What administrators see of them.
     pub activities: Activities,
+    /// The region's audit.
+    pub audit: Audit,
+    /// Tells those who wait for changes that there may be some.
+    pub bell: Bell,
+    /// Shows resources in events.
+    pub showing: Showing,
+    /// Who receives events.
+    pub endpoints: Endpoints,
+    /// Sends events.
+    pub deliverer: Arc<Deliverer>,
+    /// Calls that wait for events.
+    pub long_polls: Semaphore,
+    /// Refused requests that are not written yet.
+    pub refusals: Refusals,
     /// Uses of tokens that are not written yet.
     pub last_used: LastUsed,
     /// The tenants' users and groups.
@@ -188,6 +217,8 @@ impl Application {
                 most_activity: settings.activity.keep_requests,
                 keep_changes: HOUR * 24 * settings.retention.changes_days,
                 keep_client_keys: HOUR * settings.retention.idempotency_h,
+                keep_for_endpoints: HOUR * 24 * settings.events.keep_days,
+                keep_audit: HOUR * 24 * settings.retention.audit_days,
             },
             link_tls,
             certificates_look: Duration::from_millis(settings.limits.certificates_look_ms),
@@ -244,6 +275,7 @@ impl Application {
             last_request.await;
             management.stop(true).await;
         });
+        let delivery = tokio::spawn(Arc::clone(&parts.deliverer).run());
         let house = tokio::spawn(keep_house(Data::clone(&parts), housekeeping));
         let renewal = tokio::spawn(async move {
             if let Some(tls) = link_tls {
@@ -253,6 +285,7 @@ impl Application {
         let ended = tokio::try_join!(link, management);
         stopping.abort();
         house.abort();
+        delivery.abort();
         renewal.abort();
         if let Err(error) = parts.last_used.flush(&*parts.store).await {
             tracing::warn!(
@@ -264,6 +297,13 @@ impl Application {
             tracing::warn!(
                 error = &error as &(dyn std::error::Error + 'static),
                 "requests were lost to the tenants' activity"
+            );
+        }
+        let now = parts.clock.now();
+        if let Err(error) = parts.refusals.flush(&*parts.store, now).await {
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "counts of refused requests were lost"
             );
         }
         tracing::info!(region = parts.region.as_str(), "stopped");
@@ -348,6 +388,35 @@ fn parts(
     let secrets = std::iter::once(&signing).chain(others);
     let cursors = CursorSealer::new(secrets.map(|secret| secret.reveal().as_bytes()));
     let overlap = Duration::from_secs(u64::from(settings.tokens.rotation_overlap_s));
+    let bell = Bell::new();
+    let resources = Resources::new(
+        Arc::clone(&store),
+        Arc::new(Profiles::new()),
+        Arc::clone(&clock),
+        cursors,
+        bell.clone(),
+    );
+    let events = &settings.events;
+    let showing = Showing::new(
+        resources.clone(),
+        TokenId::generate()?,
+        events.base_url.trim_end_matches('/').to_owned(),
+    );
+    let egress = egress(settings)?;
+    let patience = Patience {
+        first_wait: Duration::from_millis(events.first_retry_ms),
+        attempts: events.attempts,
+        pause_after: HOUR * events.pause_after_h,
+    };
+    let deliverer = Arc::new(Deliverer::new(
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        bell.clone(),
+        egress.clone(),
+        showing.clone(),
+        patience,
+        settings.store.engine == Engine::Sqlite,
+    ));
     Ok(Parts {
         link_keys: KeySet::new(&keys.link),
         operator_keys: KeySet::new(&keys.operator),
@@ -365,13 +434,21 @@ fn parts(
             Arc::clone(&clock),
         )?,
         activities: Activities::new(Arc::clone(&store), Arc::clone(&clock)),
+        audit: Audit::new(Arc::clone(&store), Arc::clone(&clock)),
+        refusals: Refusals::new(),
         last_used: LastUsed::new(),
-        resources: Data::new(Resources::new(
+        endpoints: Endpoints::new(
             Arc::clone(&store),
-            Arc::new(Profiles::new()),
             Arc::clone(&clock),
-            cursors,
-        )),
+            bell.clone(),
+            egress,
+            Arc::clone(&deliverer),
+        ),
+        bell,
+        showing,
+        deliverer,
+        long_polls: Semaphore::new(MOST_LONG_POLLS),
+        resources: Data::new(resources),
         longest_request: Duration::from_millis(settings.limits.request_ms),
         link_identity: None,
         stopping: AtomicBool::new(false),
@@ -380,6 +457,32 @@ fn parts(
         clock,
         store,
     })
+}
+
+/// The way out to receivers of events.
+fn egress(settings: &Settings) -> Result<Egress, StartupError> {
+    let events = &settings.events;
+    let tls = |source| ConfigError::Tls {
+        setting: "events.ca_file",
+        source,
+    };
+    let roots = match &events.ca_file {
+        Some(file) => shared::tls::authorities(file).map_err(tls)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            // One that cannot be read signs nobody we call.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let tls = shared::tls::client_config(roots, None).map_err(tls)?;
+    let timeout = Duration::from_millis(events.timeout_ms);
+    Ok(Egress::new(
+        tls,
+        timeout,
+        events.allow_http,
+        &events.allowed_networks,
+    )?)
 }
 
 fn serve_link(

@@ -25,8 +25,8 @@ use crate::scim::ResourceId;
 use crate::scim::client::Clues;
 use crate::scim::tolerance::Tolerance;
 use crate::startup::Parts;
-use crate::store::Access;
 use crate::store::activity::Operation;
+use crate::store::{Access, Author};
 use crate::telemetry::RequestRecord;
 
 /// A tenant's part of the region, as one call may touch it.
@@ -56,7 +56,14 @@ impl TenantScope {
             access: &self.access,
             request: None,
             noted: &self.noted,
+            request_id: self.request_id.as_str(),
         }
+    }
+
+    /// What the audit says of the caller.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author::token(&self.token_id, self.request_id.as_str())
     }
 }
 
@@ -92,6 +99,7 @@ fn tenant_scope(request: &HttpRequest, needed: Scope) -> Result<TenantScope, Err
         record.route(request.match_pattern());
     }
     if claims.scp != needed {
+        parts.refusals.scope(&claims.tid, &claims.sub);
         return Err(Error::Scope);
     }
     // The path says 1.1, or the token does; errors are answered in it too.

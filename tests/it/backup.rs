@@ -83,6 +83,8 @@ fn comparable(file: &Path) -> Vec<Value> {
             token["token"]["last_used"] = json!(null);
         }
     }
+    // The audit tells of the restore itself.
+    lines.retain(|line| line.get("audit").is_none() && line.get("audithead").is_none());
     lines
 }
 
@@ -477,7 +479,7 @@ async fn a_file_that_is_not_right_changes_nothing() {
             "of a later release",
             String::from_utf8(good.clone())
                 .unwrap()
-                .replacen("\"format\":2", "\"format\":7", 1)
+                .replacen("\"format\":3", "\"format\":7", 1)
                 .into_bytes(),
             "format 7",
         ),

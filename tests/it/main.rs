@@ -5,6 +5,7 @@ mod support;
 
 mod activity;
 mod admin;
+mod audit;
 mod backup;
 mod cli;
 mod concurrency;
@@ -13,6 +14,7 @@ mod conversations;
 mod discovery;
 mod disk_faults;
 mod durability;
+mod events;
 mod extensions;
 mod faults;
 mod flood;

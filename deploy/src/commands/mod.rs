@@ -11,6 +11,7 @@ use crate::error::CommandError;
 use crate::local_state;
 use crate::operator_api::{OperatorApi, OperatorApiError};
 
+pub mod audit;
 pub mod backup;
 pub mod doctor;
 pub mod tenant;

@@ -247,7 +247,7 @@ async fn start(arguments: &UpArguments, data_dir: &Path) -> Result<Started, UpEr
     let mut links = Vec::new();
     for region in &arguments.regions {
         let keys = keys_of(region, data_dir)?;
-        let settings = settings::node(region, data_dir, &keys, arguments.postgres.as_deref())?;
+        let settings = settings::node(region, data_dir, &keys, arguments)?;
         let node = region_node::startup::Application::build(settings, clock.clone())
             .await
             .map_err(|source| UpError::Node {

@@ -30,7 +30,7 @@ pub(super) fn node(
     region: &RegionId,
     data_dir: &Path,
     keys: &KeyFiles,
-    postgres: Option<&str>,
+    arguments: &UpArguments,
 ) -> Result<node::Settings, node::ConfigError> {
     let mut settings = node::Settings::defaults()?;
     settings.region = region.clone();
@@ -38,7 +38,7 @@ pub(super) fn node(
     settings.management_listen = ANY;
     settings.store.path = data_dir.join(region.as_str()).join("meridian.db");
     settings.store.readers = NODE_READERS;
-    if let Some(server) = postgres {
+    if let Some(server) = &arguments.postgres {
         settings.store.engine = node::Engine::Postgres;
         settings.store.url = Some(Secret::new(&database_url(server, region)));
         settings.store.connections = NODE_CONNECTIONS;
@@ -50,6 +50,11 @@ pub(super) fn node(
     settings.limits.workers = Some(NODE_WORKERS);
     // The only node of its region, and the gateway stops before it.
     settings.limits.drain_ms = 0;
+    settings
+        .events
+        .allowed_networks
+        .clone_from(&arguments.webhook_networks);
+    settings.events.allow_http = !arguments.webhook_networks.is_empty();
     Ok(settings)
 }
 

@@ -4,13 +4,16 @@
 //! HTTP in, HTTP out, as in `handlers`. What never lives here: what the provider does.
 
 pub mod activity;
+pub mod audit;
 pub mod directory;
 pub mod doctor;
+pub mod events;
 pub mod export;
 pub mod openapi;
 pub mod schemas;
 pub mod settings;
 pub mod tokens;
+pub mod webhooks;
 
 use actix_web::http::StatusCode;
 use actix_web::web::Query;
@@ -53,4 +56,9 @@ fn read_query<T: DeserializeOwned>(request: &HttpRequest, parameters: &str) -> R
 /// A moment as JSON.
 fn moment(at: Timestamp) -> Value {
     datetime::format(at).into()
+}
+
+/// RFC 3339 in UTC, as text.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    datetime::format(time)
 }

@@ -63,7 +63,9 @@ pub async fn create_schema(
         schema,
         indexed,
     };
-    let created = resources.create_extension(&scope.access, extension).await?;
+    let created = resources
+        .create_extension(&scope.access, &scope.author(), extension)
+        .await?;
     Ok(answer(StatusCode::CREATED, &show(&created)))
 }
 
@@ -76,7 +78,9 @@ pub async fn delete_schema(
     urn: Path<String>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
-    resources.delete_extension(&scope.access, &urn).await?;
+    resources
+        .delete_extension(&scope.access, &scope.author(), &urn)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -48,7 +48,10 @@ pub async fn change(
         groups: change.groups,
         activity_days: change.activity_days.map(u32::from),
     };
-    let tenant = parts.tenants.change_own(&scope.access, change).await?;
+    let tenant = parts
+        .tenants
+        .change_own(&scope.access, scope.author(), change)
+        .await?;
     Ok(answer(StatusCode::OK, &show(&tenant)))
 }
 

@@ -154,7 +154,7 @@ pub async fn revoke(
 ) -> Result<HttpResponse, Error> {
     let token = parts
         .tokens
-        .revoke_own(&scope.access, &token_id(&id)?)
+        .revoke_own(&scope.access, &token_id(&id)?, &scope.author())
         .await?;
     Ok(answer(StatusCode::OK, &show(&token, parts.clock.now())))
 }

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::handlers::scim_http::Kind;
 use crate::scim::ResourceKind;
 use crate::startup::Parts;
+use crate::store::{AuditKind, AuditNote};
 
 /// The pages.
 pub fn pages(config: &mut ServiceConfig) {
@@ -95,5 +96,7 @@ async fn sign_out(
         .tokens
         .end_access_token(tenant, &visitor.session)
         .await?;
+    let note = AuditNote::new(AuditKind::SignedOut, visitor.scope.author(), "");
+    parts.audit.note(tenant, note).await?;
     Ok(layout::see(&format!("{CONSOLE_SIGN_IN_PATH}?signed-out")))
 }

@@ -135,7 +135,7 @@ pub async fn change(
     };
     parts
         .tenants
-        .change_own(&visitor.scope.access, change)
+        .change_own(&visitor.scope.access, visitor.scope.author(), change)
         .await?;
     Ok(see("/console/settings?saved"))
 }

@@ -513,7 +513,11 @@ pub async fn revoke(
     visitor.form(&body)?;
     parts
         .tokens
-        .revoke_own(&visitor.scope.access, &token_id(&id)?)
+        .revoke_own(
+            &visitor.scope.access,
+            &token_id(&id)?,
+            &visitor.scope.author(),
+        )
         .await?;
     Ok(see("/console/tokens?revoked"))
 }

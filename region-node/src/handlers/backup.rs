@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::provider::backup::{self, RestoreChoice};
 use crate::provider::export::{self, ExportOf};
 use crate::startup::Parts;
+use crate::store::{AuditKind, AuditNote, Author};
 use crate::tenant_scope::{FromOperator, MaybeBaseUrl};
 
 /// JSON Lines.
@@ -92,8 +93,12 @@ pub async fn export(
         base_url: base_url.0,
         now: parts.clock.now(),
     };
+    let tenant = of.tenant.clone();
     let mut bytes = Box::pin(export::export(Arc::clone(&parts.store), of).await?);
     let first = bytes.next().await.transpose()?.unwrap_or_default();
+    // Before the first byte leaves.
+    let note = AuditNote::new(AuditKind::TenantExported, Author::operator(), "");
+    parts.audit.note(&tenant, note).await?;
     Ok(lines(first, bytes))
 }
 

@@ -12,11 +12,15 @@ use serde_json::{Map, Value, json};
 use shared::link::TenantLimits;
 use shared::{Dialect, Networks, Scope, TenantId, Timestamp, TokenId};
 
+use crate::admin::audit::show_verified;
+use crate::admin::rfc3339;
 use crate::error::Error;
 use crate::provider::expiry::{self, Expiring};
 use crate::provider::tokens::{IssuedToken, Rotation, TokenRequest, TokenState};
 use crate::startup::Parts;
-use crate::store::{GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule};
+use crate::store::{
+    Author, GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule,
+};
 use crate::tenant_scope::FromOperator;
 
 /// Who made a token, when the operator did.
@@ -165,6 +169,9 @@ pub async fn delete_tenant(
             "changes": erased.changes,
             "outcomes": erased.outcomes,
             "activity": erased.activity,
+            "audit": erased.audit,
+            "endpoints": erased.endpoints,
+            "dead_letters": erased.dead_letters,
         },
         "left": erased.left,
     });
@@ -197,6 +204,24 @@ pub async fn resume_tenant(
     let id = tenant_id(&id)?;
     let tenant = parts.tenants.set_state(&id, TenantState::Active).await?;
     Ok(answer(StatusCode::OK, &tenant_json(&parts, &tenant)))
+}
+
+/// `GET …/tenants/{id}/audit/verify`: walks along the chain of the tenant's audit records.
+///
+/// # Errors
+/// 404 if there is no such tenant, and as the store.
+pub async fn verify_audit(
+    _operator: FromOperator,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let id = tenant_id(&id)?;
+    let verified = parts.audit.verify(&id).await?;
+    let mut body = show_verified(&verified);
+    if let Value::Object(body) = &mut body {
+        body.insert("tenant".to_owned(), json!(id));
+    }
+    Ok(answer(StatusCode::OK, &body))
 }
 
 /// `PUT …/tenants/{id}/settings`: replaces all of them.
@@ -302,7 +327,10 @@ pub async fn revoke_token(
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let token = parts.tokens.revoke(&token_id(&id)?).await?;
+    let token = parts
+        .tokens
+        .revoke(&token_id(&id)?, &Author::operator())
+        .await?;
     let body = Value::Object(token_json(&token, parts.clock.now()));
     Ok(answer(StatusCode::OK, &body))
 }
@@ -388,11 +416,4 @@ fn issued_json(issued: &IssuedToken) -> Value {
         "expires": token.expires.map(rfc3339),
         "networks": token.networks,
     })
-}
-
-/// RFC 3339 in UTC; a time beyond the calendar, which no clock gives, is shown as its end.
-fn rfc3339(time: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(time.as_millis())
-        .unwrap_or(jiff::Timestamp::MAX)
-        .to_string()
 }

@@ -32,6 +32,9 @@ pub async fn resolve(
     } = match parts.tokens.resolve(&request.digest).await? {
         Resolution::Live(found) => *found,
         Resolution::Refused(reason, tenant_id) => {
+            if let Some(tenant) = &tenant_id {
+                parts.refusals.credential(tenant, reason);
+            }
             return Ok(web::Json(ResolveAnswer::Refused { reason, tenant_id }));
         }
     };

@@ -65,6 +65,7 @@ impl<'r> Exchange<'r> {
     pub fn reader(&self) -> Caller<'r> {
         Caller {
             access: &self.scope.access,
+            request_id: self.scope.request_id.as_str(),
             request: None,
             noted: &self.scope.noted,
         }

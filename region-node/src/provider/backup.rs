@@ -25,8 +25,9 @@ use crate::store::{
 };
 
 /// The version of the file's lines that this program writes. 2 since tokens have networks and a life
-/// that was meant: a release that knows 1 only would pass over these and lose them.
-const FORMAT: u32 = 2;
+/// that was meant: a release that knows 1 only would pass over these and lose them. 3 since there
+/// are audit records.
+const FORMAT: u32 = 3;
 /// The oldest one that it reads.
 const OLDEST_FORMAT: u32 = 1;
 /// Longest line. No row comes near it.
@@ -591,9 +592,9 @@ mod tests {
             Err(BackupFileError::Foreign)
         );
         let newer = String::from_utf8(good.clone()).unwrap();
-        let newer = newer.replace("\"format\":2", "\"format\":3");
+        let newer = newer.replace("\"format\":3", "\"format\":4");
         let error = read(newer.as_bytes(), 1000).unwrap_err();
-        assert_eq!(error, BackupFileError::Format(3));
+        assert_eq!(error, BackupFileError::Format(4));
     }
 
     #[test]

@@ -96,6 +96,7 @@ mod tests {
     use shared::{Clock as _, TestClock};
 
     use super::*;
+    use crate::store::Author;
     use crate::store::sqlite::{SqliteOptions, SqliteStore};
     use crate::store::story::{at, new_token, tenant};
 
@@ -126,7 +127,10 @@ mod tests {
                 store.touch_tokens(&use_of_it).await.unwrap();
             }
             if revoked {
-                store.revoke_token(&token.id, at(0)).await.unwrap();
+                store
+                    .revoke_token(&token.id, &Author::operator(), at(0))
+                    .await
+                    .unwrap();
             }
             ids.push(token.id);
         }

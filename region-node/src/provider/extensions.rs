@@ -14,7 +14,8 @@ use super::{ProviderError, groups, users};
 use crate::scim::schema::Schema;
 use crate::scim::{ResourceKind, document};
 use crate::store::{
-    Access, Narrowing, StoreError, Stored, TenantExtension, TenantSettings, WriteContext,
+    Access, AuditKind, AuditNote, Author, Narrowing, StoreError, Stored, TenantExtension,
+    TenantSettings, WriteContext,
 };
 
 /// Most extension schemas of one tenant.
@@ -33,13 +34,16 @@ impl Resources {
     pub async fn create_extension(
         &self,
         access: &Access,
+        by: &Author,
         extension: TenantExtension,
     ) -> Result<TenantExtension, ProviderError> {
         let profile = self.held_profile(access).await?;
         let extension = checked(extension, &profile.settings)?;
         let mut settings = profile.settings.clone();
         settings.extensions.push(extension.clone());
-        self.set_settings(access, &settings).await?;
+        let kind = AuditKind::SchemaCreated;
+        let note = AuditNote::new(kind, by.clone(), urn_of(&extension));
+        self.set_settings(access, &settings, &note).await?;
         Ok(extension)
     }
 
@@ -59,7 +63,13 @@ impl Resources {
     ///
     /// # Errors
     /// 404 for a URN that the tenant does not have.
-    pub async fn delete_extension(&self, access: &Access, urn: &str) -> Result<(), ProviderError> {
+    pub async fn delete_extension(
+        &self,
+        access: &Access,
+        by: &Author,
+        urn: &str,
+    ) -> Result<(), ProviderError> {
+        let note = AuditNote::new(AuditKind::SchemaDeleted, by.clone(), urn);
         let profile = self.held_profile(access).await?;
         let mut settings = profile.settings.clone();
         let is_it = |known: &str| known.eq_ignore_ascii_case(urn);
@@ -68,17 +78,18 @@ impl Resources {
             Some(at) => {
                 let gone = settings.extensions.remove(at);
                 settings.removed_extensions.push(urn_of(&gone).to_owned());
-                self.set_settings(access, &settings).await?
+                self.set_settings(access, &settings, &note).await?
             }
             None if settings.removed_extensions.iter().any(|known| is_it(known)) => access.clone(),
             None => return Err(StoreError::NotFound.into()),
         };
         let profile = self.profile(&access).await?;
         for kind in [ResourceKind::User, ResourceKind::Group] {
-            self.take_values(&access, &profile, kind, urn).await?;
+            self.take_values(&access, by, &profile, kind, urn).await?;
         }
         settings.removed_extensions.retain(|known| !is_it(known));
-        self.set_settings(&access, &settings).await?;
+        let note = AuditNote::new(AuditKind::SettingsChanged, by.clone(), urn);
+        self.set_settings(&access, &settings, &note).await?;
         Ok(())
     }
 
@@ -86,6 +97,7 @@ impl Resources {
     async fn take_values(
         &self,
         access: &Access,
+        by: &Author,
         profile: &Profile,
         kind: ResourceKind,
         urn: &str,
@@ -104,7 +116,7 @@ impl Resources {
                 .resources
                 .iter()
                 .filter(holds)
-                .map(|stored| self.rewrite(access, profile, kind, stored));
+                .map(|stored| self.rewrite(access, by, profile, kind, stored));
             // Together, so that they share commits.
             for result in join_all(rewritten).await {
                 result?;
@@ -118,6 +130,7 @@ impl Resources {
     async fn rewrite(
         &self,
         access: &Access,
+        by: &Author,
         profile: &Profile,
         kind: ResourceKind,
         stored: &Stored,
@@ -130,6 +143,7 @@ impl Resources {
         let write = WriteContext {
             now: self.clock.now(),
             request: None,
+            by: by.clone(),
         };
         let (id, version) = (stored.id, stored.version);
         match self
@@ -148,11 +162,12 @@ impl Resources {
         &self,
         access: &Access,
         settings: &TenantSettings,
+        note: &AuditNote,
     ) -> Result<Access, ProviderError> {
         let expected = Some(access.credential_version);
         let tenant = self
             .store
-            .set_tenant_settings(&access.tenant, settings, expected)
+            .set_tenant_settings(&access.tenant, settings, expected, note, self.clock.now())
             .await?;
         Ok(Access {
             tenant: tenant.id,

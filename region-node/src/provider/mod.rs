@@ -2,6 +2,7 @@
 //! and a part of a Bulk request. What never lives here: headers, status codes, SQL.
 
 pub mod activity;
+pub mod audit;
 pub mod backup;
 pub mod bulk;
 pub mod cursor;
@@ -14,6 +15,7 @@ mod groups;
 pub mod last_used;
 pub mod noted;
 pub mod query;
+pub mod refusals;
 mod repeated;
 pub mod resources;
 pub mod settings;
@@ -34,7 +36,7 @@ use crate::scim::patch::PatchError;
 use crate::scim::schema::Schema;
 use crate::scim::sort::SortError;
 use crate::scim::{Projection, ResourceKind, Version, text};
-use crate::store::{Access, RequestKey, StoreError};
+use crate::store::{Access, Author, RequestKey, StoreError};
 
 /// Who asks, and in which request.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,16 @@ pub struct Caller<'c> {
     pub request: Option<RequestKey>,
     /// Takes down what happens, for the tenant's activity.
     pub noted: &'c Noted,
+    /// The id of the request, for the audit.
+    pub request_id: &'c str,
+}
+
+impl Caller<'_> {
+    /// What the audit says of the caller.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author::token(&self.noted.token, self.request_id)
+    }
 }
 
 /// How a client asks for a resource to be shown: with which links, and which parts of it.

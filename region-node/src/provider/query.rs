@@ -635,6 +635,7 @@ mod tests {
             Arc::new(Profiles::new()),
             Arc::new(TestClock::at(Timestamp(0))),
             CursorSealer::new([b"cursor".as_slice()]),
+            crate::events::Bell::new(),
         );
         let token = TokenId::generate().unwrap();
         let noted = Noted::begin(access.tenant.clone(), token, Facts::default());
@@ -642,6 +643,7 @@ mod tests {
             access: &access,
             request: None,
             noted: &noted,
+            request_id: "",
         };
         let ask = async |kind: ResourceKind, filter: &str| {
             let request = ListRequest {

@@ -25,7 +25,10 @@ impl Resources {
         written: Result<T, ProviderError>,
     ) -> Result<Done<T>, ProviderError> {
         let outcome = match (written, caller.request) {
-            (Ok(now), _) => return Ok(Done::Now(now)),
+            (Ok(now), _) => {
+                self.bell.ring();
+                return Ok(Done::Now(now));
+            }
             (Err(ProviderError::Store(StoreError::Repeated(outcome))), _) => outcome,
             (Err(error), Some(key)) if key.may_be_repeated && is_final(&error) => {
                 match self.store.outcome(caller.access, key).await? {

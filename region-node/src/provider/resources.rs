@@ -14,6 +14,7 @@ use super::query::{Bookmarks, ScanTurns};
 use super::repeated::Done;
 use super::settings::{Profile, Profiles};
 use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
+use crate::events::Bell;
 use crate::scim::document::{self, Derived, Meta, Tree};
 use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::patch::PatchError;
@@ -108,6 +109,8 @@ pub struct Resources {
     pub(super) bookmarks: Bookmarks,
     pub(super) scan_turns: ScanTurns,
     turns: Arc<Turns>,
+    /// Rung when something was written.
+    pub(super) bell: Bell,
 }
 
 impl Resources {
@@ -118,6 +121,7 @@ impl Resources {
         profiles: Arc<Profiles>,
         clock: Arc<dyn Clock>,
         cursors: CursorSealer,
+        bell: Bell,
     ) -> Self {
         let cursors = Arc::new(cursors);
         Self {
@@ -128,6 +132,7 @@ impl Resources {
             bookmarks: Bookmarks::new(),
             scan_turns: ScanTurns::new(),
             turns: Arc::new(Turns::new()),
+            bell,
         }
     }
 
@@ -189,6 +194,7 @@ impl Resources {
         WriteContext {
             now: self.clock.now(),
             request: caller.request,
+            by: caller.author(),
         }
     }
 
@@ -347,12 +353,13 @@ impl Resources {
             self.writable(access, kind).await?;
             let expected = self.expected_version(access, kind, id, expected).await?;
             let write = self.write_context(caller);
+            let now = write.now;
             let changed = self
                 .store
                 .change_members(access, id, expected, changes, write)
                 .await;
             let version = conditional(changed)?;
-            return Ok(Patched::Members(Some((version, write.now))));
+            return Ok(Patched::Members(Some((version, now))));
         }
         let quiet = !members.is_empty();
         let change = |profile: &Profile, current: &Tree, notes: &mut Notes| {
@@ -457,6 +464,7 @@ impl Resources {
             }
             let before_write = current.version;
             let write = self.write_context(caller);
+            let now = write.now;
             let written = if same {
                 let version = Some(current.version);
                 let changes = content.members;
@@ -468,7 +476,7 @@ impl Resources {
                     let modified = if version == current.version {
                         current.modified
                     } else {
-                        write.now
+                        now
                     };
                     Stored {
                         version,

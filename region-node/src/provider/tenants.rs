@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use shared::api_token::RandomnessError;
 use shared::{Clock, TenantId};
 
 use crate::store::{
-    Access, Erased, GroupsRule, Store, StoreError, Tenant, TenantSettings, TenantState,
-    UserNameRule,
+    Access, AuditKind, AuditNote, Author, Erased, GroupsRule, Store, StoreError, Tenant,
+    TenantSettings, TenantState, UserNameRule,
 };
 
 /// Longest name of a tenant or a token, in characters.
@@ -105,7 +106,8 @@ impl Tenants {
         id: &TenantId,
         state: TenantState,
     ) -> Result<Tenant, TenantError> {
-        let tenant = self.store.set_tenant_state(id, state).await?;
+        let (by, now) = (Author::operator(), self.clock.now());
+        let tenant = self.store.set_tenant_state(id, state, &by, now).await?;
         tracing::info!(
             tenant_id = id.as_str(),
             state = state.as_str(),
@@ -128,11 +130,16 @@ impl Tenants {
         check(settings)?;
         let present = self.get(id).await?.settings;
         let settings = TenantSettings {
-            extensions: present.extensions,
-            removed_extensions: present.removed_extensions,
+            extensions: present.extensions.clone(),
+            removed_extensions: present.removed_extensions.clone(),
             ..settings.clone()
         };
-        let tenant = self.store.set_tenant_settings(id, &settings, None).await?;
+        let mut note = AuditNote::new(AuditKind::SettingsChanged, Author::operator(), "");
+        note.names = changed_names(&present, &settings)?;
+        let tenant = self
+            .store
+            .set_tenant_settings(id, &settings, None, &note, self.clock.now())
+            .await?;
         tracing::info!(tenant_id = id.as_str(), "tenant settings set");
         Ok(tenant)
     }
@@ -153,6 +160,7 @@ impl Tenants {
     pub async fn change_own(
         &self,
         access: &Access,
+        by: Author,
         change: OwnSettings,
     ) -> Result<Tenant, TenantError> {
         let present = self.get_own(access).await?;
@@ -166,9 +174,12 @@ impl Tenants {
             return Ok(present);
         }
         let expected = Some(access.credential_version);
+        let mut note = AuditNote::new(AuditKind::SettingsChanged, by, "");
+        note.names = changed_names(&present.settings, &settings)?;
+        let now = self.clock.now();
         let tenant = self
             .store
-            .set_tenant_settings(&access.tenant, &settings, expected)
+            .set_tenant_settings(&access.tenant, &settings, expected, &note, now)
             .await?;
         tracing::info!(tenant_id = tenant.id.as_str(), "tenant settings set");
         Ok(tenant)
@@ -192,6 +203,23 @@ impl Tenants {
         }
         Ok(erased)
     }
+}
+
+/// Names of the settings that differ.
+fn changed_names(
+    before: &TenantSettings,
+    after: &TenantSettings,
+) -> Result<Vec<String>, StoreError> {
+    let members = |settings: &TenantSettings| match serde_json::to_value(settings) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(StoreError::Corrupt(
+            "settings that cannot be written as JSON",
+        )),
+    };
+    let (before, after) = (members(before)?, members(after)?);
+    let differs =
+        |(name, value): (String, Value)| (before.get(&name) != Some(&value)).then_some(name);
+    Ok(after.into_iter().filter_map(differs).collect())
 }
 
 /// A name without the white space around it, if it is one.

@@ -11,7 +11,8 @@ use shared::{
 
 use super::tenants::checked_name;
 use crate::store::{
-    Access, FoundToken, NewAccessToken, NewToken, Store, StoreError, StoredToken, TenantState,
+    Access, AuditKind, AuditNote, Author, FoundToken, NewAccessToken, NewToken, Store, StoreError,
+    StoredToken, TenantState,
 };
 
 /// Longest life that can be given to a token: ten years.
@@ -244,8 +245,8 @@ impl Tokens {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is none, and as the store.
-    pub async fn revoke(&self, id: &TokenId) -> Result<StoredToken, TokenError> {
-        let stored = self.store.revoke_token(id, self.clock.now()).await?;
+    pub async fn revoke(&self, id: &TokenId, by: &Author) -> Result<StoredToken, TokenError> {
+        let stored = self.store.revoke_token(id, by, self.clock.now()).await?;
         log("token revoked", &stored);
         Ok(stored)
     }
@@ -305,6 +306,13 @@ impl Tokens {
             stored => stored?,
         };
         log("access token issued", &found.token);
+        // What an administrator does with it is a visit of the console.
+        if found.token.scope == Scope::Admin {
+            let by = Author::token(&found.token.id, "");
+            let note = AuditNote::new(AuditKind::SignedIn, by, "");
+            let tenant = &found.tenant.id;
+            self.store.note_audit(tenant, vec![note], now).await?;
+        }
         Ok(match u32::try_from(expires.since(now).as_secs()) {
             Ok(0) | Err(_) => AccessTokenIssue::Refused(Refusal::Expired),
             Ok(expires_in_s) => AccessTokenIssue::Issued { expires_in_s },
@@ -357,7 +365,7 @@ impl Tokens {
         let issued = self.create(&access.tenant, request).await?;
         // Whoever lost the access meanwhile is given no new one.
         if let Err(error) = self.store.head(access).await {
-            self.revoke(&issued.stored.id).await?;
+            self.revoke(&issued.stored.id, &Author::node()).await?;
             return Err(error.into());
         }
         Ok(issued)
@@ -383,7 +391,7 @@ impl Tokens {
         let tenant = self.store.get_tenant(&access.tenant).await?;
         let version = tenant.map(|tenant| tenant.credential_version);
         if version != Some(access.credential_version + 1) {
-            self.revoke(&issued.stored.id).await?;
+            self.revoke(&issued.stored.id, &Author::node()).await?;
             return Err(StoreError::Refused.into());
         }
         Ok(issued)
@@ -398,9 +406,10 @@ impl Tokens {
         &self,
         access: &Access,
         id: &TokenId,
+        by: &Author,
     ) -> Result<StoredToken, TokenError> {
         self.get_own(access, id).await?;
-        self.revoke(id).await
+        self.revoke(id, by).await
     }
 
     fn new_token(

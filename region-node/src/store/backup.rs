@@ -12,6 +12,8 @@ use shared::{TenantId, Timestamp, TokenDigest};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 
+use super::audit::{AuditHead, AuditRecord};
+use super::events::{Endpoint, EndpointSettings, SigningSecret};
 use super::{ChangeKind, KeyOrigin, Keys, Related, StoreError, Stored, StoredToken, Tenant};
 use crate::scim::{ResourceId, ResourceKind};
 
@@ -95,6 +97,12 @@ pub enum BackupRow {
     Change(Box<ChangeRow>),
     /// What came of a request.
     Outcome(Box<OutcomeRow>),
+    /// How the chain of audit records begins and ends; before its records.
+    AuditHead(Box<AuditHead>),
+    /// An audit record, in the order of their numbers.
+    Audit(Box<AuditRecord>),
+    /// A receiver of events.
+    Endpoint(Box<EndpointRow>),
 }
 
 /// A token with the digest by which it is found.
@@ -181,6 +189,9 @@ pub struct ChangeRow {
     pub id: ResourceId,
     /// Names of the attributes that changed.
     pub attributes: Vec<String>,
+    /// Whether a user is active after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
 }
 
 /// What came of a request that has a name.
@@ -210,6 +221,40 @@ pub struct OutcomeRow {
     pub at: Timestamp,
 }
 
+/// A receiver of events, and how far it has come; not what it did not take.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointRow {
+    /// Its id.
+    pub id: String,
+    /// What the administrator says.
+    pub settings: EndpointSettings,
+    /// What deliveries are signed with.
+    pub secrets: Vec<SigningSecret>,
+    /// Why nothing is sent.
+    pub paused: Option<String>,
+    /// The number of the last write all of whose events are done.
+    pub cursor: i64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+impl From<Endpoint> for EndpointRow {
+    fn from(endpoint: Endpoint) -> Self {
+        Self {
+            id: endpoint.id,
+            settings: endpoint.settings,
+            secrets: endpoint.secrets,
+            paused: endpoint.paused,
+            cursor: endpoint.progress.cursor,
+            created: endpoint.created,
+            created_by: endpoint.created_by,
+        }
+    }
+}
+
 /// How many rows of each kind there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -228,6 +273,12 @@ pub struct Counts {
     pub changes: u64,
     /// Outcomes of requests.
     pub outcomes: u64,
+    /// Audit records.
+    #[serde(default)]
+    pub audit: u64,
+    /// Receivers of events.
+    #[serde(default)]
+    pub endpoints: u64,
 }
 
 impl Counts {
@@ -246,6 +297,9 @@ impl Counts {
             ),
             BackupRow::Change(_) => (&mut self.changes, 1),
             BackupRow::Outcome(_) => (&mut self.outcomes, 1),
+            BackupRow::AuditHead(_) => return,
+            BackupRow::Audit(_) => (&mut self.audit, 1),
+            BackupRow::Endpoint(_) => (&mut self.endpoints, 1),
         };
         *counter += rows;
     }
@@ -368,6 +422,12 @@ pub struct Erased {
     pub outcomes: u64,
     /// Rows about the tenant's requests.
     pub activity: u64,
+    /// Audit records.
+    pub audit: u64,
+    /// Receivers of events.
+    pub endpoints: u64,
+    /// Events that these did not take.
+    pub dead_letters: u64,
     /// Rows of any kind that a count after the last step still found: none, or it is an error.
     pub left: u64,
 }
@@ -383,6 +443,9 @@ impl Erased {
         self.changes += step.changes;
         self.outcomes += step.outcomes;
         self.activity += step.activity;
+        self.audit += step.audit;
+        self.endpoints += step.endpoints;
+        self.dead_letters += step.dead_letters;
         self.left += step.left;
     }
 
@@ -390,7 +453,8 @@ impl Erased {
     #[must_use]
     pub fn rows(&self) -> u64 {
         let found = self.users + self.groups + self.members + self.index_rows;
-        found + self.tokens + self.changes + self.outcomes + self.activity
+        let told = self.changes + self.outcomes + self.audit + self.activity;
+        found + told + self.tokens + self.endpoints + self.dead_letters
     }
 }
 
@@ -432,6 +496,25 @@ mod hex_text {
         hex::decode_to_slice(text, &mut bytes)
             .map_err(|_| E::custom("not so many hexadecimal digits"))?;
         Ok(bytes)
+    }
+}
+
+/// The same, for as many as there are.
+pub(super) mod bytes_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(in crate::store) fn serialize<S: Serializer>(
+        bytes: &[u8],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(in crate::store) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        hex::decode(text).map_err(|_| de::Error::custom("not hexadecimal digits"))
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Change {
     pub id: ResourceId,
     /// Names of the attributes that changed, never values; none where everything is new or gone.
     pub attributes: Vec<String>,
+    /// Whether a user is active after the change; `None` for groups, for what is gone, and where
+    /// an older release wrote.
+    pub active: Option<bool>,
 }
 
 /// Until when changes and outcomes are kept.
@@ -64,6 +67,8 @@ pub struct Change {
 pub struct Retention {
     /// Changes from then on.
     pub changes_since: Timestamp,
+    /// Changes of later writes than this, too: somebody still has to be told of them.
+    pub changes_behind: i64,
     /// Outcomes of requests that clients named, from then on.
     pub client_keys_since: Timestamp,
     /// Outcomes of requests that gateways named, from then on.
@@ -79,6 +84,7 @@ impl Retention {
     pub fn at(now: Timestamp, changes: Duration, client_keys: Duration) -> Self {
         Self {
             changes_since: now.before(changes),
+            changes_behind: i64::MAX,
             client_keys_since: now.before(client_keys),
             gateway_keys_since: now.before(Self::GATEWAY_KEYS),
         }

@@ -10,8 +10,10 @@
 //! meaning of an attribute, a filter's evaluation.
 
 pub mod activity;
+pub mod audit;
 pub mod backup;
 pub mod change;
+pub mod events;
 pub mod narrowing;
 mod position;
 pub mod request_key;
@@ -37,16 +39,20 @@ use crate::scim::{ResourceId, ResourceKind, Version};
 #[cfg(test)]
 mod activity_story;
 #[cfg(test)]
+mod audit_story;
+#[cfg(test)]
 mod backup_story;
 pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod story;
 
+pub use audit::{AuditHead, AuditKind, AuditNote, AuditRange, AuditRecord, Author};
 pub use backup::{
     BackupRow, Counts, Erased, ExportRow, RestoreError, RestoreHow, RestoreStep, Restored,
 };
 pub use change::{Change, ChangeKind, Retention};
+pub use events::{DeadLetter, Endpoint, EndpointChange, Report};
 pub use request_key::{KeyOrigin, Outcome, RequestKey};
 
 /// The right to touch one tenant's resources, as a verified grant gives it.
@@ -58,13 +64,15 @@ pub struct Access {
     pub credential_version: i64,
 }
 
-/// When a write happens, and which request asks for it.
-#[derive(Clone, Copy, Debug)]
+/// When a write happens, and who asks for it.
+#[derive(Clone, Debug)]
 pub struct WriteContext {
     /// The time that the write is given.
     pub now: Timestamp,
     /// The name of the request: its outcome is kept under it, and it is carried out once.
     pub request: Option<RequestKey>,
+    /// Who asks: what the audit record says.
+    pub by: Author,
 }
 
 /// What a storage call can end in, other than an answer.
@@ -125,6 +133,15 @@ impl TenantState {
         match self {
             Self::Active => "active",
             Self::Suspended => "suspended",
+        }
+    }
+}
+
+impl From<TenantState> for AuditKind {
+    fn from(state: TenantState) -> Self {
+        match state {
+            TenantState::Active => Self::TenantResumed,
+            TenantState::Suspended => Self::TenantSuspended,
         }
     }
 }
@@ -578,16 +595,21 @@ pub trait Store: Send + Sync {
         &self,
         id: &TenantId,
         state: TenantState,
+        by: &Author,
+        now: Timestamp,
     ) -> Result<Tenant, StoreError>;
 
     /// Replaces a tenant's settings; moves its credential version. Where `expected` is given, the
     /// tenant must be active and at that credential version, or it is `Refused`: so nobody's
-    /// change is lost, and a revoked token changes nothing. `NotFound` if there is no tenant.
+    /// change is lost, and a revoked token changes nothing. `note` says in the audit what it is
+    /// about. `NotFound` if there is no tenant.
     async fn set_tenant_settings(
         &self,
         id: &TenantId,
         settings: &TenantSettings,
         expected: Option<i64>,
+        note: &AuditNote,
+        now: Timestamp,
     ) -> Result<Tenant, StoreError>;
 
     /// Erases a tenant with everything that it owns, and counts afterwards what is left of it.
@@ -623,7 +645,12 @@ pub trait Store: Send + Sync {
 
     /// Revokes a token and moves the credential version. Revoking twice keeps the first time.
     /// `NotFound` if it is unknown.
-    async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError>;
+    async fn revoke_token(
+        &self,
+        id: &TokenId,
+        by: &Author,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError>;
 
     /// The token with this digest and its tenant, from one snapshot.
     async fn find_token(&self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError>;
@@ -838,6 +865,117 @@ pub trait Store: Send + Sync {
         tenant: &TenantId,
         keep: ActivityRetention,
     ) -> Result<(), StoreError>;
+
+    // ---- audit ---------------------------------------------------------------------------
+
+    /// Records what is no change of the store's, in this order. `NotFound` if there is no such
+    /// tenant.
+    async fn note_audit(
+        &self,
+        tenant: &TenantId,
+        notes: Vec<AuditNote>,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Up to `limit` records of a tenant, and how its chain begins and ends in the same snapshot.
+    /// `NotFound` if there is no such tenant.
+    async fn audit(
+        &self,
+        tenant: &TenantId,
+        range: AuditRange,
+        limit: u32,
+    ) -> Result<(AuditHead, Vec<AuditRecord>), StoreError>;
+
+    /// Removes some of a tenant's oldest audit records from before `since`, from the front only,
+    /// and records that; answers whether these were the last. No error if there is no such tenant.
+    async fn prune_audit(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    // ---- receivers of events -------------------------------------------------------------
+
+    /// Stores an endpoint whose events begin with the tenant's next write. `NotFound` if there is
+    /// no such tenant.
+    async fn create_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        note: &AuditNote,
+    ) -> Result<Endpoint, StoreError>;
+
+    /// One endpoint of a tenant.
+    async fn get_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<Option<Endpoint>, StoreError>;
+
+    /// The endpoints of a tenant, or of all, in the order of their creation.
+    async fn list_endpoints(&self, tenant: Option<&TenantId>) -> Result<Vec<Endpoint>, StoreError>;
+
+    /// Changes an endpoint. `NotFound` if the tenant has none of this id.
+    async fn change_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        change: &EndpointChange,
+        note: &AuditNote,
+        now: Timestamp,
+    ) -> Result<Endpoint, StoreError>;
+
+    /// Deletes an endpoint with its dead letters. `NotFound` if the tenant has none of this id.
+    async fn delete_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        note: &AuditNote,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Takes or keeps the right to deliver to an endpoint until a time; answers whether the node
+    /// has it. It has not while another one does.
+    async fn lease_endpoint(
+        &self,
+        id: &str,
+        node: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Notes what came of deliveries, if the node still has the right to deliver; answers whether
+    /// it has.
+    async fn report_endpoint(
+        &self,
+        id: &str,
+        node: &str,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Up to `limit` dead letters of an endpoint behind a number, oldest first; all, or only those
+    /// that are to be sent once more.
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        only_replays: bool,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Says that all dead letters of an endpoint are to be sent once more; answers how many there
+    /// are. `NotFound` if the tenant has no such endpoint.
+    async fn replay_dead_letters(&self, tenant: &TenantId, id: &str) -> Result<u64, StoreError>;
+
+    /// The id and the secret of the key that the region signs tokens about events with: the
+    /// candidate, if there is none yet.
+    async fn event_key(
+        &self,
+        candidate: &(String, Vec<u8>),
+        now: Timestamp,
+    ) -> Result<(String, Vec<u8>), StoreError>;
 
     // ---- backup, restore, export ---------------------------------------------------------
 

@@ -68,7 +68,8 @@ pub(super) struct Staged {
     pub(super) id: TenantId,
     state: TenantState,
     credential_version: i64,
-    seq: i64,
+    /// The number of its last write.
+    pub(super) seq: i64,
     /// What the head row says.
     users: i64,
     groups: i64,

@@ -11,10 +11,10 @@ use shared::{
 };
 
 use super::{
-    Access, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys, MOST_ACCESS_TOKENS,
-    MeantLife, MemberChange, Narrowing, NewAccessToken, NewToken, PageStart, RequestKey, Retention,
-    Store, StoreError, Stored, StoredToken, TenantExtension, TenantSettings, TenantState,
-    TextIndex, TextTest, UserNameRule, WriteContext,
+    Access, AuditKind, AuditNote, Author, ChangeKind, Content, Erased, GroupsRule, KeyOrigin, Keys,
+    MOST_ACCESS_TOKENS, MeantLife, MemberChange, Narrowing, NewAccessToken, NewToken, PageStart,
+    RequestKey, Retention, Store, StoreError, Stored, StoredToken, TenantExtension, TenantSettings,
+    TenantState, TextIndex, TextTest, UserNameRule, WriteContext,
 };
 use crate::scim::{ResourceId, ResourceKind, Version};
 
@@ -61,6 +61,11 @@ macro_rules! on_every_story {
             a_process_that_ended_suddenly_leaves_a_gap,
             old_activity_is_forgotten,
             activity_is_erased_with_its_tenant,
+            every_write_has_its_record,
+            what_is_done_to_tokens_and_tenants_is_recorded,
+            many_writers_make_one_chain,
+            a_chain_is_shortened_from_the_front_and_stays_whole,
+            an_audit_never_goes_back_in_time,
             the_store_says_that_it_works,
         );
     };
@@ -77,6 +82,7 @@ macro_rules! on_every_story {
 pub(crate) use on_every_story;
 
 pub(crate) use super::activity_story::*;
+pub(crate) use super::audit_story::*;
 pub(crate) use super::backup_story::*;
 
 type Subject = Arc<dyn Store>;
@@ -93,7 +99,20 @@ pub(crate) fn written(seconds: i64) -> WriteContext {
     WriteContext {
         now: at(seconds),
         request: None,
+        by: author(),
     }
+}
+
+/// Who writes in the stories.
+pub(crate) fn author() -> Author {
+    Author {
+        actor: "tok_of_the_story".to_owned(),
+        request: "req-1".to_owned(),
+    }
+}
+
+fn settings_note() -> AuditNote {
+    AuditNote::new(AuditKind::SettingsChanged, author(), "")
 }
 
 pub(crate) fn resource_id(number: u32) -> ResourceId {
@@ -209,18 +228,24 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
     assert_eq!(names, ["Æcme", "Umbrella"]);
 
     let suspended = store
-        .set_tenant_state(&first, TenantState::Suspended)
+        .set_tenant_state(&first, TenantState::Suspended, &Author::operator(), at(0))
         .await
         .unwrap();
     assert_eq!(suspended.state, TenantState::Suspended);
     assert!(suspended.credential_version > created.credential_version);
     let resumed = store
-        .set_tenant_state(&first, TenantState::Active)
+        .set_tenant_state(&first, TenantState::Active, &Author::operator(), at(0))
         .await
         .unwrap();
     assert!(resumed.credential_version > suspended.credential_version);
     let changed = store
-        .set_tenant_settings(&first, &TenantSettings::default(), None)
+        .set_tenant_settings(
+            &first,
+            &TenantSettings::default(),
+            None,
+            &settings_note(),
+            at(0),
+        )
         .await
         .unwrap();
     assert!(changed.credential_version > resumed.credential_version);
@@ -232,11 +257,17 @@ pub(crate) async fn tenants_live_and_die(store: Subject) {
     let missing = [
         store.delete_tenant(&first).await.err(),
         store
-            .set_tenant_state(&first, TenantState::Active)
+            .set_tenant_state(&first, TenantState::Active, &Author::operator(), at(0))
             .await
             .err(),
         store
-            .set_tenant_settings(&first, &TenantSettings::default(), None)
+            .set_tenant_settings(
+                &first,
+                &TenantSettings::default(),
+                None,
+                &settings_note(),
+                at(0),
+            )
             .await
             .err(),
     ];
@@ -272,6 +303,7 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
         users: 20,
         index_rows: 20,
         changes: 20,
+        audit: 22,
         ..Erased::default()
     };
     assert_eq!(erased, expected);
@@ -340,12 +372,20 @@ pub(crate) async fn tokens_live_and_end(store: Subject) {
     ));
 
     let before = store.head(&access).await.unwrap().credential_version;
-    let revoked = store.revoke_token(&token.id, at(5)).await.unwrap();
+    let revoked = store
+        .revoke_token(&token.id, &Author::operator(), at(5))
+        .await
+        .unwrap();
     assert_eq!(revoked.revoked, Some(at(5)));
-    let again = store.revoke_token(&token.id, at(9)).await.unwrap();
+    let again = store
+        .revoke_token(&token.id, &Author::operator(), at(9))
+        .await
+        .unwrap();
     assert_eq!(again.revoked, Some(at(5)));
     assert!(matches!(
-        store.revoke_token(&unknown.id, at(5)).await,
+        store
+            .revoke_token(&unknown.id, &Author::operator(), at(5))
+            .await,
         Err(StoreError::NotFound)
     ));
     let after = store.get_tenant(&access.tenant).await.unwrap().unwrap();
@@ -423,7 +463,10 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
 
     // An ended token has no successor, and a failed rotation leaves nothing behind.
     let (late, late_digest) = new_token(None);
-    store.revoke_token(&third.id, at(30)).await.unwrap();
+    store
+        .revoke_token(&third.id, &Author::operator(), at(30))
+        .await
+        .unwrap();
     for ended in [&old.id, &third.id, &late.id] {
         assert!(matches!(
             store.rotate_token(ended, &late, hour, at(5000)).await,
@@ -531,7 +574,10 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
     // The end of the API token is theirs.
     let of_other = new_access_token(at(1000));
     create(&other.id, of_other, 5).await.unwrap();
-    store.revoke_token(&other.id, at(6)).await.unwrap();
+    store
+        .revoke_token(&other.id, &Author::operator(), at(6))
+        .await
+        .unwrap();
     let found = store.find_token(&of_other.digest).await.unwrap().unwrap();
     assert_eq!(found.token.revoked, Some(at(6)));
 
@@ -542,7 +588,10 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
         assert!(matches!(result, Err(StoreError::NotFound)), "{result:?}");
     }
     let state = TenantState::Suspended;
-    store.set_tenant_state(&access.tenant, state).await.unwrap();
+    store
+        .set_tenant_state(&access.tenant, state, &Author::operator(), at(0))
+        .await
+        .unwrap();
     let result = create(&successor.id, new_access_token(at(1000)), 40).await;
     assert!(matches!(result, Err(StoreError::NotFound)), "{result:?}");
     let found = store.find_token(&new.digest).await.unwrap().unwrap();
@@ -911,26 +960,45 @@ pub(crate) async fn an_access_ends_with_what_it_rests_on(store: Subject) {
     // Another token that begins ends nothing.
     store.head(&access).await.unwrap();
 
-    store.revoke_token(&token.id, at(2)).await.unwrap();
+    store
+        .revoke_token(&token.id, &Author::operator(), at(2))
+        .await
+        .unwrap();
     is_refused(&*store, &access, &present).await;
 
     let access = refreshed(&*store, &access).await;
     store.head(&access).await.unwrap();
     store
-        .set_tenant_settings(&access.tenant, &TenantSettings::default(), None)
+        .set_tenant_settings(
+            &access.tenant,
+            &TenantSettings::default(),
+            None,
+            &settings_note(),
+            at(0),
+        )
         .await
         .unwrap();
     is_refused(&*store, &access, &present).await;
 
     store
-        .set_tenant_state(&access.tenant, TenantState::Suspended)
+        .set_tenant_state(
+            &access.tenant,
+            TenantState::Suspended,
+            &Author::operator(),
+            at(0),
+        )
         .await
         .unwrap();
     let suspended = refreshed(&*store, &access).await;
     is_refused(&*store, &suspended, &present).await;
 
     store
-        .set_tenant_state(&access.tenant, TenantState::Active)
+        .set_tenant_state(
+            &access.tenant,
+            TenantState::Active,
+            &Author::operator(),
+            at(0),
+        )
         .await
         .unwrap();
     is_refused(&*store, &suspended, &present).await;
@@ -1800,7 +1868,14 @@ pub(crate) async fn a_request_is_carried_out_once(store: Subject) {
 
     let write = named(3, gateways_key(3, 2));
     let replaced = store
-        .replace(&access, USER, ann, created.version, user("anna"), write)
+        .replace(
+            &access,
+            USER,
+            ann,
+            created.version,
+            user("anna"),
+            write.clone(),
+        )
         .await
         .unwrap();
     let again = store
@@ -1817,7 +1892,7 @@ pub(crate) async fn a_request_is_carried_out_once(store: Subject) {
     let add = || vec![MemberChange::Add(vec![ann])];
     let write = named(5, gateways_key(5, 3));
     store
-        .change_members(&access, team, None, add(), write)
+        .change_members(&access, team, None, add(), write.clone())
         .await
         .unwrap();
     let remove = vec![MemberChange::Remove(vec![ann])];
@@ -1853,7 +1928,12 @@ pub(crate) async fn a_request_is_carried_out_once(store: Subject) {
     assert_eq!(store.outcome(&access, key).await.unwrap(), None);
 
     store
-        .set_tenant_state(&access.tenant, TenantState::Suspended)
+        .set_tenant_state(
+            &access.tenant,
+            TenantState::Suspended,
+            &Author::operator(),
+            at(0),
+        )
         .await
         .unwrap();
     let refused = store.outcome(&access, key).await;
@@ -1882,6 +1962,7 @@ pub(crate) async fn old_changes_and_outcomes_are_forgotten(store: Subject) {
             .unwrap();
     }
     let keep = Retention {
+        changes_behind: i64::MAX,
         changes_since: at(300),
         client_keys_since: at(400),
         gateway_keys_since: at(500),

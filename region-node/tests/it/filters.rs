@@ -28,7 +28,7 @@ use region_node::scim::{ResourceId, ResourceKind, datetime, text};
 use region_node::store::narrowing::own_index;
 use region_node::store::postgres::{PostgresOptions, PostgresStore};
 use region_node::store::sqlite::{SqliteOptions, SqliteStore};
-use region_node::store::{Access, Store, TenantExtension, TenantSettings};
+use region_node::store::{Access, Author, Store, TenantExtension, TenantSettings};
 use serde_json::{Map, Value, json};
 use shared::{Secret, TenantId, TestClock, Timestamp, TokenId};
 
@@ -352,6 +352,7 @@ impl World {
             Arc::new(Profiles::new()),
             Arc::new(clock.clone()),
             CursorSealer::new([b"cursor".as_slice()]),
+            region_node::events::Bell::new(),
         );
         let access = || async {
             let tenant = store.get_tenant(&tenant).await.unwrap().unwrap();
@@ -364,7 +365,9 @@ impl World {
             for number in 0..dice.below(most) {
                 let extension = dice.extension(kind, number);
                 // Names that are taken are refused.
-                let _ = resources.create_extension(&access().await, extension).await;
+                let _ = resources
+                    .create_extension(&access().await, &Author::operator(), extension)
+                    .await;
             }
         }
         let access = access().await;
@@ -435,6 +438,7 @@ impl World {
             access: &self.access,
             request: None,
             noted: &self.noted,
+            request_id: "",
         }
     }
 

@@ -322,7 +322,7 @@ impl Present {
 ///
 /// SQLite keeps a tenant's numbers in its row; PostgreSQL in a row of their own, of which there is
 /// one.
-fn counts(tenant: &str, numbers: &str) -> [(&'static str, String); 6] {
+fn counts(tenant: &str, numbers: &str) -> [(&'static str, String); 9] {
     let pair = |what, counted: &str, right: &str| {
         let sql = format!(
             "SELECT ({counted}), {right} FROM tenant t JOIN {numbers} h ON h.tenant = t.tenant
@@ -345,6 +345,23 @@ fn counts(tenant: &str, numbers: &str) -> [(&'static str, String); 6] {
             "the last number in the change feed",
             "SELECT coalesce(max(c.seq), 0) FROM change c WHERE c.tenant = t.tenant",
             "h.seq",
+        ),
+        pair(
+            "audit records of writes",
+            "SELECT count(*) FROM audit a
+              WHERE a.tenant = t.tenant AND a.kind LIKE 'resource.%'",
+            "h.seq",
+        ),
+        pair(
+            "audit records",
+            "SELECT count(*) FROM audit a WHERE a.tenant = t.tenant",
+            "h.audit_number",
+        ),
+        pair(
+            "audit records that end the chain",
+            "SELECT count(*) FROM audit a WHERE a.tenant = t.tenant
+                AND a.number = h.audit_number AND a.hash = h.audit_hash",
+            "1",
         ),
         pair(
             "versions that the change feed does not know",

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod authority;
 pub mod balancer;
+pub mod consumer;
 pub mod conversation;
 pub mod disk;
 pub mod expect;
@@ -508,6 +509,8 @@ fn up(
         .open(log_path(data_dir))
         .unwrap();
     let mut command = meridian_command();
+    // Applications behind are on this machine.
+    command.env("MERIDIAN_WEBHOOK_NETWORKS", "127.0.0.0/8");
     match store {
         Store::File => {}
         Store::Disk(disk) => drop(command.envs(disk.environment(&data_dir.join("us")))),

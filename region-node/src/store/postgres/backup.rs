@@ -14,7 +14,7 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use super::connection::{Parameters, session};
 use super::writer::{change_kind, kind_column, resource_id};
-use super::{Server, resources, tenants, tokens};
+use super::{Server, audit, events, resources, tenants, tokens};
 use crate::scim::ResourceKind;
 use crate::store::backup::{
     ChangeRow, MEMBERS_IN_A_ROW, MembersRow, OutcomeRow, ResourceRow, TokenRow, hand_on,
@@ -86,6 +86,12 @@ pub(super) async fn send_region(aside: &Aside, rows: &Sender<BackupRow>) -> Resu
         send_members(&transaction, number, rows).await?;
         send_changes(&transaction, number, rows).await?;
         send_outcomes(&transaction, number, rows).await?;
+        send_audit(&transaction, number, rows).await?;
+        let sql = events::select_endpoint!("WHERE e.tenant = $1 ORDER BY e.endpoint");
+        for row in &some_more(&transaction, sql, &[&number]).await? {
+            let endpoint = events::read(row)?.into();
+            hand_on(rows, BackupRow::Endpoint(Box::new(endpoint))).await?;
+        }
     }
     transaction.commit().await?;
     Ok(())
@@ -209,7 +215,7 @@ async fn send_changes(
     tenant: i64,
     rows: &Sender<BackupRow>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes FROM change c
+    let sql = "SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes, c.active FROM change c
                 WHERE c.tenant = $1 AND (c.seq, c.position) > ($2, $3)
                 ORDER BY c.seq, c.position LIMIT $4";
     let mut after = (i64::MIN, i64::MIN);
@@ -231,6 +237,7 @@ async fn send_changes(
                 id: resource_id(row.try_get("id")?),
                 attributes: serde_json::from_str(row.try_get("attributes")?)
                     .map_err(|_| StoreError::Corrupt("a change with unreadable names"))?,
+                active: row.try_get("active")?,
             };
             hand_on(rows, BackupRow::Change(Box::new(change))).await?;
         }
@@ -277,6 +284,28 @@ async fn send_outcomes(
                 at: Timestamp(row.try_get("at")?),
             };
             hand_on(rows, BackupRow::Outcome(Box::new(outcome))).await?;
+        }
+    }
+}
+
+async fn send_audit(
+    transaction: &Transaction<'_>,
+    tenant: i64,
+    rows: &Sender<BackupRow>,
+) -> Result<(), StoreError> {
+    let head = some_more(transaction, audit::HEAD, &[&tenant]).await?;
+    let head = audit::read_head(head.first().ok_or(StoreError::NotFound)?)?;
+    let mut last = head.base_number;
+    hand_on(rows, BackupRow::AuditHead(Box::new(head))).await?;
+    loop {
+        let some = some_more(transaction, audit::BEHIND, &[&tenant, &last, &ROWS_AT_ONCE]).await?;
+        if some.is_empty() {
+            return Ok(());
+        }
+        for row in &some {
+            let record = audit::read(row)?;
+            last = record.number;
+            hand_on(rows, BackupRow::Audit(Box::new(record))).await?;
         }
     }
 }

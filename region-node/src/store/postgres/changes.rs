@@ -51,7 +51,7 @@ pub(super) async fn list(
 ) -> Result<Vec<Change>, StoreError> {
     // Up to the end of the write that the last row of the run belongs to.
     let sql = "SELECT x.* FROM tenant t LEFT JOIN LATERAL (
-                   SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes FROM change c
+                   SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes, c.active FROM change c
                     WHERE c.tenant = $1 AND c.seq > $2
                       AND c.seq <= (SELECT coalesce(
                           (SELECT c.seq FROM change c WHERE c.tenant = $1 AND c.seq > $2
@@ -78,7 +78,7 @@ pub(super) async fn history(
 ) -> Result<Vec<Change>, StoreError> {
     let sql = concat!(
         "SELECT x.* FROM tenant t LEFT JOIN LATERAL (
-             SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes FROM change c
+             SELECT c.seq, c.at, c.what, c.position, c.id, c.attributes, c.active FROM change c
               WHERE c.tenant = $1 AND c.id = $4 AND c.seq < $5
                 AND c.seq > (SELECT max(h.seq) FROM head h WHERE h.tenant = $1) - $6
               ORDER BY c.seq DESC LIMIT $7) x ON true
@@ -101,7 +101,7 @@ pub(super) async fn history(
     read_all(&rows)
 }
 
-/// Reads `seq, at, what, position, id, attributes`; a row of nothing is none.
+/// Reads `seq, at, what, position, id, attributes, active`; a row of nothing is none.
 fn read_all(rows: &[Row]) -> Result<Vec<Change>, StoreError> {
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
@@ -116,6 +116,7 @@ fn read_all(rows: &[Row]) -> Result<Vec<Change>, StoreError> {
             id: resource_id(row.try_get("id")?),
             attributes: serde_json::from_str(row.try_get("attributes")?)
                 .map_err(|_| StoreError::Corrupt("a change with unreadable names"))?,
+            active: row.try_get("active")?,
         });
     }
     Ok(changes)
@@ -133,7 +134,7 @@ pub(super) async fn prune(
                    DELETE FROM change x WHERE x.ctid = ANY (ARRAY(
                           SELECT c.ctid FROM change c WHERE c.tenant = $1
                            ORDER BY c.seq, c.position LIMIT $5))
-                      AND x.tenant = $1 AND x.at < $2
+                      AND x.tenant = $1 AND x.at < $2 AND x.seq <= $6
                    RETURNING 1),
                gateways AS (
                    DELETE FROM idempotency x WHERE x.ctid = ANY (ARRAY(
@@ -160,6 +161,7 @@ pub(super) async fn prune(
                 &RequestKey::least_since(keep.gateway_keys_since).as_slice(),
                 &keep.client_keys_since.as_millis(),
                 &PRUNED_AT_ONCE,
+                &keep.changes_behind,
             ],
         )
         .await?;

@@ -59,6 +59,14 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         serves_since: 1,
         sql: include_str!("../migrations/postgres/0006_activity.sql"),
     },
+    Migration {
+        version: 7,
+        name: "audit_events",
+        // What an older program writes to a resource is recorded, and nobody is named; what it
+        // does to tokens and tenants is not.
+        serves_since: 1,
+        sql: include_str!("../migrations/postgres/0007_audit_events.sql"),
+    },
 ];
 
 /// Of all advisory locks, the one that stands for the schema.

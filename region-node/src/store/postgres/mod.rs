@@ -7,11 +7,13 @@
 //! need not be there when the node starts: calls are answered as unavailable until it is.
 
 mod activity;
+mod audit;
 mod backup;
 mod candidates;
 mod changes;
 mod connection;
 mod error;
+mod events;
 mod key;
 mod members;
 mod migrations;
@@ -48,10 +50,11 @@ use super::activity::{
     Finding, Hour,
 };
 use super::{
-    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, FoundToken, MemberChange,
-    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, RequestKey,
-    RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError, Stored,
-    StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
+    Access, AuditHead, AuditNote, AuditRange, AuditRecord, Author, BackupRow, Candidates, Change,
+    Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
+    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, Report,
+    RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError,
+    Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -257,6 +260,11 @@ impl PostgresStore {
     /// The same as it is now.
     async fn number(&self, tenant: &TenantId) -> Result<Option<i64>, StoreError> {
         tenants::number(self.connections()?, tenant).await
+    }
+
+    /// The same of a tenant that has to be there.
+    async fn there(&self, tenant: &TenantId) -> Result<i64, StoreError> {
+        self.number(tenant).await?.ok_or(StoreError::NotFound)
     }
 
     async fn holder<'a>(&self, access: &'a Access) -> Result<Holder<'a>, StoreError> {
@@ -558,8 +566,10 @@ impl Store for PostgresStore {
         &self,
         id: &TenantId,
         state: TenantState,
+        by: &Author,
+        now: Timestamp,
     ) -> Result<Tenant, StoreError> {
-        tenants::set_state(self.connections()?, id, state).await
+        tenants::set_state(self.connections()?, id, state, by, now).await
     }
 
     async fn set_tenant_settings(
@@ -567,8 +577,10 @@ impl Store for PostgresStore {
         id: &TenantId,
         settings: &TenantSettings,
         expected: Option<i64>,
+        note: &AuditNote,
+        now: Timestamp,
     ) -> Result<Tenant, StoreError> {
-        tenants::set_settings(self.connections()?, id, settings, expected).await
+        tenants::set_settings(self.connections()?, id, settings, expected, note, now).await
     }
 
     async fn delete_tenant(&self, id: &TenantId) -> Result<Erased, StoreError> {
@@ -605,8 +617,13 @@ impl Store for PostgresStore {
         tokens::rotate(self.connections()?, id, successor, overlap, now).await
     }
 
-    async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError> {
-        tokens::revoke(self.connections()?, id, now).await
+    async fn revoke_token(
+        &self,
+        id: &TokenId,
+        by: &Author,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError> {
+        tokens::revoke(self.connections()?, id, by, now).await
     }
 
     async fn find_token(&self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {
@@ -651,7 +668,7 @@ impl Store for PostgresStore {
         write: WriteContext,
     ) -> Result<Stored, StoreError> {
         let tenant = self.held_number(access).await?;
-        let call = resources::create(access, tenant, kind, id, &content, write)?;
+        let call = resources::create(access, tenant, kind, id, &content, &write)?;
         let written = self.write(call).await?;
         Ok(Stored {
             id,
@@ -684,7 +701,7 @@ impl Store for PostgresStore {
         write: WriteContext,
     ) -> Result<Stored, StoreError> {
         let tenant = self.held_number(access).await?;
-        let call = resources::replace(access, tenant, kind, id, expected, &content, write)?;
+        let call = resources::replace(access, tenant, kind, id, expected, &content, &write)?;
         let written = self.write(call).await?;
         Ok(Stored {
             id,
@@ -709,7 +726,7 @@ impl Store for PostgresStore {
         write: WriteContext,
     ) -> Result<(), StoreError> {
         let tenant = self.held_number(access).await?;
-        let call = resources::delete(access, tenant, kind, id, expected, write);
+        let call = resources::delete(access, tenant, kind, id, expected, &write);
         self.write(call).await?;
         Ok(())
     }
@@ -746,7 +763,7 @@ impl Store for PostgresStore {
         write: WriteContext,
     ) -> Result<Version, StoreError> {
         let tenant = self.held_number(access).await?;
-        let call = resources::change_members(access, tenant, group, expected, &changes, write);
+        let call = resources::change_members(access, tenant, group, expected, &changes, &write);
         Ok(Version(self.write(call).await?.version))
     }
 
@@ -795,7 +812,7 @@ impl Store for PostgresStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Change>, StoreError> {
-        let tenant = self.number(tenant).await?.ok_or(StoreError::NotFound)?;
+        let tenant = self.there(tenant).await?;
         changes::list(self.connections()?, tenant, after, limit).await
     }
 
@@ -869,6 +886,134 @@ impl Store for PostgresStore {
             Some(tenant) => activity::prune(self.connections()?, tenant, keep).await,
             None => Ok(()),
         }
+    }
+
+    async fn note_audit(
+        &self,
+        tenant: &TenantId,
+        notes: Vec<AuditNote>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let tenant = self.there(tenant).await?;
+        audit::note_all(self.connections()?, tenant, now, &notes).await
+    }
+
+    async fn audit(
+        &self,
+        tenant: &TenantId,
+        range: AuditRange,
+        limit: u32,
+    ) -> Result<(AuditHead, Vec<AuditRecord>), StoreError> {
+        let tenant = self.there(tenant).await?;
+        audit::list(self.connections()?, tenant, range, limit).await
+    }
+
+    async fn prune_audit(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        match self.number(tenant).await? {
+            Some(tenant) => audit::prune(self.connections()?, tenant, since, now).await,
+            None => Ok(true),
+        }
+    }
+
+    async fn create_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        note: &AuditNote,
+    ) -> Result<Endpoint, StoreError> {
+        let tenant = self.there(&endpoint.tenant).await?;
+        events::create(self.connections()?, tenant, endpoint, note).await
+    }
+
+    async fn get_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<Option<Endpoint>, StoreError> {
+        match self.number(tenant).await? {
+            Some(tenant) => events::get(self.connections()?, tenant, id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn list_endpoints(&self, tenant: Option<&TenantId>) -> Result<Vec<Endpoint>, StoreError> {
+        let tenant = match tenant {
+            Some(tenant) => Some(self.there(tenant).await?),
+            None => None,
+        };
+        events::list(self.connections()?, tenant).await
+    }
+
+    async fn change_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        change: &EndpointChange,
+        note: &AuditNote,
+        now: Timestamp,
+    ) -> Result<Endpoint, StoreError> {
+        let tenant = self.there(tenant).await?;
+        events::update(self.connections()?, tenant, id, change, note, now).await
+    }
+
+    async fn delete_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        note: &AuditNote,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let tenant = self.there(tenant).await?;
+        events::delete(self.connections()?, tenant, id, note, now).await
+    }
+
+    async fn lease_endpoint(
+        &self,
+        id: &str,
+        node: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        events::lease(self.connections()?, id, node, now, until).await
+    }
+
+    async fn report_endpoint(
+        &self,
+        id: &str,
+        node: &str,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        events::report(self.connections()?, id, node, report, now).await
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        only_replays: bool,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let tenant = self.there(tenant).await?;
+        events::dead_letters(self.connections()?, tenant, id, only_replays, after, limit).await
+    }
+
+    async fn replay_dead_letters(&self, tenant: &TenantId, id: &str) -> Result<u64, StoreError> {
+        let tenant = self.there(tenant).await?;
+        events::replay(self.connections()?, tenant, id).await
+    }
+
+    async fn event_key(
+        &self,
+        candidate: &(String, Vec<u8>),
+        now: Timestamp,
+    ) -> Result<(String, Vec<u8>), StoreError> {
+        events::key(self.connections()?, candidate, now).await
     }
 
     fn write_counts(&self) -> Option<WriteCounts> {

@@ -186,7 +186,7 @@ const UNKNOWN: usize = LARGE + 1;
 type Owned = Box<dyn ToSql + Sync + Send>;
 
 /// The parameters with which every write begins: whose, under what, when, by which request.
-pub(super) fn beginning(access: &Access, tenant: i64, write: WriteContext) -> Vec<Owned> {
+fn beginning(access: &Access, tenant: i64, write: &WriteContext) -> Vec<Owned> {
     let request = write.request;
     vec![
         Box::new(tenant),
@@ -197,6 +197,12 @@ pub(super) fn beginning(access: &Access, tenant: i64, write: WriteContext) -> Ve
         Box::new(request.map(|key| key.key.to_vec())),
         Box::new(request.and_then(|key| key.fingerprint).map(|f| f.to_vec())),
     ]
+}
+
+/// Those with which it ends: who asks, and in which request.
+fn push_author(parameters: &mut Vec<Owned>, write: &WriteContext) {
+    parameters.push(Box::new(write.by.actor.clone()));
+    parameters.push(Box::new(write.by.request.clone()));
 }
 
 /// The number of an origin as PostgreSQL keeps it.
@@ -213,7 +219,7 @@ pub(super) fn create(
     kind: ResourceKind,
     id: ResourceId,
     content: &Content,
-    write: WriteContext,
+    write: &WriteContext,
 ) -> Result<Call, StoreError> {
     let mut parameters = beginning(access, tenant, write);
     parameters.push(Box::new(kind_column(kind)));
@@ -221,6 +227,7 @@ pub(super) fn create(
     push_keys(&mut parameters, &content.keys)?;
     parameters.push(Box::new(content.document.clone()));
     push_members(&mut parameters, &content.members);
+    push_author(&mut parameters, write);
     Ok(Call {
         tenant,
         function: Function::Create,
@@ -236,7 +243,7 @@ pub(super) fn replace(
     id: ResourceId,
     expected: Version,
     content: &Content,
-    write: WriteContext,
+    write: &WriteContext,
 ) -> Result<Call, StoreError> {
     let mut parameters = beginning(access, tenant, write);
     parameters.push(Box::new(kind_column(kind)));
@@ -246,6 +253,7 @@ pub(super) fn replace(
     parameters.push(Box::new(content.document.clone()));
     parameters.push(Box::new(json(&content.changed)?));
     push_members(&mut parameters, &content.members);
+    push_author(&mut parameters, write);
     Ok(Call {
         tenant,
         function: Function::Replace,
@@ -260,12 +268,13 @@ pub(super) fn delete(
     kind: ResourceKind,
     id: ResourceId,
     expected: Option<Version>,
-    write: WriteContext,
+    write: &WriteContext,
 ) -> Call {
     let mut parameters = beginning(access, tenant, write);
     parameters.push(Box::new(kind_column(kind)));
     parameters.push(Box::new(uuid(id)));
     parameters.push(Box::new(expected.map(|version| version.0)));
+    push_author(&mut parameters, write);
     Call {
         tenant,
         function: Function::Delete,
@@ -284,12 +293,13 @@ pub(super) fn change_members(
     group: ResourceId,
     expected: Option<Version>,
     changes: &[MemberChange],
-    write: WriteContext,
+    write: &WriteContext,
 ) -> Call {
     let mut parameters = beginning(access, tenant, write);
     parameters.push(Box::new(uuid(group)));
     parameters.push(Box::new(expected.map(|version| version.0)));
     push_members(&mut parameters, changes);
+    push_author(&mut parameters, write);
     Call {
         tenant,
         function: Function::ChangeMembers,

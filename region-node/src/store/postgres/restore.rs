@@ -11,12 +11,13 @@ use tokio_postgres::{Client, Transaction};
 use super::backup::{Aside, scope};
 use super::resources::{self, index_json, index_rows, origin_column};
 use super::writer::{kind_column, resource_id, uuid};
-use super::{key, tenants, tokens};
+use super::{audit, events, key, tenants, tokens};
 use crate::store::backup::{Back, ChangeRow, MOST_NAMED, OutcomeRow, ResourceRow};
 use crate::store::position::{kind_of, of_tenant};
 use crate::store::staging::{Checked, RESTORING, Staged, Staging, blame, next_rows};
 use crate::store::{
-    BackupRow, Counts, RestoreError, RestoreHow, RestoreStep, Restored, StoreError, Tenant,
+    AuditHead, AuditKind, AuditNote, AuditRecord, Author, BackupRow, Counts, RestoreError,
+    RestoreHow, RestoreStep, Restored, StoreError, Tenant,
 };
 
 /// The lock that a restore holds.
@@ -134,6 +135,9 @@ async fn take(
                 tenant.check_token(&token)?;
                 tokens::stage(transaction, tenant.key, &token).await?;
             }
+            (BackupRow::Endpoint(endpoint), Some(tenant)) => {
+                events::stage(transaction, tenant.key, &endpoint).await?;
+            }
             (row, Some(tenant)) => batch.add(tenant, row)?,
             (_, None) => {}
         }
@@ -149,6 +153,8 @@ struct Batch {
     members: Vec<(i64, i64)>,
     changes: Vec<(i64, Box<ChangeRow>)>,
     outcomes: Vec<(i64, Box<OutcomeRow>)>,
+    audit_head: Option<Box<AuditHead>>,
+    audit: Vec<AuditRecord>,
 }
 
 /// A column of rows.
@@ -159,7 +165,7 @@ fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
 impl Batch {
     fn add(&mut self, tenant: &Staged, row: BackupRow) -> Checked<()> {
         match row {
-            BackupRow::Tenant(_) | BackupRow::Token(_) => {}
+            BackupRow::Tenant(_) | BackupRow::Token(_) | BackupRow::Endpoint(_) => {}
             BackupRow::Resource(row) => self.resources.push((tenant.position_of(&row)?, row)),
             BackupRow::Members(row) => {
                 let (group, members) = tenant.positions_of(&row)?;
@@ -174,6 +180,8 @@ impl Batch {
                 let position = tenant.position(row.kind, row.place)?;
                 self.outcomes.push((position, row));
             }
+            BackupRow::AuditHead(head) => self.audit_head = Some(head),
+            BackupRow::Audit(record) => self.audit.push(*record),
         }
         Ok(())
     }
@@ -183,7 +191,11 @@ impl Batch {
         self.write_resources(transaction).await?;
         self.write_members(transaction).await?;
         self.write_changes(transaction).await?;
-        self.write_outcomes(transaction).await
+        self.write_outcomes(transaction).await?;
+        if let Some(head) = &self.audit_head {
+            audit::set_head(transaction, self.tenant, head).await?;
+        }
+        Ok(audit::insert(transaction, self.tenant, &self.audit).await?)
     }
 
     async fn write_resources(&self, transaction: &Transaction<'_>) -> Checked<()> {
@@ -271,9 +283,9 @@ impl Batch {
             .collect();
         execute(
             transaction,
-            "INSERT INTO change (tenant, seq, position, id, what, at, attributes)
+            "INSERT INTO change (tenant, seq, position, id, what, at, attributes, active)
              SELECT $1, u.* FROM unnest($2::bigint[], $3::bigint[], $4::uuid[], $5::text[],
-                                        $6::bigint[], $7::text[]) AS u",
+                                        $6::bigint[], $7::text[], $8::boolean[]) AS u",
             &[
                 &self.tenant,
                 &column(rows, |(_, row)| row.seq),
@@ -282,6 +294,7 @@ impl Batch {
                 &column(rows, |(_, row)| row.what.as_str()),
                 &column(rows, |(_, row)| row.at.as_millis()),
                 &attributes?,
+                &column(rows, |(_, row)| row.active),
             ],
         )
         .await
@@ -360,6 +373,8 @@ async fn finish(
             compare(transaction, *key, staged, &mut restored).await?;
             restored.tokens_kept_ended +=
                 tokens::outlive_restore(transaction, *key, staged.key, how.now).await?;
+            audit::outlive_restore(transaction, *key, staged.key).await?;
+            events::outlive_restore(transaction, *key, staged.key, staged.seq).await?;
             tenants::retire(transaction, *key).await?;
             retired.push(*key);
         } else if had_tenants {
@@ -367,6 +382,8 @@ async fn finish(
         }
         let predecessor = predecessor.as_ref().map(|(_, tenant)| tenant);
         appear(staged, transaction, predecessor, how).await?;
+        let note = AuditNote::new(AuditKind::TenantRestored, Author::operator(), "");
+        audit::note(transaction, staged.key, how.now, &note).await?;
         if how.revoke_tokens {
             restored.tokens_revoked += tokens::revoke_all(transaction, staged.key, how.now).await?;
         }
@@ -401,6 +418,7 @@ async fn appear(
         ],
     )
     .await?;
+    events::appear(transaction, staged.key).await?;
     Ok(tokens::appear(transaction, staged.key).await?)
 }
 

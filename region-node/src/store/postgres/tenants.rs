@@ -6,7 +6,9 @@ use tokio_postgres::{Row, Transaction};
 use super::connection::{Connections, Parameters};
 use crate::store::position::{TENANT_KEYS, of_tenant};
 use crate::store::staging::RESTORING;
-use crate::store::{Access, Erased, StoreError, Tenant, TenantSettings, TenantState};
+use crate::store::{
+    Access, AuditKind, AuditNote, Author, Erased, StoreError, Tenant, TenantSettings, TenantState,
+};
 
 /// Rows that one step of an erasure removes from each table: few enough that others hardly wait.
 const ERASED_AT_ONCE: i64 = 2000;
@@ -91,7 +93,8 @@ pub(super) async fn create(
                     SELECT t.tenant, 0, 0, 0 FROM t RETURNING *)
                  SELECT ",
                 tenant_columns!(),
-                " FROM t JOIN h ON h.tenant = t.tenant"
+                ", note_audit(t.tenant, $4, $6, $7, '', '', '[]')
+                   FROM t JOIN h ON h.tenant = t.tenant"
             ),
             &[
                 &id.as_str(),
@@ -99,6 +102,8 @@ pub(super) async fn create(
                 &settings_json(settings)?,
                 &now.as_millis(),
                 &TENANT_KEYS,
+                &AuditKind::TenantCreated.as_str(),
+                &Author::operator().actor,
             ],
         )
         .await?;
@@ -139,6 +144,8 @@ pub(super) async fn set_state(
     connections: &Connections,
     id: &TenantId,
     state: TenantState,
+    by: &Author,
+    now: Timestamp,
 ) -> Result<Tenant, StoreError> {
     let sql = concat!(
         "WITH t AS (
@@ -146,11 +153,21 @@ pub(super) async fn set_state(
              WHERE t.id = $1 AND t.state IN ('active', 'suspended') RETURNING t.*)
          SELECT ",
         tenant_columns!(),
-        " FROM t ",
+        ", note_audit(t.tenant, $3, $4, $5, $6, '', '[]') FROM t ",
         with_head!()
     );
     let rows = connections
-        .query(sql, &[&id.as_str(), &state.as_str()])
+        .query(
+            sql,
+            &[
+                &id.as_str(),
+                &state.as_str(),
+                &now.as_millis(),
+                &AuditKind::from(state).as_str(),
+                &by.actor,
+                &by.request,
+            ],
+        )
         .await?;
     only(&rows)?.ok_or(StoreError::NotFound)
 }
@@ -160,6 +177,8 @@ pub(super) async fn set_settings(
     id: &TenantId,
     settings: &TenantSettings,
     expected: Option<i64>,
+    note: &AuditNote,
+    now: Timestamp,
 ) -> Result<Tenant, StoreError> {
     let sql = concat!(
         "WITH t AS (
@@ -169,11 +188,24 @@ pub(super) async fn set_settings(
             RETURNING t.*)
          SELECT ",
         tenant_columns!(),
-        " FROM t ",
+        ", note_audit(t.tenant, $4, $5, $6, $7, $8, $9) FROM t ",
         with_head!()
     );
     let rows = connections
-        .query(sql, &[&id.as_str(), &settings_json(settings)?, &expected])
+        .query(
+            sql,
+            &[
+                &id.as_str(),
+                &settings_json(settings)?,
+                &expected,
+                &now.as_millis(),
+                &note.kind.as_str(),
+                &note.by.actor,
+                &note.by.request,
+                &note.subject,
+                &note.names_json()?,
+            ],
+        )
         .await?;
     match only(&rows)? {
         Some(tenant) => Ok(tenant),
@@ -335,6 +367,9 @@ pub(super) async fn erase_some(
         ("activity_hour", &mut hours),
         ("activity_gap", &mut gaps),
         ("finding", &mut findings),
+        ("audit", &mut erased.audit),
+        ("event_dead_letter", &mut erased.dead_letters),
+        ("event_endpoint", &mut erased.endpoints),
     ] {
         let sql = format!(
             "WITH gone AS (DELETE FROM {table} x WHERE x.ctid = ANY (ARRAY(
@@ -390,7 +425,10 @@ pub(super) async fn count_rows(connections: &Connections, tenant: i64) -> Result
                     + (SELECT count(*) FROM sync_cycle x WHERE x.tenant = $1)
                     + (SELECT count(*) FROM activity_hour x WHERE x.tenant = $1)
                     + (SELECT count(*) FROM activity_gap x WHERE x.tenant = $1)
-                    + (SELECT count(*) FROM finding x WHERE x.tenant = $1)";
+                    + (SELECT count(*) FROM finding x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM audit x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM event_endpoint x WHERE x.tenant = $1)
+                    + (SELECT count(*) FROM event_dead_letter x WHERE x.tenant = $1)";
     let (begin, end) = of_tenant(tenant);
     let parameters: Parameters<'_> = &[&tenant, &begin, &end];
     let rows = connections.query_scoped(tenant, sql, parameters).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::store::story::{on_every_story, resource_id, tenant, user, written};
+use crate::store::story::{at, on_every_story, resource_id, tenant, user, written};
 use crate::store::{Counts, TextIndex, TextTest};
 use server::Postgres;
 
@@ -370,7 +370,12 @@ async fn several_nodes_share_a_database() {
     }
     // What one revokes, the other one refuses.
     nodes[0]
-        .set_tenant_state(&tenants[0].tenant, TenantState::Suspended)
+        .set_tenant_state(
+            &tenants[0].tenant,
+            TenantState::Suspended,
+            &Author::operator(),
+            at(0),
+        )
         .await
         .unwrap();
     let refused = nodes[1]
@@ -441,7 +446,7 @@ async fn a_write_that_fails_takes_back_only_itself() {
         let mut content = user(name);
         content.document = document.to_owned();
         let id = resource_id(id);
-        resources::create(&access, number, USER, id, &content, written(1)).unwrap()
+        resources::create(&access, number, USER, id, &content, &written(1)).unwrap()
     };
     // A NUL is no text for PostgreSQL, and Rust lets none through to here.
     let mut broken = call(2, "bob", "{}");

@@ -5,13 +5,13 @@ use std::time::Duration;
 use shared::{TenantId, Timestamp, TokenDigest, TokenId};
 use tokio_postgres::{Row, Transaction};
 
-use super::connection::Connections;
+use super::connection::{Connections, Parameters};
 use super::tenants::{self, tenant_columns, unsigned, with_head};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
-    FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken, NewToken, StoreError, StoredToken,
-    networks_column, read_networks,
+    AuditKind, AuditNote, Author, FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken,
+    NewToken, StoreError, StoredToken, networks_column, read_networks,
 };
 
 /// Access tokens that one step of housekeeping forgets.
@@ -68,12 +68,14 @@ pub(super) async fn create(
                 (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks,
                  meant_life)
             SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9, $10, $11 FROM tenant t
-             WHERE t.id = $1 AND t.state IN ('active', 'suspended') FOR SHARE
+             WHERE t.id = $1 AND t.state IN ('active', 'suspended') FOR NO KEY UPDATE
             RETURNING *)
          SELECT ",
         token_columns!(),
-        " FROM k JOIN tenant t ON t.tenant = k.tenant"
+        ", note_audit(k.tenant, $7, $12, $8, '', $2, $13)
+           FROM k JOIN tenant t ON t.tenant = k.tenant"
     );
+    let note = AuditNote::created(token);
     let rows = connections
         .query(
             sql,
@@ -89,6 +91,8 @@ pub(super) async fn create(
                 &token.expires.map(Timestamp::as_millis),
                 &networks_column(&token.networks)?,
                 &MeantLife::of(now, token.expires).0,
+                &note.kind.as_str(),
+                &note.names_json()?,
             ],
         )
         .await?;
@@ -272,8 +276,10 @@ pub(super) async fn rotate(
             RETURNING h.tenant, h.id)
          SELECT ",
         token_columns!(),
-        " FROM k JOIN t ON t.tenant = k.tenant"
+        ", note_audit(k.tenant, $3, $13, $9, '', $1, $14)
+           FROM k JOIN t ON t.tenant = k.tenant"
     );
+    let note = AuditNote::rotated(id, successor);
     let rows = connections
         .query(
             sql,
@@ -290,6 +296,8 @@ pub(super) async fn rotate(
                 &successor.expires.map(Timestamp::as_millis),
                 &networks_column(&successor.networks)?,
                 &MeantLife::of(now, successor.expires).0,
+                &note.kind.as_str(),
+                &note.names_json()?,
             ],
         )
         .await?;
@@ -299,15 +307,27 @@ pub(super) async fn rotate(
 pub(super) async fn revoke(
     connections: &Connections,
     id: &TokenId,
+    by: &Author,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     let sql = "WITH k AS (
                    UPDATE api_token SET revoked = $2 WHERE id = $1 AND revoked IS NULL
-                   RETURNING tenant)
-               UPDATE tenant t SET credential_version = t.credential_version + 1
-                 FROM k WHERE t.tenant = k.tenant";
+                   RETURNING tenant),
+               t AS (
+                   UPDATE tenant t SET credential_version = t.credential_version + 1
+                     FROM k WHERE t.tenant = k.tenant RETURNING t.tenant)
+               SELECT note_audit(t.tenant, $2, $3, $4, $5, $1, '[]') FROM t";
     connections
-        .query(sql, &[&id.as_str(), &now.as_millis()])
+        .query(
+            sql,
+            &[
+                &id.as_str(),
+                &now.as_millis(),
+                &AuditKind::TokenRevoked.as_str(),
+                &by.actor,
+                &by.request,
+            ],
+        )
         .await?;
     get(connections, id).await?.ok_or(StoreError::NotFound)
 }
@@ -453,6 +473,21 @@ pub(super) async fn touch(
     connections: &Connections,
     used: &[(TokenId, Timestamp)],
 ) -> Result<(), StoreError> {
+    // Few ever are: each alone, because its record locks the row of its tenant.
+    let ids: Vec<&str> = used.iter().map(|(id, _)| id.as_str()).collect();
+    let sql = "SELECT k.id FROM api_token k WHERE k.id = ANY ($1) AND k.last_used IS NULL";
+    for row in &connections.query(sql, &[&ids]).await? {
+        let unused: &str = row.try_get(0)?;
+        for (id, at) in used.iter().filter(|(id, _)| id.as_str() == unused) {
+            let note = AuditNote::first_used(id);
+            let sql = "WITH k AS (
+                           UPDATE api_token SET last_used = $2 WHERE id = $1 AND last_used IS NULL
+                           RETURNING tenant)
+                       SELECT note_audit(k.tenant, $2, $3, $1, '', $1, '[]') FROM k";
+            let parameters: Parameters<'_> = &[&unused, &at.as_millis(), &note.kind.as_str()];
+            connections.query(sql, parameters).await?;
+        }
+    }
     let (ids, times): (Vec<&str>, Vec<i64>) = used
         .iter()
         .map(|(id, at)| (id.as_str(), at.as_millis()))

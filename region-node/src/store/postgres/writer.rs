@@ -31,7 +31,7 @@ const LARGEST_BATCH: usize = 64;
 /// own, so that others need not wait for them.
 pub(super) const LARGE: usize = 1000;
 
-/// A function of `0002_writes.sql`.
+/// A function of `0007_audit_events.sql`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Function {
     Create,
@@ -45,17 +45,18 @@ impl Function {
         match self {
             Self::Create => {
                 "SELECT * FROM create_resource($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                 $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+                 $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)"
             }
             Self::Replace => {
                 "SELECT * FROM replace_resource($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                 $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)"
+                 $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)"
             }
             Self::Delete => {
-                "SELECT * FROM delete_resource($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+                "SELECT * FROM delete_resource($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
             }
             Self::ChangeMembers => {
-                "SELECT * FROM change_members($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+                "SELECT * FROM change_members($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+                 $13, $14)"
             }
         }
     }

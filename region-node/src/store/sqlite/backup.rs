@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::connection::{Role, all, count, open};
 use super::readers::snapshot;
-use super::{changes, members, resources, tenants, tokens};
+use super::{audit, changes, events, members, resources, tenants, tokens};
 use crate::scim::{ResourceId, ResourceKind};
 use crate::store::backup::{
     ChangeRow, LongReadError, MEMBERS_IN_A_ROW, MembersRow, OutcomeRow, ResourceRow, hand_on,
@@ -27,6 +27,8 @@ use crate::store::{BackupRow, ExportRow, KeyOrigin, StoreError};
 const CACHE_KIB: i64 = 1024;
 /// Resources that an export reads at once.
 const EXPORTED_AT_ONCE: i64 = 100;
+/// Audit records that are read at once.
+const RECORDS_AT_ONCE: u32 = 1000;
 
 /// Long reads under way. While there are any, checkpoints wait for no reader: the log grows, and
 /// no write waits.
@@ -102,6 +104,10 @@ pub(super) fn send_region(
         send_members(connection, key, rows)?;
         send_changes(connection, key, rows)?;
         send_outcomes(connection, key, rows)?;
+        send_audit(connection, key, rows)?;
+        for endpoint in events::list_of(connection, key)? {
+            send(rows, BackupRow::Endpoint(Box::new(endpoint.into())))?;
+        }
     }
     Ok(())
 }
@@ -181,7 +187,7 @@ fn send_changes(
 ) -> Result<(), StoreError> {
     each(
         connection,
-        "SELECT seq, at, what, position, id, attributes FROM change
+        "SELECT seq, at, what, position, id, attributes, active FROM change
          WHERE tenant = ?1 ORDER BY seq, position",
         [tenant],
         |row| {
@@ -195,6 +201,7 @@ fn send_changes(
                 place: place(position),
                 id: change.id,
                 attributes: change.attributes,
+                active: change.active,
             };
             send(rows, BackupRow::Change(Box::new(row)))
         },
@@ -230,6 +237,26 @@ fn send_outcomes(
             send(rows, BackupRow::Outcome(Box::new(outcome)))
         },
     )
+}
+
+fn send_audit(
+    connection: &Connection,
+    tenant: i64,
+    rows: &Sender<BackupRow>,
+) -> Result<(), StoreError> {
+    let head = audit::head(connection, tenant)?;
+    let mut last = head.base_number;
+    send(rows, BackupRow::AuditHead(Box::new(head)))?;
+    loop {
+        let some = audit::behind(connection, tenant, last, RECORDS_AT_ONCE)?;
+        let Some(newest) = some.last() else {
+            return Ok(());
+        };
+        last = newest.number;
+        for record in some {
+            send(rows, BackupRow::Audit(Box::new(record)))?;
+        }
+    }
 }
 
 /// A tenant and its resources, with what is derived of others.
@@ -303,7 +330,10 @@ pub(super) fn count_rows(connection: &Connection, tenant: i64) -> Result<u64, St
          UNION ALL SELECT count(*) FROM sync_cycle WHERE tenant = ?1
          UNION ALL SELECT count(*) FROM activity_hour WHERE tenant = ?1
          UNION ALL SELECT count(*) FROM activity_gap WHERE tenant = ?1
-         UNION ALL SELECT count(*) FROM finding WHERE tenant = ?1",
+         UNION ALL SELECT count(*) FROM finding WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM audit WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM event_endpoint WHERE tenant = ?1
+         UNION ALL SELECT count(*) FROM event_dead_letter WHERE tenant = ?1",
         (tenant, begin, end),
         |row| count(row, 0),
     )?;

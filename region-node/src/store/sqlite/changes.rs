@@ -3,9 +3,11 @@
 use rusqlite::{Connection, Row};
 use shared::{TenantId, Timestamp};
 
+use super::audit;
 use super::connection::{all, execute, first};
 use super::tenants::{self, Head};
 use crate::scim::{ResourceId, Version};
+use crate::store::audit::subject_of;
 use crate::store::backup::{ChangeRow, OutcomeRow};
 use crate::store::position::kind_of;
 use crate::store::{
@@ -23,19 +25,38 @@ pub(super) struct Deed<'d> {
     pub(super) id: ResourceId,
     /// Names of the attributes that changed.
     pub(super) attributes: &'d [&'d str],
+    /// Whether a user is active after it.
+    pub(super) active: Option<bool>,
 }
 
-/// Writes what a request did into the change feed, and as its outcome.
+/// Writes what a request did into the change feed, as its outcome, and as an audit record.
 pub(super) fn record(
     connection: &Connection,
     head: &Head,
-    write: WriteContext,
+    write: &WriteContext,
     deed: &Deed<'_>,
 ) -> Result<(), StoreError> {
     if let Some(key) = write.request {
         keep_outcome(connection, head, write.now, key, deed)?;
     }
-    insert_change(connection, head.key, head.seq, write.now, deed)
+    let attributes = names_json(deed.attributes)?;
+    insert_change(connection, head.key, head.seq, write.now, deed, &attributes)?;
+    let subject = subject_of(kind_of(deed.position), deed.id);
+    let (end, kind) = (&head.chain, deed.what.into());
+    audit::chain(
+        connection,
+        end,
+        write.now,
+        kind,
+        &write.by,
+        &subject,
+        &attributes,
+    )
+}
+
+fn names_json(names: &[&str]) -> Result<String, StoreError> {
+    serde_json::to_string(names)
+        .map_err(|_| StoreError::Corrupt("names that cannot be written as JSON"))
 }
 
 fn insert_change(
@@ -44,13 +65,12 @@ fn insert_change(
     seq: i64,
     at: Timestamp,
     deed: &Deed<'_>,
+    attributes: &str,
 ) -> Result<(), StoreError> {
-    let attributes = serde_json::to_string(deed.attributes)
-        .map_err(|_| StoreError::Corrupt("names that cannot be written as JSON"))?;
     execute(
         connection,
-        "INSERT INTO change (tenant, seq, position, id, what, at, attributes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO change (tenant, seq, position, id, what, at, attributes, active)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         (
             tenant,
             seq,
@@ -59,6 +79,7 @@ fn insert_change(
             deed.what.as_str(),
             at.as_millis(),
             attributes,
+            deed.active,
         ),
     )?;
     Ok(())
@@ -140,21 +161,21 @@ pub(super) fn insert(
     position: i64,
     row: &ChangeRow,
 ) -> Result<(), StoreError> {
+    let names: Vec<&str> = row.attributes.iter().map(String::as_str).collect();
+    let deed = Deed {
+        what: row.what,
+        position,
+        id: row.id,
+        attributes: &names,
+        active: row.active,
+    };
     insert_change(
         connection,
         tenant,
         row.seq,
         row.at,
-        &Deed {
-            what: row.what,
-            position,
-            id: row.id,
-            attributes: &row
-                .attributes
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>(),
-        },
+        &deed,
+        &names_json(&names)?,
     )
 }
 
@@ -233,7 +254,7 @@ pub(super) fn list(
     )?;
     all(
         connection,
-        "SELECT seq, at, what, position, id, attributes FROM change
+        "SELECT seq, at, what, position, id, attributes, active FROM change
          WHERE tenant = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq, position",
         (tenant, after, last.unwrap_or(i64::MAX)),
         read,
@@ -251,7 +272,7 @@ pub(super) fn history(
     let tenant = tenants::held(connection, access)?.key;
     all(
         connection,
-        "SELECT seq, at, what, position, id, attributes FROM change
+        "SELECT seq, at, what, position, id, attributes, active FROM change
          WHERE tenant = ?1 AND id = ?2 AND seq < ?3
             AND seq > (SELECT seq FROM tenant WHERE tenant = ?1) - ?4
          ORDER BY seq DESC LIMIT ?5",
@@ -266,7 +287,7 @@ pub(super) fn history(
     )
 }
 
-/// Reads `seq, at, what, position, id, attributes`.
+/// Reads `seq, at, what, position, id, attributes, active`.
 pub(super) fn read(row: &Row<'_>) -> Result<Change, StoreError> {
     Ok(Change {
         seq: row.get(0)?,
@@ -276,6 +297,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Change, StoreError> {
         id: ResourceId::from_stored(row.get(4)?),
         attributes: serde_json::from_str(&row.get::<_, String>(5)?)
             .map_err(|_| StoreError::Corrupt("a change with unreadable names"))?,
+        active: row.get(6)?,
     })
 }
 
@@ -291,10 +313,15 @@ pub(super) fn prune(
     // Oldest first, and no further than the first that is to be kept: there is no index by time.
     let changes = execute(
         connection,
-        "DELETE FROM change WHERE tenant = ?1 AND at < ?2 AND (seq, position) IN
+        "DELETE FROM change WHERE tenant = ?1 AND at < ?2 AND seq <= ?4 AND (seq, position) IN
             (SELECT seq, position FROM change WHERE tenant = ?1
              ORDER BY seq, position LIMIT ?3)",
-        (tenant, keep.changes_since.as_millis(), PRUNED_AT_ONCE),
+        (
+            tenant,
+            keep.changes_since.as_millis(),
+            PRUNED_AT_ONCE,
+            keep.changes_behind,
+        ),
     )?;
     let gateways = execute(
         connection,

@@ -132,8 +132,9 @@ pub(super) fn change(
         position: before.position,
         id: group,
         attributes: &["members"],
+        active: None,
     };
-    changes::record(connection, &head, write, &deed)?;
+    changes::record(connection, &head, &write, &deed)?;
     Ok(Version(head.seq))
 }
 

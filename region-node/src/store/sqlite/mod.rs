@@ -5,12 +5,14 @@
 //! file is refused, because two programs with one SQLite file is how such files are lost.
 
 mod activity;
+mod audit;
 mod backup;
 mod candidates;
 mod changes;
 mod checkpointer;
 mod connection;
 mod error;
+mod events;
 mod exact;
 mod leftover;
 mod members;
@@ -45,10 +47,11 @@ use super::activity::{
 };
 use super::narrowing::MOST_INDEX_ROWS;
 use super::{
-    Access, BackupRow, Candidates, Change, Content, Erased, ExportRow, FoundToken, MemberChange,
-    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, RequestKey,
-    RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError, Stored,
-    StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
+    Access, AuditHead, AuditNote, AuditRange, AuditRecord, Author, BackupRow, Candidates, Change,
+    Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
+    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, Report,
+    RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError,
+    Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -358,10 +361,12 @@ impl Store for SqliteStore {
         &self,
         id: &TenantId,
         state: TenantState,
+        by: &Author,
+        now: Timestamp,
     ) -> Result<Tenant, StoreError> {
-        let id = id.clone();
+        let (id, by) = (id.clone(), by.clone());
         self.writer
-            .write(move |connection| tenants::set_state(connection, &id, state))
+            .write(move |connection| tenants::set_state(connection, &id, state, &by, now))
             .await
     }
 
@@ -370,10 +375,14 @@ impl Store for SqliteStore {
         id: &TenantId,
         settings: &TenantSettings,
         expected: Option<i64>,
+        note: &AuditNote,
+        now: Timestamp,
     ) -> Result<Tenant, StoreError> {
-        let (id, settings) = (id.clone(), settings.clone());
+        let (id, settings, note) = (id.clone(), settings.clone(), note.clone());
         self.writer
-            .write(move |connection| tenants::set_settings(connection, &id, &settings, expected))
+            .write(move |connection| {
+                tenants::set_settings(connection, &id, &settings, expected, &note, now)
+            })
             .await
     }
 
@@ -424,10 +433,15 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn revoke_token(&self, id: &TokenId, now: Timestamp) -> Result<StoredToken, StoreError> {
-        let id = id.clone();
+    async fn revoke_token(
+        &self,
+        id: &TokenId,
+        by: &Author,
+        now: Timestamp,
+    ) -> Result<StoredToken, StoreError> {
+        let (id, by) = (id.clone(), by.clone());
         self.writer
-            .write(move |connection| tokens::revoke(connection, &id, now))
+            .write(move |connection| tokens::revoke(connection, &id, &by, now))
             .await
     }
 
@@ -813,6 +827,160 @@ impl Store for SqliteStore {
                 return Ok(());
             }
         }
+    }
+
+    async fn note_audit(
+        &self,
+        tenant: &TenantId,
+        notes: Vec<AuditNote>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.writer
+            .write(move |connection| audit::note_all(connection, &tenant, now, &notes))
+            .await
+    }
+
+    async fn audit(
+        &self,
+        tenant: &TenantId,
+        range: AuditRange,
+        limit: u32,
+    ) -> Result<(AuditHead, Vec<AuditRecord>), StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .scan(move |connection| {
+                snapshot(connection, || {
+                    audit::list(connection, &tenant, range, limit)
+                })
+            })
+            .await
+    }
+
+    async fn prune_audit(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        self.writer
+            .write(move |connection| audit::prune(connection, &tenant, since, now))
+            .await
+    }
+
+    async fn create_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        note: &AuditNote,
+    ) -> Result<Endpoint, StoreError> {
+        let (endpoint, note) = (endpoint.clone(), note.clone());
+        self.writer
+            .write(move |connection| events::create(connection, &endpoint, &note))
+            .await
+    }
+
+    async fn get_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<Option<Endpoint>, StoreError> {
+        self.readers
+            .point(|connection| events::get(connection, tenant, id))
+            .await
+    }
+
+    async fn list_endpoints(&self, tenant: Option<&TenantId>) -> Result<Vec<Endpoint>, StoreError> {
+        self.readers
+            .point(|connection| events::list(connection, tenant))
+            .await
+    }
+
+    async fn change_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        change: &EndpointChange,
+        note: &AuditNote,
+        now: Timestamp,
+    ) -> Result<Endpoint, StoreError> {
+        let (tenant, id) = (tenant.clone(), id.to_owned());
+        let (change, note) = (change.clone(), note.clone());
+        self.writer
+            .write(move |connection| events::update(connection, &tenant, &id, &change, &note, now))
+            .await
+    }
+
+    async fn delete_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        note: &AuditNote,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (tenant, id, note) = (tenant.clone(), id.to_owned(), note.clone());
+        self.writer
+            .write(move |connection| events::delete(connection, &tenant, &id, &note, now))
+            .await
+    }
+
+    async fn lease_endpoint(
+        &self,
+        id: &str,
+        node: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (id, node) = (id.to_owned(), node.to_owned());
+        self.writer
+            .write(move |connection| events::lease(connection, &id, &node, now, until))
+            .await
+    }
+
+    async fn report_endpoint(
+        &self,
+        id: &str,
+        node: &str,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (id, node, report) = (id.to_owned(), node.to_owned(), report.clone());
+        self.writer
+            .write(move |connection| events::report(connection, &id, &node, &report, now))
+            .await
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        only_replays: bool,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.readers
+            .point(|connection| {
+                events::dead_letters(connection, tenant, id, only_replays, after, limit)
+            })
+            .await
+    }
+
+    async fn replay_dead_letters(&self, tenant: &TenantId, id: &str) -> Result<u64, StoreError> {
+        let (tenant, id) = (tenant.clone(), id.to_owned());
+        self.writer
+            .write(move |connection| events::replay(connection, &tenant, &id))
+            .await
+    }
+
+    async fn event_key(
+        &self,
+        candidate: &(String, Vec<u8>),
+        now: Timestamp,
+    ) -> Result<(String, Vec<u8>), StoreError> {
+        let candidate = candidate.clone();
+        self.writer
+            .write(move |connection| events::key(connection, &candidate, now))
+            .await
     }
 
     fn write_counts(&self) -> Option<WriteCounts> {

@@ -60,8 +60,9 @@ pub(super) fn create(
         position,
         id,
         attributes: &[],
+        active: (kind == ResourceKind::User).then_some(content.keys.active),
     };
-    changes::record(connection, &head, write, &deed)?;
+    changes::record(connection, &head, &write, &deed)?;
     let row = NewRow {
         position,
         kind,
@@ -396,8 +397,9 @@ pub(super) fn replace(
         position: present.position,
         id,
         attributes: &attributes,
+        active: (kind == ResourceKind::User).then_some(keys.active),
     };
-    changes::record(connection, &head, write, &deed)?;
+    changes::record(connection, &head, &write, &deed)?;
     Ok(Stored {
         id,
         position: Position(present.position),
@@ -424,8 +426,9 @@ pub(super) fn delete(
         position: present.position,
         id,
         attributes: &[],
+        active: None,
     };
-    changes::record(connection, &head, write, &deed)?;
+    changes::record(connection, &head, &write, &deed)?;
     changes::record_lost_member(connection, &head, write.now, present.position)?;
     delete_index_rows(
         connection,

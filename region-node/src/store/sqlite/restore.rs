@@ -12,13 +12,14 @@ use tokio::sync::mpsc::Receiver;
 use super::connection::{all, count, execute, first};
 use super::tenants;
 use super::writer::Writer;
-use super::{changes, members, resources, tokens};
+use super::{audit, changes, events, members, resources, tokens};
 use crate::scim::ResourceId;
 use crate::store::backup::{Back, MOST_NAMED};
 use crate::store::position::{kind_of, of_tenant};
 use crate::store::staging::{Checked, RESTORING, Staged, Staging, blame, next_rows};
 use crate::store::{
-    BackupRow, Counts, RestoreError, RestoreHow, RestoreStep, Restored, StoreError, Tenant,
+    AuditKind, AuditNote, Author, BackupRow, Counts, RestoreError, RestoreHow, RestoreStep,
+    Restored, StoreError, Tenant,
 };
 
 /// What came of a restore, and the tenants that gave way and are to be erased.
@@ -112,6 +113,9 @@ fn take_row(tenant: &Staged, connection: &Connection, row: &BackupRow) -> Checke
             let position = tenant.position(row.kind, row.place)?;
             changes::insert_outcome(connection, tenant.key, position, row)?;
         }
+        BackupRow::AuditHead(head) => audit::set_head(connection, tenant.key, head)?,
+        BackupRow::Audit(record) => audit::insert(connection, tenant.key, record)?,
+        BackupRow::Endpoint(endpoint) => events::stage(connection, tenant.key, endpoint)?,
     }
     Ok(())
 }
@@ -143,6 +147,8 @@ fn finish(
             compare(connection, *key, staged, &mut restored)?;
             restored.tokens_kept_ended +=
                 tokens::outlive_restore(connection, *key, staged.key, how.now)?;
+            audit::outlive_restore(connection, *key, staged.key)?;
+            events::outlive_restore(connection, *key, staged.key, staged.seq)?;
             tenants::retire(connection, *key)?;
             retired.push(*key);
         } else if had_tenants {
@@ -154,6 +160,8 @@ fn finish(
             predecessor.as_ref().map(|(_, t)| t),
             how,
         )?;
+        let note = AuditNote::new(AuditKind::TenantRestored, Author::operator(), "");
+        audit::note(connection, staged.key, how.now, &note)?;
         if how.revoke_tokens {
             restored.tokens_revoked += tokens::revoke_all(connection, staged.key, how.now)?;
         }
@@ -187,6 +195,7 @@ fn appear(
             head.seq,
         ),
     )?;
+    events::appear(connection, staged.key)?;
     Ok(tokens::appear(connection, staged.key)?)
 }
 

@@ -3,11 +3,14 @@
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use shared::{TenantId, Timestamp};
 
+use super::audit::{self, ChainEnd};
 use super::connection::{all, execute, first};
 use crate::scim::ResourceKind;
 use crate::store::position::{self, TENANT_KEYS};
 use crate::store::staging::RESTORING;
-use crate::store::{Access, Erased, StoreError, Tenant, TenantSettings, TenantState};
+use crate::store::{
+    Access, AuditKind, AuditNote, Author, Erased, StoreError, Tenant, TenantSettings, TenantState,
+};
 
 /// State of a tenant that is gone for everybody and whose rows are being removed.
 const ERASING: &str = "erasing";
@@ -25,6 +28,8 @@ pub(super) struct Head {
     pub(super) key: i64,
     /// The number of this write.
     pub(super) seq: i64,
+    /// How the chain of its audit records ends.
+    pub(super) chain: ChainEnd,
 }
 
 pub(super) fn create(
@@ -44,6 +49,8 @@ pub(super) fn create(
     if connection.last_insert_rowid() >= TENANT_KEYS {
         return Err(StoreError::Unavailable(Box::new(TenantsExhausted)));
     }
+    let note = AuditNote::new(AuditKind::TenantCreated, Author::operator(), "");
+    audit::note(connection, connection.last_insert_rowid(), now, &note)?;
     get(connection, id)?.ok_or(StoreError::Corrupt("a tenant vanished as it was created"))
 }
 
@@ -59,7 +66,7 @@ pub(super) use tenant_columns;
 pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Tenant, StoreError> {
     let settings: String = row.get(at + 7)?;
     Ok(Tenant {
-        id: TenantId::parse(row.get_ref(at)?.as_str().map_err(|_| BAD_ID)?).map_err(|_| BAD_ID)?,
+        id: read_id(row, at)?,
         name: row.get(at + 1)?,
         state: match row.get_ref(at + 2)?.as_str() {
             Ok("active") => TenantState::Active,
@@ -76,7 +83,11 @@ pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Tenant, StoreError> {
     })
 }
 
-const BAD_ID: StoreError = StoreError::Corrupt("a tenant with an odd id");
+/// Reads a tenant's id.
+pub(super) fn read_id(row: &Row<'_>, at: usize) -> Result<TenantId, StoreError> {
+    const ODD: StoreError = StoreError::Corrupt("a tenant with an odd id");
+    TenantId::parse(row.get_ref(at)?.as_str().map_err(|_| ODD)?).map_err(|_| ODD)
+}
 
 pub(super) fn get(connection: &Connection, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
     first(
@@ -148,13 +159,19 @@ pub(super) fn set_state(
     connection: &Connection,
     id: &TenantId,
     state: TenantState,
+    by: &Author,
+    now: Timestamp,
 ) -> Result<Tenant, StoreError> {
-    execute(
+    let key = first(
         connection,
         "UPDATE tenant SET state = ?2, credential_version = credential_version + 1
-         WHERE id = ?1 AND state IN ('active', 'suspended')",
+         WHERE id = ?1 AND state IN ('active', 'suspended') RETURNING tenant",
         (id.as_str(), state.as_str()),
-    )?;
+        |row| Ok(row.get(0)?),
+    )?
+    .ok_or(StoreError::NotFound)?;
+    let note = AuditNote::new(state.into(), by.clone(), "");
+    audit::note(connection, key, now, &note)?;
     get(connection, id)?.ok_or(StoreError::NotFound)
 }
 
@@ -163,20 +180,22 @@ pub(super) fn set_settings(
     id: &TenantId,
     settings: &TenantSettings,
     expected: Option<i64>,
+    note: &AuditNote,
+    now: Timestamp,
 ) -> Result<Tenant, StoreError> {
-    let rows = execute(
+    let key = first(
         connection,
         "UPDATE tenant SET settings = ?2, credential_version = credential_version + 1
          WHERE id = ?1 AND state IN ('active', 'suspended')
-            AND (?3 IS NULL OR (state = 'active' AND credential_version = ?3))",
+            AND (?3 IS NULL OR (state = 'active' AND credential_version = ?3))
+         RETURNING tenant",
         (id.as_str(), settings_json(settings)?, expected),
+        |row| Ok(row.get(0)?),
     )?;
     let tenant = get(connection, id)?.ok_or(StoreError::NotFound)?;
-    if rows == 0 {
-        Err(StoreError::Refused)
-    } else {
-        Ok(tenant)
-    }
+    let key = key.ok_or(StoreError::Refused)?;
+    audit::note(connection, key, now, note)?;
+    Ok(tenant)
 }
 
 fn settings_json(settings: &TenantSettings) -> Result<String, StoreError> {
@@ -293,6 +312,23 @@ fn erase_rows(connection: &Connection, key: i64) -> Result<Erased, StoreError> {
             (SELECT tenant, seq, position FROM change WHERE tenant = ?1 LIMIT ?2)",
         (key, ERASED_AT_ONCE),
     )?;
+    let audit = execute(
+        connection,
+        "DELETE FROM audit WHERE (tenant, number) IN
+            (SELECT tenant, number FROM audit WHERE tenant = ?1 LIMIT ?2)",
+        (key, ERASED_AT_ONCE),
+    )?;
+    let dead_letters = execute(
+        connection,
+        "DELETE FROM event_dead_letter WHERE letter IN
+            (SELECT letter FROM event_dead_letter WHERE tenant = ?1 LIMIT ?2)",
+        (key, ERASED_AT_ONCE),
+    )?;
+    let endpoints = execute(
+        connection,
+        "DELETE FROM event_endpoint WHERE tenant = ?1",
+        [key],
+    )?;
     let outcomes = execute(
         connection,
         "DELETE FROM idempotency WHERE (tenant, origin, key) IN
@@ -308,6 +344,9 @@ fn erase_rows(connection: &Connection, key: i64) -> Result<Erased, StoreError> {
         changes: changes as u64,
         outcomes: outcomes as u64,
         activity: super::activity::erase_some(connection, key, ERASED_AT_ONCE)?,
+        audit: audit as u64,
+        endpoints: endpoints as u64,
+        dead_letters: dead_letters as u64,
         left: 0,
     };
     if erased.rows() == 0 {
@@ -390,7 +429,7 @@ pub(super) fn move_head(
         connection,
         "UPDATE tenant SET seq = seq + 1, users = users + ?3, groups = groups + ?4
          WHERE id = ?1 AND state = 'active' AND credential_version = ?2
-         RETURNING tenant, seq",
+         RETURNING tenant, seq, audit_number, audit_hash",
         (
             access.tenant.as_str(),
             access.credential_version,
@@ -401,6 +440,12 @@ pub(super) fn move_head(
             Ok(Head {
                 key: row.get(0)?,
                 seq: row.get(1)?,
+                chain: ChainEnd {
+                    key: row.get(0)?,
+                    tenant: access.tenant.clone(),
+                    number: row.get(2)?,
+                    hash: row.get(3)?,
+                },
             })
         },
     )?

@@ -5,13 +5,14 @@ use std::time::Duration;
 use rusqlite::{Connection, Row};
 use shared::{TenantId, Timestamp, TokenDigest, TokenId};
 
+use super::audit;
 use super::connection::{all, count, execute, first};
 use super::tenants::{self, tenant_columns};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
-    FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken, NewToken, StoreError, StoredToken,
-    networks_column, read_networks,
+    AuditKind, AuditNote, Author, FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken,
+    NewToken, StoreError, StoredToken, networks_column, read_networks,
 };
 
 /// Access tokens that one step of housekeeping forgets.
@@ -65,6 +66,7 @@ pub(super) fn create(
 ) -> Result<StoredToken, StoreError> {
     let key = tenants::key(connection, tenant)?.ok_or(StoreError::NotFound)?;
     insert(connection, key, token, now)?;
+    audit::note(connection, key, now, &AuditNote::created(token))?;
     get(connection, &token.id)?.ok_or(StoreError::Corrupt("a token vanished as it was created"))
 }
 
@@ -272,12 +274,14 @@ pub(super) fn rotate(
     .ok_or(StoreError::NotFound)?;
     insert(connection, key, successor, now)?;
     tenants::move_credential_version(connection, key)?;
+    audit::note(connection, key, now, &AuditNote::rotated(id, successor))?;
     get(connection, &successor.id)?.ok_or(StoreError::Corrupt("a token vanished in its rotation"))
 }
 
 pub(super) fn revoke(
     connection: &Connection,
     id: &TokenId,
+    by: &Author,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     let key = first(
@@ -288,6 +292,8 @@ pub(super) fn revoke(
     )?;
     if let Some(key) = key {
         tenants::move_credential_version(connection, key)?;
+        let note = AuditNote::new(AuditKind::TokenRevoked, by.clone(), id.as_str());
+        audit::note(connection, key, now, &note)?;
     }
     get(connection, id)?.ok_or(StoreError::NotFound)
 }
@@ -406,10 +412,21 @@ pub(super) fn touch(
     used: &[(TokenId, Timestamp)],
 ) -> Result<(), StoreError> {
     for (id, at) in used {
+        let first_used = first(
+            connection,
+            "UPDATE api_token SET last_used = ?2 WHERE id = ?1 AND last_used IS NULL
+             RETURNING tenant",
+            (id.as_str(), at.as_millis()),
+            |row| Ok(row.get(0)?),
+        )?;
+        if let Some(key) = first_used {
+            audit::note(connection, key, *at, &AuditNote::first_used(id))?;
+            continue;
+        }
         execute(
             connection,
             "UPDATE api_token SET last_used = ?2
-             WHERE id = ?1 AND (last_used IS NULL OR last_used < ?2)",
+             WHERE id = ?1 AND last_used < ?2",
             (id.as_str(), at.as_millis()),
         )?;
     }

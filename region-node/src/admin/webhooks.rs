@@ -1,0 +1,301 @@
+//! `/webhooks`: who is told of the tenant's events.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{answer, read, read_query, rfc3339};
+use crate::error::Error;
+use crate::events::endpoints::{EndpointUpdate, IssuedEndpoint};
+use crate::events::event::EventType;
+use crate::startup::Parts;
+use crate::store::{DeadLetter, Endpoint};
+use crate::tenant_scope::{AdminScope, TenantScope};
+
+/// Dead letters on a page at most.
+const PAGE: u32 = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewWebhook {
+    url: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    events: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedWebhook {
+    url: Option<String>,
+    description: Option<String>,
+    events: Option<Vec<String>>,
+}
+
+/// The tenant's administrator, once it is known that the access still holds.
+async fn held(scope: &TenantScope, parts: &Parts) -> Result<(), Error> {
+    parts.store.head(&scope.access).await?;
+    Ok(())
+}
+
+/// `POST /webhooks`: makes one. The only time, with rotation, that the secret is shown.
+///
+/// # Errors
+/// 400 for a body that is not right, and as the store.
+pub async fn create(
+    AdminScope(scope): AdminScope,
+    bytes: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let new: NewWebhook = read(&bytes, "url, description, events")?;
+    let update = EndpointUpdate {
+        url: Some(new.url),
+        description: Some(new.description),
+        events: Some(new.events),
+    };
+    let tenant = &scope.access.tenant;
+    let issued = parts
+        .endpoints
+        .create(tenant, scope.author(), update)
+        .await?;
+    Ok(answer(StatusCode::CREATED, &show_issued(&issued)))
+}
+
+/// `GET /webhooks`
+///
+/// # Errors
+/// As the store.
+pub async fn list(
+    AdminScope(scope): AdminScope,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let endpoints = parts.endpoints.list(&scope.access.tenant).await?;
+    let shown: Vec<Value> = endpoints.iter().map(show).collect();
+    Ok(answer(StatusCode::OK, &json!({ "webhooks": shown })))
+}
+
+/// `GET /webhooks/{id}`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn get(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let endpoint = parts.endpoints.get(&scope.access.tenant, &id).await?;
+    Ok(answer(StatusCode::OK, &show(&endpoint)))
+}
+
+/// `PATCH /webhooks/{id}`: changes what the body names.
+///
+/// # Errors
+/// 400 for a body that is not right, 404 if there is none, and as the store.
+pub async fn change(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    bytes: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let ChangedWebhook {
+        url,
+        description,
+        events,
+    } = read(&bytes, "url, description, events")?;
+    let update = EndpointUpdate {
+        url,
+        description,
+        events,
+    };
+    let (tenant, by) = (&scope.access.tenant, scope.author());
+    let endpoint = parts.endpoints.update(tenant, &id, by, update).await?;
+    Ok(answer(StatusCode::OK, &show(&endpoint)))
+}
+
+/// `DELETE /webhooks/{id}`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn delete(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let (tenant, by) = (&scope.access.tenant, scope.author());
+    parts.endpoints.delete(tenant, &id, by).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /webhooks/{id}/rotate`: a new secret, shown this once.
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn rotate(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let (tenant, by) = (&scope.access.tenant, scope.author());
+    let issued = parts.endpoints.rotate(tenant, &id, by).await?;
+    Ok(answer(StatusCode::OK, &show_issued(&issued)))
+}
+
+/// `POST /webhooks/{id}/pause`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn pause(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    set_paused(&scope, &id, &parts, true).await
+}
+
+/// `POST /webhooks/{id}/resume`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn resume(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    set_paused(&scope, &id, &parts, false).await
+}
+
+async fn set_paused(
+    scope: &TenantScope,
+    id: &str,
+    parts: &Parts,
+    is_paused: bool,
+) -> Result<HttpResponse, Error> {
+    held(scope, parts).await?;
+    let (tenant, by) = (&scope.access.tenant, scope.author());
+    let endpoint = parts
+        .endpoints
+        .set_paused(tenant, id, by, is_paused)
+        .await?;
+    Ok(answer(StatusCode::OK, &show(&endpoint)))
+}
+
+/// `POST /webhooks/{id}/test`: sends a test event now.
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn test(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let sent = parts.endpoints.test(&scope.access.tenant, &id).await?;
+    let error = sent.err().map(|error| error.to_string());
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "delivered": error.is_none(), "error": error }),
+    ))
+}
+
+/// `POST /webhooks/{id}/replay`: sends all dead letters once more.
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn replay(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    held(&scope, &parts).await?;
+    let replayed = parts.endpoints.replay(&scope.access.tenant, &id).await?;
+    Ok(answer(StatusCode::OK, &json!({ "replayed": replayed })))
+}
+
+/// Where a page of dead letters begins.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LettersQuery {
+    cursor: Option<i64>,
+}
+
+/// `GET /webhooks/{id}/dead-letters`: what it did not take, oldest first.
+///
+/// # Errors
+/// 400 for a query that is not right, 404 if there is none, and as the store.
+pub async fn dead_letters(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    request: HttpRequest,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let query: LettersQuery = read_query(&request, "cursor")?;
+    held(&scope, &parts).await?;
+    let (tenant, after) = (&scope.access.tenant, query.cursor.unwrap_or(0));
+    let letters = parts
+        .endpoints
+        .dead_letters(tenant, &id, after, PAGE)
+        .await?;
+    let next = letters
+        .last()
+        .filter(|_| letters.len() == PAGE as usize)
+        .map(|last| last.number.to_string());
+    let shown: Vec<Value> = letters.iter().map(show_letter).collect();
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "deadLetters": shown, "nextCursor": next }),
+    ))
+}
+
+fn show_issued(issued: &IssuedEndpoint) -> Value {
+    let mut shown = show(&issued.endpoint);
+    if let Value::Object(members) = &mut shown {
+        members.insert("secret".to_owned(), json!(issued.secret));
+    }
+    shown
+}
+
+fn show(endpoint: &Endpoint) -> Value {
+    let (settings, progress) = (&endpoint.settings, &endpoint.progress);
+    json!({
+        "id": endpoint.id,
+        "url": settings.url,
+        "description": settings.description,
+        "events": settings.events,
+        "state": if endpoint.paused.is_some() { "paused" } else { "active" },
+        "reason": endpoint.paused,
+        "sequence": progress.cursor,
+        // In writes; each is an event or more.
+        "lag": (endpoint.head - progress.cursor).max(0),
+        "attempts": progress.attempts,
+        "failingSince": progress.failing_since.map(rfc3339),
+        "lastError": progress.last_error,
+        "lastSuccess": progress.last_success.map(rfc3339),
+        "deadLetters": endpoint.dead_letters,
+        "created": rfc3339(endpoint.created),
+        "createdBy": endpoint.created_by,
+    })
+}
+
+fn show_letter(letter: &DeadLetter) -> Value {
+    let change = &letter.change;
+    json!({
+        "number": letter.number,
+        "type": EventType::of(change).as_str(),
+        "resourceType": change.kind.name(),
+        "id": change.id.to_string(),
+        "sequence": change.seq,
+        "changed": change.attributes,
+        "at": rfc3339(letter.at),
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+    })
+}

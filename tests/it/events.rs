@@ -1,0 +1,407 @@
+//! Events: the application behind hears of every change, in order, whatever happens in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::consumer::{Consumer, Delivery, Mood};
+use crate::support::fleet::{Fleet, Plan};
+use crate::support::history::Load;
+use crate::support::{
+    Answer, Region, Tenant, Token, World, patch, path, postgres_of_this_run, scale,
+};
+
+/// A tenant's administrator.
+struct Admin {
+    region: Region,
+    token: Token,
+}
+
+impl Admin {
+    async fn of(world: &World, tenant: &Tenant) -> Self {
+        let token = world
+            .token("us", &tenant.id, json!({ "scope": "admin" }))
+            .await;
+        Self {
+            region: world.region("us"),
+            token,
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let base = self
+            .region
+            .base_url
+            .replace("/api/v1/scim", "/api/v1/admin");
+        let request = self
+            .region
+            .client
+            .request(method, format!("{base}{path}"))
+            .header("authorization", format!("Bearer {}", self.token.secret));
+        Answer::of(match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .body(body.to_string()),
+            None => request,
+        })
+        .await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.call(Method::GET, path, None).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    async fn act(&self, path: &str) -> Value {
+        let answer = self.call(Method::POST, path, None).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    async fn webhook(&self, body: Value) -> Value {
+        let answer = self.call(Method::POST, "/webhooks", Some(body)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    }
+
+    /// The webhook, once it is as it should be.
+    async fn once(&self, id: &str, so: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let webhook = self.get(&format!("/webhooks/{id}")).await;
+            if so(&webhook) {
+                return webhook;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// All events from the beginning, page by page.
+    async fn all_events(&self) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/events?limit=50{after}")).await;
+            let events = page["events"].as_array().unwrap().clone();
+            if events.is_empty() {
+                return all;
+            }
+            all.extend(events);
+            after = format!("&after={}", page["nextCursor"].as_str().unwrap());
+        }
+    }
+}
+
+/// What has to hold of all that came: every event of the feed, each resource's in order, and every
+/// one signed.
+fn check(deliveries: &[Delivery], feed: &[Value], secret: &str) {
+    let of = |event: &Value| {
+        let data = &event["data"];
+        (
+            data["sequence"].as_i64().unwrap(),
+            data["id"].as_str().unwrap().to_owned(),
+        )
+    };
+    let told: BTreeSet<(i64, String)> = deliveries.iter().map(Delivery::of).collect();
+    let happened: BTreeSet<(i64, String)> = feed.iter().map(of).collect();
+    assert_eq!(told, happened);
+    let mut ids: BTreeMap<(i64, String), &str> = BTreeMap::new();
+    let mut newest: BTreeMap<String, i64> = BTreeMap::new();
+    for delivery in deliveries {
+        assert!(delivery.is_signed_with(secret), "{delivery:?}");
+        let (sequence, id) = delivery.of();
+        // The same event has the same id, however often it comes.
+        let known = ids
+            .entry((sequence, id.clone()))
+            .or_insert(&delivery.headers["webhook-id"]);
+        assert_eq!(*known, delivery.headers["webhook-id"]);
+        // An event comes for the first time only when all before it of the resource have come.
+        let before = newest.entry(id.clone()).or_insert(0);
+        if sequence > *before {
+            let skipped = happened
+                .range((*before + 1, String::new())..(sequence, String::new()))
+                .any(|(_, other)| *other == id);
+            assert!(!skipped, "an event of {id} before {sequence} was left out");
+            *before = sequence;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_application_hears_of_what_happens() {
+    let world = World::start();
+    let acme = world.tenant("acme", "us").await;
+    let admin = Admin::of(&world, &acme).await;
+    let consumer = Consumer::start().await;
+    acme.create_user(json!({ "userName": "before" })).await;
+    let webhook = admin
+        .webhook(json!({ "url": consumer.url(), "description": "HR" }))
+        .await;
+    let (id, secret) = (
+        webhook["id"].as_str().unwrap(),
+        webhook["secret"].as_str().unwrap(),
+    );
+    let ann = acme
+        .create_user(json!({ "userName": "ann", "title": "boss" }))
+        .await;
+    let team = acme.create_group(json!({ "displayName": "team" })).await;
+    let set = |path: &str, value: Value| {
+        patch(&json!([{ "op": "replace", "path": path, "value": value }]))
+    };
+    let user = path(&ann);
+    acme.patch(&user, &set("title", json!("chief"))).await;
+    acme.patch(&user, &set("active", json!(false))).await;
+    acme.patch(&user, &set("active", json!(true))).await;
+    let join =
+        patch(&json!([{ "op": "add", "path": "members", "value": [{ "value": ann["id"] }] }]));
+    acme.patch(&path(&team), &join).await;
+    acme.patch(&path(&team), &set("displayName", json!("crew")))
+        .await;
+    acme.delete(&user).await;
+    acme.delete(&path(&team)).await;
+
+    let came = consumer.once(|came| came.len() >= 10).await;
+    let kinds: Vec<&str> = came.iter().map(Delivery::kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            "user.created",
+            "group.created",
+            "user.updated",
+            "user.disabled",
+            "user.enabled",
+            "group.members_changed",
+            "group.updated",
+            "user.deleted",
+            "group.members_changed",
+            "group.deleted",
+        ]
+    );
+    let feed = admin.all_events().await;
+    assert_eq!(feed.len(), 11, "the one before the webhook too");
+    check(&came, &feed[1..], secret);
+    let first = &came[0].body;
+    assert_eq!(first["data"]["id"], ann["id"]);
+    assert_eq!(first["data"]["resourceType"], "User");
+    assert_eq!(came[2].body["data"]["changed"], json!(["title"]));
+    assert_eq!(came[7].body["data"]["resource"], Value::Null);
+    assert_eq!(feed[1]["id"], json!(came[0].headers["webhook-id"]));
+
+    // It is shown how far it is, and the secret is not shown again.
+    let shown = admin.once(id, |webhook| webhook["lag"] == 0).await;
+    assert_eq!(
+        (&shown["state"], &shown["deadLetters"]),
+        (&json!("active"), &json!(0))
+    );
+    assert!(shown.get("secret").is_none());
+    // Only what is asked for, and with both secrets after a rotation.
+    let only = json!({ "events": ["user.deleted"] });
+    let changed = admin
+        .call(Method::PATCH, &format!("/webhooks/{id}"), Some(only))
+        .await;
+    assert_eq!(changed.status, 200);
+    let rotated = admin.act(&format!("/webhooks/{id}/rotate")).await;
+    let bob = acme.create_user(json!({ "userName": "bob" })).await;
+    acme.delete(&path(&bob)).await;
+    let came = consumer.once(|came| came.len() >= 11).await;
+    let last = came.last().unwrap();
+    assert_eq!((came.len(), last.kind()), (11, "user.deleted"));
+    for secret in [secret, rotated["secret"].as_str().unwrap()] {
+        assert!(last.is_signed_with(secret));
+    }
+    assert!(!came[0].is_signed_with(rotated["secret"].as_str().unwrap()));
+    let test = admin.act(&format!("/webhooks/{id}/test")).await;
+    assert_eq!(test, json!({ "delivered": true, "error": null }));
+    assert_eq!(
+        consumer.deliveries().last().unwrap().kind(),
+        "endpoint.test"
+    );
+
+    let deleted = admin
+        .call(Method::DELETE, &format!("/webhooks/{id}"), None)
+        .await;
+    assert_eq!(deleted.status, 204);
+    let gone = admin
+        .call(Method::GET, &format!("/webhooks/{id}"), None)
+        .await;
+    gone.scim_error(404, None);
+    let audit = admin.get("/audit?kind=endpoint").await;
+    assert_eq!(audit["records"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn addresses_of_ours_are_not_called() {
+    let world = World::start();
+    let acme = world.tenant("acme", "us").await;
+    let admin = Admin::of(&world, &acme).await;
+    for url in [
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]:8080/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://user:secret@example.com/",
+        "ftp://example.com/",
+        "nothing",
+    ] {
+        let new = json!({ "url": url });
+        let answer = admin.call(Method::POST, "/webhooks", Some(new)).await;
+        answer.scim_error(400, Some("invalidValue"));
+    }
+    let unknown = json!({ "url": "https://example.com/", "events": ["user.exploded"] });
+    let answer = admin.call(Method::POST, "/webhooks", Some(unknown)).await;
+    answer.scim_error(400, Some("invalidValue"));
+    assert_eq!(admin.get("/webhooks").await, json!({ "webhooks": [] }));
+}
+
+/// Whoever comes for events finds them all, can wait for the next, and is told what it cannot have.
+#[tokio::test]
+async fn the_application_can_come_for_events() {
+    let world = World::start();
+    let acme = world.tenant("acme", "us").await;
+    let admin = Admin::of(&world, &acme).await;
+    for name in ["ann", "bob", "cem"] {
+        acme.create_user(json!({ "userName": name })).await;
+    }
+    let all = admin.all_events().await;
+    let sequences: Vec<i64> = all
+        .iter()
+        .map(|event| event["data"]["sequence"].as_i64().unwrap())
+        .collect();
+    assert_eq!(sequences, [1, 2, 3]);
+    assert_eq!(all[0]["data"]["resource"]["userName"], "ann");
+    let latest = admin.get("/events?after=latest").await;
+    assert_eq!(latest["events"], json!([]));
+    let cursor = latest["nextCursor"].as_str().unwrap();
+    // One who waits is told at once.
+    let path = format!("/events?after={cursor}&wait=20");
+    let waiting = admin.get(&path);
+    let writing = acme.create_user(json!({ "userName": "dan" }));
+    let (page, _) = tokio::join!(waiting, writing);
+    assert_eq!(page["events"][0]["data"]["resource"]["userName"], "dan");
+    for (wrong, status) in [
+        ("/events?after=x", 400),
+        ("/events?after=0.99", 400),
+        ("/events?before=1", 400),
+        ("/events?after=7.1", 410),
+    ] {
+        let answer = admin.call(Method::GET, wrong, None).await;
+        assert_eq!(answer.status, status, "{wrong}: {answer:?}");
+    }
+}
+
+/// Writers write, the consumer takes, and every now and then the process is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_out_when_the_node_is_killed() {
+    let kills = scale("MERIDIAN_TEST_KILLS", 6);
+    let mut world = World::restartable(&["us"], "info");
+    let acme = world.tenant("acme", "us").await;
+    let consumer = Consumer::start().await;
+    let mut admin = Admin::of(&world, &acme).await;
+    let webhook = admin.webhook(json!({ "url": consumer.url() })).await;
+    let (id, secret) = (
+        webhook["id"].as_str().unwrap(),
+        webhook["secret"].as_str().unwrap(),
+    );
+    let mut load = Load::on(acme, None).await;
+    let told = load.told.clone();
+    for round in 0..kills {
+        let clients = load.start(round, 4);
+        told.wait_for(1 + 29 * round % 60).await;
+        world.kill();
+        told.ended(clients).await;
+        world.restart();
+        load = load.reconnected();
+    }
+    admin.region = world.region("us");
+    admin.once(id, |webhook| webhook["lag"] == 0).await;
+    let feed = admin.all_events().await;
+    assert!(feed.len() >= told.acknowledged());
+    check(&consumer.deliveries(), &feed, secret);
+    world.kill();
+    told.history().check_stored(&world, &load.tenant.id);
+}
+
+const IMPATIENT: &str = "[events]\nallow_http = true\nallowed_networks = [\"127.0.0.0/8\"]\n\
+                         attempts = 2\nfirst_retry_ms = 10\ntimeout_ms = 300\n";
+
+/// A receiver that fails, in all the ways that there are: nothing is lost, and nobody else suffers.
+#[tokio::test]
+async fn what_a_receiver_does_not_take_is_kept_for_it() {
+    let server = postgres_of_this_run();
+    let fleet = Fleet::start(Plan {
+        of_nodes: IMPATIENT,
+        postgres: server.as_deref(),
+        ..Plan::default()
+    })
+    .await;
+    let acme = fleet.tenant("acme", "us").await;
+    let body = json!({ "scope": "admin" });
+    let token = fleet
+        .operator("us", &format!("/tenants/{}/tokens", acme.id), body)
+        .await;
+    let admin = Admin {
+        region: fleet.region("us"),
+        token: Token {
+            id: token["id"].as_str().unwrap().to_owned(),
+            secret: token["token"].as_str().unwrap().to_owned(),
+        },
+    };
+    let (bad, good) = (Consumer::start().await, Consumer::start().await);
+    let elsewhere = Consumer::start().await;
+    let webhook = admin.webhook(json!({ "url": bad.url() })).await;
+    let id = webhook["id"].as_str().unwrap();
+    admin.webhook(json!({ "url": good.url() })).await;
+    let letters = format!("/webhooks/{id}/dead-letters");
+    let moods = [
+        (Mood::Answers(500), "500"),
+        (Mood::Redirects(elsewhere.url()), "307"),
+        (Mood::Silent, "time"),
+    ];
+    for (number, (mood, reason)) in moods.into_iter().enumerate() {
+        bad.is(mood);
+        acme.create_user(json!({ "userName": format!("u{number}") }))
+            .await;
+        admin
+            .once(id, |webhook| webhook["deadLetters"] == json!(number + 1))
+            .await;
+        let all = admin.get(&letters).await;
+        let last = &all["deadLetters"][number];
+        assert!(last["reason"].as_str().unwrap().contains(reason), "{last}");
+        assert_eq!(
+            (&last["attempts"], &last["type"]),
+            (&json!(2), &json!("user.created"))
+        );
+    }
+    assert!(elsewhere.deliveries().is_empty(), "redirects lead nowhere");
+    // The other one had everything at once.
+    good.once(|came| came.len() >= 3).await;
+    // A body without an end is an answer all the same, and not waited for.
+    bad.is(Mood::Endless);
+    acme.create_user(json!({ "userName": "endless" })).await;
+    admin.once(id, |webhook| webhook["lag"] == 0).await;
+    // Once it works again it gets what it did not take.
+    bad.is(Mood::Answers(200));
+    let before = bad.deliveries().len();
+    assert_eq!(
+        admin.act(&format!("/webhooks/{id}/replay")).await,
+        json!({ "replayed": 3 })
+    );
+    let came = bad.once(|came| came.len() >= before + 3).await;
+    let again: Vec<i64> = came[before..].iter().map(Delivery::sequence).collect();
+    assert_eq!(again, [1, 2, 3]);
+    admin.once(id, |webhook| webhook["deadLetters"] == 0).await;
+
+    // One that is gone for good is left alone, and goes on when it is told to.
+    bad.is(Mood::Answers(410));
+    acme.create_user(json!({ "userName": "gone" })).await;
+    let paused = admin.once(id, |webhook| webhook["state"] == "paused").await;
+    assert!(
+        paused["reason"].as_str().unwrap().contains("410"),
+        "{paused}"
+    );
+    bad.is(Mood::Answers(204));
+    let before = bad.deliveries().len();
+    admin.act(&format!("/webhooks/{id}/resume")).await;
+    let came = bad.once(|came| came.len() > before).await;
+    assert_eq!(came.last().unwrap().sequence(), 5);
+}
