@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(event, Event::of(&tenant, &change, Some(&resource)));
         let body: Value = serde_json::from_str(&event.body).unwrap();
         assert_eq!(body["type"], "user.created");
-        assert_eq!(body["timestamp"], "2023-11-14T22:13:20Z");
+        assert_eq!(body["timestamp"], "2023-11-14T22:13:20.000Z");
         assert_eq!(body["data"]["sequence"], 7);
         assert_eq!(body["data"]["resource"]["userName"], "ä");
         let gone = Event::of(&tenant, &change, None);

@@ -249,6 +249,6 @@ async fn the_time_of_last_use_is_kept() {
     let node = Node::start(&folder).await;
     let path = format!("/tokens/{id}");
     let (_, token) = node.operator(Method::GET, &path, Value::Null).await;
-    assert_eq!(token["last_used"], "2023-11-14T22:13:30Z");
+    assert_eq!(token["last_used"], "2023-11-14T22:13:30.000Z");
     node.stop().await;
 }
