@@ -113,6 +113,28 @@ fn guarded(answer: &Answer) {
     assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
 }
 
+/// Signs in, and looks at a user, with a word in whatever can be asked for; answers the session.
+pub async fn look_around(world: &World, tenant: &Tenant, user: &str, word: &str) -> String {
+    let admin = Admin::of(world, tenant).await;
+    let browser = Browser::of(&admin).await;
+    for path in [
+        format!("/console/users?search={word}"),
+        format!("/console/users?cursor={word}"),
+        format!("/console/users/{user}"),
+        format!("/console/users/{word}"),
+        format!("/console/{word}"),
+        format!("/console/activity?request={word}&from={word}"),
+        format!("/console/activity?resource={user}"),
+        format!("/console/sign-in?{word}"),
+        "/console/export".to_owned(),
+    ] {
+        browser.get(&path).await;
+    }
+    browser.send("/console/tokens", &[("name", word)]).await;
+    browser.sign_in(word).await;
+    browser.cookie.unwrap()
+}
+
 async fn acme(world: &World) -> Admin {
     let acme = world.tenant("acme", "us").await;
     Admin::of(world, &acme).await

@@ -106,6 +106,8 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
     )
     .await;
 
+    let session = crate::console::look_around(&world, &acme, &id, &word("Query")).await;
+
     // The client's mistakes.
     acme.post("/Users", &json!({ "userName": word("UserName") }))
         .await
@@ -253,6 +255,10 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
             token.secret[7..39].to_owned(),
         ));
     }
+    secrets.push((
+        "a session of the console".to_owned(),
+        session[7..39].to_owned(),
+    ));
     for region in ["us", "de"] {
         for key in ["link.key", "operator.key", "grant.key"] {
             let path = world.data_dir().join(region).join("keys").join(key);

@@ -230,7 +230,7 @@ fn outcome(entry: &Entry) -> Markup {
     let kind = if entry.has_failed() { "bad" } else { "good" };
     html! {
         (badge(kind, &match entry.status { 0 => "Given up".to_owned(), status => status.to_string() }))
-        @if let Some(keyword) = &entry.scim_type { span.sub { (keyword) } }
+        @if let Some(keyword) = &entry.scim_type { span.sub.whole { (keyword) } }
     }
 }
 

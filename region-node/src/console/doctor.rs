@@ -38,13 +38,13 @@ pub async fn list(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, 
 fn show(frame: &Frame<'_>, finding: &Finding, base_url: &str) -> Option<Markup> {
     let sentence = Problem::from_code(&finding.kind)?.sentence(&finding.subject, base_url);
     let times = match finding.times {
-        1 => "Once".to_owned(),
-        times => format!("{times} times"),
+        1 => "Once, ".to_owned(),
+        times => format!("{times} times, last "),
     };
     Some(html! {
         p.sentence { (sentence) }
         dl.facts {
-            div { dt { "How often" } dd { (times) ", last " (frame.ago(finding.last)) } }
+            div { dt { "How often" } dd { (times) (frame.ago(finding.last)) } }
             @if finding.times > 1 { div { dt { "First" } dd { (moment(finding.first)) } } }
             div { dt { "API token" } dd {
                 a href={ "/console/tokens/" (finding.token.as_str()) } { code { (finding.token.as_str()) } }
