@@ -128,10 +128,9 @@ impl CallIds {
 
     /// `traceparent` for the node: the client's trace goes on, if it is one.
     fn traceparent(&self, client: Option<&str>) -> String {
-        match client.and_then(trace_of) {
-            Some((trace, flags)) => format!("00-{trace}-{}-{flags}", text(&self.span)),
-            None => format!("00-{}-{}-00", text(&self.trace), text(&self.span)),
-        }
+        let own = || (text(&self.trace), "00");
+        let (trace, flags) = client.and_then(trace_of).unwrap_or_else(own);
+        ["00-", trace, "-", text(&self.span), "-", flags].concat()
     }
 
     /// The key under which a node keeps the outcome of this call. A client's own key counts for

@@ -367,9 +367,9 @@ pub fn is_console(path: &str) -> bool {
 /// The protocol that a path asks for, whether the path exists or not.
 #[must_use]
 pub fn dialect(path: &str) -> Dialect {
-    match split(path) {
-        Some((Base::V1, _)) => Dialect::Scim11,
-        _ => Dialect::Scim20,
+    match segments(path).take(4).eq([API, "v1", "scim", "v1"]) {
+        true => Dialect::Scim11,
+        false => Dialect::Scim20,
     }
 }
 
@@ -422,11 +422,24 @@ impl<'p> Segments<'p> {
     }
 }
 
+/// Whether a path is below `/api`, where the endpoints of SCIM and of the admin's API are.
+#[must_use]
+pub fn is_api(path: &str) -> bool {
+    segments(path).next() == Some(API)
+}
+
+const API: &str = "api";
+
+/// The segments of a path, empty ones passed over.
+fn segments(path: &str) -> impl Iterator<Item = &str> + Clone {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
 /// The base, and the segments below it.
 fn split(path: &str) -> Option<(Base, Segments<'_>)> {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let mut segments = segments(path);
     match segments.next()? {
-        "api" => {}
+        API => {}
         CONSOLE => return Some((Base::Console, Segments::of(segments))),
         _ => return None,
     }

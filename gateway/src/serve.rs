@@ -176,20 +176,22 @@ async fn answer(
     let host = edge.hosts.find(request.head())?;
     check_connection(request)?;
     record.region = Some(host.region.id.clone());
-    if let Some(endpoint) = OAuthEndpoint::parse(request.path()) {
-        record.route = endpoint.template();
-        // In a box: it is rare, and what it needs would be moved with every request.
-        return Box::pin(answer_oauth(
-            endpoint, request, payload, edge, &host, source, record,
-        ))
-        .await;
-    }
-    if let Some(door) = Door::parse(request.path()) {
-        record.route = door.template();
-        return Box::pin(answer_at_door(
-            door, request, payload, edge, &host, source, record,
-        ))
-        .await;
+    if !routes::is_api(request.path()) {
+        if let Some(endpoint) = OAuthEndpoint::parse(request.path()) {
+            record.route = endpoint.template();
+            // In a box: it is rare, and what it needs would be moved with every request.
+            return Box::pin(answer_oauth(
+                endpoint, request, payload, edge, &host, source, record,
+            ))
+            .await;
+        }
+        if let Some(door) = Door::parse(request.path()) {
+            record.route = door.template();
+            return Box::pin(answer_at_door(
+                door, request, payload, edge, &host, source, record,
+            ))
+            .await;
+        }
     }
     let (route, method) = find_route(request)?;
     record.route = route.endpoint.template();
@@ -302,7 +304,9 @@ async fn answer_at_door(
 
 /// How an error at a path looks.
 fn face_of(path: &str) -> Face {
-    if OAuthEndpoint::parse(path).is_some() {
+    if routes::is_api(path) {
+        Face::Scim(routes::dialect(path))
+    } else if OAuthEndpoint::parse(path).is_some() {
         Face::OAuth
     } else if !routes::is_console(path) {
         Face::Scim(routes::dialect(path))

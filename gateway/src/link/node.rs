@@ -1,20 +1,21 @@
 //! [`Node`]: one region-node as this gateway sees it: where it is, what it has to do, whether it
 //! can be reached.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_rustls::client::TlsStream;
 
 use super::health::Trouble;
 use super::tls::NodeTls;
 
+/// So often a call that waits looks whether its node still answers anybody.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// So many looks in a row without an answer, and a node counts as away.
 const MOST_MISSED: u32 = 3;
 
@@ -46,7 +47,7 @@ pub struct Node {
     /// When it was looked at last, and what was wrong.
     last_look: Mutex<Option<(Instant, Option<Trouble>)>>,
     missed: AtomicU32,
-    lost: Notify,
+    losses: AtomicU64,
 }
 
 const UP: i64 = -1;
@@ -87,7 +88,7 @@ impl Node {
             looks: AtomicU32::new(0),
             last_look: Mutex::new(None),
             missed: AtomicU32::new(0),
-            lost: Notify::new(),
+            losses: AtomicU64::new(0),
         })
     }
 
@@ -240,21 +241,30 @@ impl Node {
     }
 
     /// It did not answer a look at it in time. After several of these it counts as away, and
-    /// calls that wait for it are told: a process that hangs keeps its connections open. Answers
+    /// calls that wait for it give up: a process that hangs keeps its connections open. Answers
     /// whether that is news.
     pub fn looks_lost(&self) -> bool {
         let missed = self.missed.fetch_add(1, Ordering::Relaxed) + 1;
         let is_news = missed == MOST_MISSED;
         if missed >= MOST_MISSED {
             self.is_away();
-            self.lost.notify_waiters();
+            self.losses.fetch_add(1, Ordering::Relaxed);
         }
         is_news
     }
 
-    /// Waits until the node is lost.
+    /// How often it was lost. A call that sees this move waits for nothing.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the node is lost, or a moment longer.
     pub async fn lost(&self) {
-        self.lost.notified().await;
+        let before = self.losses();
+        while self.losses() == before {
+            sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -270,20 +280,16 @@ impl Drop for UnderWay {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
-    #[tokio::test]
-    async fn a_node_is_lost_after_several_looks_and_found_by_one() {
+    #[test]
+    fn a_node_is_lost_after_several_looks_and_found_by_one() {
         let node = Node::new(Url::parse("http://node.example:9001").unwrap()).unwrap();
         assert_eq!(node.authority(), "node.example:9001");
-        let mut waiting = Box::pin(node.lost());
-        assert!((&mut waiting).now_or_never().is_none());
         assert!(!node.looks_lost() && !node.looks_lost());
-        assert!(node.is_up() && (&mut waiting).now_or_never().is_none());
+        assert!(node.is_up() && node.losses() == 0);
         assert!(node.looks_lost());
-        assert!(!node.is_up() && (&mut waiting).now_or_never().is_some());
+        assert!(!node.is_up() && node.losses() > 0);
         assert!(!node.looks_lost());
         node.looks_well(false);
         assert!(node.is_welcome() && node.away_since().is_none());

@@ -22,7 +22,7 @@ use actix_web::web::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use super::node::{Node, NodeStream, UnderWay};
+use super::node::{LOOK_EVERY, Node, NodeStream, UnderWay};
 use super::{Attempt, NodeError, RegionLink};
 
 /// Most connections to one node that a worker keeps without a call.
@@ -81,11 +81,17 @@ impl RegionLink {
             connection.write.clear();
             write_head(node, &mut connection.write);
             let mut exchange = Exchange::begin(&mut connection, body);
-            let exchanged = tokio::select! {
-                biased;
-                head = std::future::poll_fn(|cx| exchange.poll(&mut connection, cx)) => head,
-                () = node.lost() => Err(NodeError::Lost),
-                () = sleep_until(deadline) => return Err(Attempt::Deadline),
+            let losses = node.losses();
+            let exchanged = loop {
+                // One timer for both: most answers are here long before it is looked at.
+                let look = deadline.min(Instant::now() + LOOK_EVERY);
+                let head = std::future::poll_fn(|cx| exchange.poll(&mut connection, cx));
+                match timeout_at(look, head).await {
+                    Ok(head) => break head,
+                    Err(_elapsed) if node.losses() != losses => break Err(NodeError::Lost),
+                    Err(_elapsed) if look == deadline => return Err(Attempt::Deadline),
+                    Err(_elapsed) => {}
+                }
             };
             match exchanged {
                 Ok(head) => {
