@@ -101,7 +101,7 @@ async fn a_tenant_is_created_changed_suspended_and_erased() {
     let (status, body) = node.operator(Method::DELETE, &path, Value::Null).await;
     let nothing = json!({
         "tokens": 0, "users": 0, "groups": 0, "members": 0, "index_rows": 0, "changes": 0,
-        "outcomes": 0,
+        "outcomes": 0, "activity": 0,
     });
     let expected = json!({
         "id": tenant["id"], "deleted": true, "erased": nothing, "left": 0,
