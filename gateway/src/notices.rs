@@ -14,7 +14,7 @@ use std::time::Duration;
 use shared::link::{
     MAX_NOTICES, NOTICES_PATH, Notice, NoticeKind, NoticesAnswer, NoticesRequest, Refusal,
 };
-use shared::{ApiToken, RegionId, Scope, Timestamp, TokenDigest};
+use shared::{ApiToken, Clock, RegionId, Scope, Timestamp, TokenDigest};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::credential::CredentialError;
@@ -71,7 +71,7 @@ impl Notices {
         path: &str,
         token: Result<&ApiToken, CredentialError>,
         record: &RequestRecord,
-        at: Timestamp,
+        clock: &dyn Clock,
     ) {
         let (Some((kind, is_known)), Ok(token), Some(region)) =
             (kind_of(error, path), token, &record.region)
@@ -90,6 +90,7 @@ impl Notices {
             method: record.method,
             route: route.unwrap_or(record.route),
         };
+        let at = clock.now();
         let request_id = record.ids.as_ref().map_or("", CallIds::request_id);
         let room = if is_known { ROOM } else { ROOM_FOR_STRANGERS };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,6 +237,7 @@ fn kind_of(error: &Error, path: &str) -> Option<(NoticeKind, bool)> {
 #[cfg(test)]
 mod tests {
     use actix_web::http::Method;
+    use shared::TestClock;
 
     use super::*;
 
@@ -248,9 +250,9 @@ mod tests {
     #[test]
     fn equal_notices_are_one_and_there_is_an_end_of_different_ones() {
         let (notices, region) = (Notices::default(), RegionId::parse("de").unwrap());
-        let record = record();
+        let (record, clock) = (record(), TestClock::at(Timestamp(0)));
         let note = |error: &Error, token: &ApiToken| {
-            notices.note(error, "/x", Ok(token), &record, Timestamp(0));
+            notices.note(error, "/x", Ok(token), &record, &clock);
         };
         let token = ApiToken::generate(&region).unwrap();
         let wrong = Error::WrongRegion {

@@ -131,9 +131,8 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
         if matches!(face, Face::Scim(_)) {
             let token = credential::present(request.headers());
             let token = token.as_ref().map_err(|error| *error);
-            let now = edge.clock.now();
-            edge.notices
-                .note(&error, request.path(), token, &record, now);
+            let (path, clock) = (request.path(), &*edge.clock);
+            edge.notices.note(&error, path, token, &record, clock);
         }
         record.failure = Some((error.fault(), error.to_string()));
         error.to_response(face, record.ids.as_ref().map(CallIds::request_id))
@@ -342,8 +341,8 @@ async fn answer_oauth(
     let issued = oauth::issue(edge, host, &token_request, source, record).await;
     if let Err(error) = &issued {
         let token = Ok(&token_request.client_secret);
-        let now = edge.clock.now();
-        edge.notices.note(error, request.path(), token, record, now);
+        let (path, clock) = (request.path(), &*edge.clock);
+        edge.notices.note(error, path, token, record, clock);
     }
     issued
 }

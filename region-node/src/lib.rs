@@ -6,6 +6,7 @@
 //! Direction: `handlers -> provider -> {scim, store}`, and `store -> scim` for its types.
 
 pub mod admin;
+mod coded;
 pub mod config;
 pub mod console;
 pub mod error;

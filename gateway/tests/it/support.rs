@@ -13,8 +13,8 @@ use gateway::config::{HostnameSettings, RegionSettings, Settings};
 use gateway::startup::Application;
 use serde_json::{Value, json};
 use shared::link::{
-    self, AccessTokenAnswer, AccessTokenRequest, Refusal, ResolveAnswer, ResolveRequest, Resolved,
-    TenantLimits,
+    self, AccessTokenAnswer, AccessTokenRequest, NoticesAnswer, NoticesRequest, Refusal,
+    ResolveAnswer, ResolveRequest, Resolved, TenantLimits,
 };
 use shared::{ApiToken, Grant, RegionId, Scope, TenantId, TestClock, Timestamp, TokenId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -245,6 +245,13 @@ async fn issue(
     HttpResponse::Ok().json(AccessTokenAnswer::Issued { expires_in_s: 3600 })
 }
 
+/// What was refused is told a moment later, and is no call of a client.
+async fn notices(request: HttpRequest, told: web::Json<NoticesRequest>) -> HttpResponse {
+    assert_eq!(request.headers().get(link::LINK_KEY).unwrap(), LINK_KEY);
+    let taken = told.notices.len();
+    HttpResponse::Ok().json(NoticesAnswer { taken })
+}
+
 async fn scim(request: HttpRequest, body: Bytes, end: Data<FarEnd>) -> HttpResponse {
     let headers = request.headers();
     let text = |value: &actix_web::http::header::HeaderValue| value.to_str().unwrap().to_owned();
@@ -319,6 +326,7 @@ impl Node {
                 .app_data(web::PayloadConfig::new(32 * 1024 * 1024))
                 .route(link::RESOLVE_PATH, web::post().to(resolve))
                 .route(link::HEALTH_PATH, web::get().to(health))
+                .route(link::NOTICES_PATH, web::post().to(notices))
                 .route(link::ACCESS_TOKENS_PATH, web::post().to(issue))
                 .default_service(web::to(scim))
         })

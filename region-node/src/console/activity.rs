@@ -136,9 +136,10 @@ fn filters(form: &Form) -> Markup {
             }
         }
     };
-    let clients = Client::ALL
+    let clients: Vec<_> = Client::ALL
+        .iter()
         .map(|client| (client.code(), client.name()))
-        .to_vec();
+        .collect();
     let operations = Operation::ALL
         .iter()
         .map(|one| (one.code(), operation_name(*one)));

@@ -8,138 +8,106 @@ use std::borrow::Cow;
 use shared::link::{Notice, NoticeKind};
 use shared::{ScimError, ScimType, Timestamp, TokenId};
 
+use crate::coded::told;
 use crate::scim::ResourceKind;
 use crate::scim::tolerance::{Note, Tolerance};
 use crate::store::activity::{Entry, Finding, Operation};
 
-/// Declares the problems: variant, name, sentence. `{subject}` stands for what it is about, `{base}`
-/// for the tenant's base URL.
-macro_rules! problems {
-    ($($(#[$meta:meta])* $variant:ident = $code:literal, $sentence:literal;)*) => {
-        /// Something that is not right in how a client is set up.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Problem {
-            $($(#[$meta])* $variant,)*
-        }
-
-        impl Problem {
-            /// All there are.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in the store and in the API.
-            #[must_use]
-            pub fn code(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $code,)*
-                }
-            }
-
-            fn template(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $sentence,)*
-                }
-            }
-        }
-    };
-}
-
-problems! {
-    /// A token of this region at the host of another one.
-    WrongRegion = "wrongRegion",
-        "The identity provider uses the base URL of the region '{subject}', and the data of this tenant lives here. Set its base URL to {base}";
-    /// A token whose time is over.
-    Expired = "expiredToken",
-        "The API token has expired and is still in use. Create a new one, or rotate it before it ends, and put that into the identity provider.";
-    /// A token that was revoked.
-    Revoked = "revokedToken",
-        "The API token was revoked and is still in use. Put a live API token into the identity provider.";
-    /// The operator has suspended the tenant.
-    Suspended = "tenantSuspended",
-        "The tenant is suspended, and nothing is provisioned until its operator resumes it.";
-    /// A path that does not exist.
-    UnknownPath = "unknownPath",
-        "The identity provider calls a path that does not exist. Set its base URL to {base} with nothing behind it, neither /Users nor a version of its own.";
-    /// A path of SCIM 1.1 where SCIM 2.0 is spoken.
-    Scim11Path = "scim11Path",
-        "The identity provider speaks SCIM 1.1 at the base URL of SCIM 2.0. Set it to SCIM 2.0, or set its base URL to {base}/v1";
-    /// A body of SCIM 1.1 where SCIM 2.0 is spoken.
-    Scim11Body = "scim11Body",
-        "The identity provider writes SCIM 1.1 at the base URL of SCIM 2.0, so what it reads is of SCIM 2.0. Set it to SCIM 2.0, or set its base URL to {base}/v1";
-    /// A method that the endpoint does not have.
-    Method = "wrongMethod",
-        "The identity provider uses a method that the endpoint does not have ({subject}). Choose PUT or PATCH for updates in its settings.";
-    /// A token for administration, used for provisioning.
-    AdminToken = "adminTokenForProvisioning",
-        "An API token for administration is used for provisioning. Create one with the scope scim and put that into the identity provider.";
-    /// A token for provisioning, used for administration.
-    ScimToken = "provisioningTokenForAdministration",
-        "An API token for provisioning is used for administration. Create one with the scope admin for that.";
-    /// More requests than the tenant may make.
-    TooMany = "tooManyRequests",
-        "The identity provider sends more than this tenant may. Let it send less at a time, or ask the operator for higher limits.";
-    /// An address from which the token may not be used.
-    Network = "networkRefused",
-        "The API token is used from an address that its networks do not allow. Add the network of the identity provider to the networks of the API token.";
-    /// A compressed body.
-    BodyEncoding = "compressedBody",
-        "The identity provider compresses what it sends. Switch compression off in it, or in the proxy before it.";
-    /// A body over the limit.
-    BodyTooLarge = "bodyTooLarge",
-        "The identity provider sends more in one request than is taken. Let it send members of a group in parts.";
-    /// A client id that is not that of the API token.
-    ClientId = "clientId",
-        "The client id for access tokens is not the id of the API token that is given as the secret. Copy both from the same API token.";
-    /// Groups where there are none.
-    GroupsOff = "groupsOff",
-        "The identity provider provisions groups, and groups are switched off in this tenant. Switch group provisioning off in the identity provider, or ask the operator to switch groups on.";
-    /// A userName that is no e-mail address.
-    UserNameNotEmail = "userNameNotEmail",
-        "userName must be an e-mail address in this tenant. Map userName to the attribute that holds the e-mail address, such as mail or email.";
-    /// A value that another resource has.
-    Taken = "valueTaken",
-        "Another resource already has the value that was sent for '{subject}'. Let the identity provider look for the existing one by '{subject}' before it creates one, or remove the duplicate there.";
-    /// A resource that is not here.
-    UnknownResource = "unknownResource",
-        "The identity provider changes a user or group that is not here any more. Restart its provisioning, so that it looks for everybody again.";
-    /// A filter on an unknown attribute.
-    UnknownFilterAttribute = "unknownFilterAttribute",
-        "The identity provider looks for users by an attribute that does not exist here. Choose userName, externalId or the e-mail address as the attribute that it matches by.";
-    /// A filter that cannot be read.
-    Filter = "filter",
-        "The identity provider sends a filter that cannot be read. Use a filter such as userName eq \"value\".";
-    /// A filter that is too dear.
-    FilterTooWide = "filterTooWide",
-        "The identity provider looks for resources by an attribute that has no index. Match by userName, externalId or the e-mail address, or have the attribute indexed.";
-    /// An attribute that is required.
-    Missing = "missingAttribute",
-        "'{subject}' is required and was not sent. Map it in the identity provider.";
-    /// A value that does not fit.
-    Value = "invalidValue",
-        "The value that was sent for '{subject}' does not fit. Correct the mapping of '{subject}' in the identity provider.";
-    /// An attribute that the service provider sets.
-    ReadOnly = "readOnly",
-        "The identity provider wants to set '{subject}', which is set by the service. Remove it from the mapping.";
-    /// A body that is no SCIM.
-    Syntax = "invalidSyntax",
-        "The identity provider sends a body that is no SCIM request. Check the template of its requests, if it has one.";
-    /// A media type that is none of ours.
-    MediaType = "mediaType",
-        "The identity provider sends a body of another media type. Set its content type to application/scim+json.";
-    /// An attribute that is dropped.
-    UnknownAttribute = "unknownAttribute",
-        "The attribute '{subject}' is not known here and is dropped. Remove it from the mapping, or add it in an extension schema of this tenant.";
-    /// A schema that is dropped.
-    UnknownSchema = "unknownSchema",
-        "The schema '{subject}' is not known in this tenant and what is sent of it is dropped. Remove it from the mapping, or add it as an extension schema of this tenant.";
+told! {
+    /// Something that is not right in how a client is set up. In its sentence, `{subject}` stands for
+    /// what it is about and `{base}` for the tenant's base URL.
+    Problem {
+        /// A token of this region at the host of another one.
+        WrongRegion = "wrongRegion",
+            "The identity provider uses the base URL of the region '{subject}', and the data of this tenant lives here. Set its base URL to {base}";
+        /// A token whose time is over.
+        Expired = "expiredToken",
+            "The API token has expired and is still in use. Create a new one, or rotate it before it ends, and put that into the identity provider.";
+        /// A token that was revoked.
+        Revoked = "revokedToken",
+            "The API token was revoked and is still in use. Put a live API token into the identity provider.";
+        /// The operator has suspended the tenant.
+        Suspended = "tenantSuspended",
+            "The tenant is suspended, and nothing is provisioned until its operator resumes it.";
+        /// A path that does not exist.
+        UnknownPath = "unknownPath",
+            "The identity provider calls a path that does not exist. Set its base URL to {base} with nothing behind it, neither /Users nor a version of its own.";
+        /// A path of SCIM 1.1 where SCIM 2.0 is spoken.
+        Scim11Path = "scim11Path",
+            "The identity provider speaks SCIM 1.1 at the base URL of SCIM 2.0. Set it to SCIM 2.0, or set its base URL to {base}/v1";
+        /// A body of SCIM 1.1 where SCIM 2.0 is spoken.
+        Scim11Body = "scim11Body",
+            "The identity provider writes SCIM 1.1 at the base URL of SCIM 2.0, so what it reads is of SCIM 2.0. Set it to SCIM 2.0, or set its base URL to {base}/v1";
+        /// A method that the endpoint does not have.
+        Method = "wrongMethod",
+            "The identity provider uses a method that the endpoint does not have ({subject}). Choose PUT or PATCH for updates in its settings.";
+        /// A token for administration, used for provisioning.
+        AdminToken = "adminTokenForProvisioning",
+            "An API token for administration is used for provisioning. Create one with the scope scim and put that into the identity provider.";
+        /// A token for provisioning, used for administration.
+        ScimToken = "provisioningTokenForAdministration",
+            "An API token for provisioning is used for administration. Create one with the scope admin for that.";
+        /// More requests than the tenant may make.
+        TooMany = "tooManyRequests",
+            "The identity provider sends more than this tenant may. Let it send less at a time, or ask the operator for higher limits.";
+        /// An address from which the token may not be used.
+        Network = "networkRefused",
+            "The API token is used from an address that its networks do not allow. Add the network of the identity provider to the networks of the API token.";
+        /// A compressed body.
+        BodyEncoding = "compressedBody",
+            "The identity provider compresses what it sends. Switch compression off in it, or in the proxy before it.";
+        /// A body over the limit.
+        BodyTooLarge = "bodyTooLarge",
+            "The identity provider sends more in one request than is taken. Let it send members of a group in parts.";
+        /// A client id that is not that of the API token.
+        ClientId = "clientId",
+            "The client id for access tokens is not the id of the API token that is given as the secret. Copy both from the same API token.";
+        /// Groups where there are none.
+        GroupsOff = "groupsOff",
+            "The identity provider provisions groups, and groups are switched off in this tenant. Switch group provisioning off in the identity provider, or ask the operator to switch groups on.";
+        /// A userName that is no e-mail address.
+        UserNameNotEmail = "userNameNotEmail",
+            "userName must be an e-mail address in this tenant. Map userName to the attribute that holds the e-mail address, such as mail or email.";
+        /// A value that another resource has.
+        Taken = "valueTaken",
+            "Another resource already has the value that was sent for '{subject}'. Let the identity provider look for the existing one by '{subject}' before it creates one, or remove the duplicate there.";
+        /// A resource that is not here.
+        UnknownResource = "unknownResource",
+            "The identity provider changes a user or group that is not here any more. Restart its provisioning, so that it looks for everybody again.";
+        /// A filter on an unknown attribute.
+        UnknownFilterAttribute = "unknownFilterAttribute",
+            "The identity provider looks for users by an attribute that does not exist here. Choose userName, externalId or the e-mail address as the attribute that it matches by.";
+        /// A filter that cannot be read.
+        Filter = "filter",
+            "The identity provider sends a filter that cannot be read. Use a filter such as userName eq \"value\".";
+        /// A filter that is too dear.
+        FilterTooWide = "filterTooWide",
+            "The identity provider looks for resources by an attribute that has no index. Match by userName, externalId or the e-mail address, or have the attribute indexed.";
+        /// An attribute that is required.
+        Missing = "missingAttribute",
+            "'{subject}' is required and was not sent. Map it in the identity provider.";
+        /// A value that does not fit.
+        Value = "invalidValue",
+            "The value that was sent for '{subject}' does not fit. Correct the mapping of '{subject}' in the identity provider.";
+        /// An attribute that the service provider sets.
+        ReadOnly = "readOnly",
+            "The identity provider wants to set '{subject}', which is set by the service. Remove it from the mapping.";
+        /// A body that is no SCIM.
+        Syntax = "invalidSyntax",
+            "The identity provider sends a body that is no SCIM request. Check the template of its requests, if it has one.";
+        /// A media type that is none of ours.
+        MediaType = "mediaType",
+            "The identity provider sends a body of another media type. Set its content type to application/scim+json.";
+        /// An attribute that is dropped.
+        UnknownAttribute = "unknownAttribute",
+            "The attribute '{subject}' is not known here and is dropped. Remove it from the mapping, or add it in an extension schema of this tenant.";
+        /// A schema that is dropped.
+        UnknownSchema = "unknownSchema",
+            "The schema '{subject}' is not known in this tenant and what is sent of it is dropped. Remove it from the mapping, or add it as an extension schema of this tenant.";
+    }
 }
 
 impl Problem {
-    /// By its name.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|one| one.code() == code)
-    }
-
     /// How to put it right.
     #[must_use]
     pub fn sentence(self, subject: &str, base_url: &str) -> String {

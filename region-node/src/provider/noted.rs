@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use shared::{Dialect, TenantId, TokenId};
 
 use crate::scim::client::Clues;
+use crate::scim::text::cut;
 use crate::scim::{Notes, ResourceId, ResourceKind};
 use crate::store::activity::{Effects, Operation};
 
@@ -69,9 +70,12 @@ impl Noted {
         }
     }
 
-    /// Notes what was done.
-    pub fn effect(&self, effects: Effects) {
-        self.with(|facts| facts.effects.add(effects));
+    /// Notes a write to a resource that was there, and whether it is as it was before.
+    pub fn written(&self, is_same: bool) {
+        self.with(|facts| match is_same {
+            true => facts.effects.unchanged += 1,
+            false => facts.effects.updated += 1,
+        });
     }
 
     /// Notes which resource it is about, by its document.
@@ -114,15 +118,6 @@ fn display_of(kind: ResourceKind, document: &str) -> Option<Box<str>> {
         std::borrow::Cow::Borrowed(text)
     };
     Some(Box::from(cut(&text, LONGEST_DISPLAY)))
-}
-
-/// The beginning of a text, of at most so many bytes.
-pub(super) fn cut(text: &str, longest: usize) -> &str {
-    if text.len() <= longest {
-        return text;
-    }
-    let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use crate::scim::group::{self, GroupPatch, MemberPatch};
 use crate::scim::patch::PatchError;
 use crate::scim::tolerance::Tolerance;
 use crate::scim::{EntityTags, Notes, PatchRequest, Projection, ResourceId, ResourceKind, Version};
-use crate::store::activity::Effects;
 use crate::store::{Access, ChangeKind, MemberChange, Store, StoreError, Stored, WriteContext};
 
 /// How often a write starts again when others were faster. Each round somebody's write succeeds.
@@ -66,29 +65,6 @@ enum Patched {
     /// the write was given.
     Members(Option<(Version, Timestamp)>),
 }
-
-const CREATED: Effects = Effects {
-    created: 1,
-    ..NOTHING
-};
-const UPDATED: Effects = Effects {
-    updated: 1,
-    ..NOTHING
-};
-const UNCHANGED: Effects = Effects {
-    unchanged: 1,
-    ..NOTHING
-};
-const DELETED: Effects = Effects {
-    deleted: 1,
-    ..NOTHING
-};
-const NOTHING: Effects = Effects {
-    created: 0,
-    updated: 0,
-    unchanged: 0,
-    deleted: 0,
-};
 
 /// What a `GET` finds.
 #[derive(Clone, Debug)]
@@ -153,7 +129,7 @@ impl Resources {
             .await?
         {
             Done::Now(stored) => {
-                caller.noted.effect(CREATED);
+                caller.noted.with(|facts| facts.effects.created += 1);
                 caller.noted.resource(kind, stored.id, &stored.document);
                 self.show_written(caller.access, kind, &stored, view).await
             }
@@ -388,7 +364,7 @@ impl Resources {
         let deleted = self.delete_now(caller, kind, id, expected).await;
         let done = self.first_outcome(caller, ChangeKind::Deleted, deleted);
         if let Done::Now(()) = done.await? {
-            caller.noted.effect(DELETED);
+            caller.noted.with(|facts| facts.effects.deleted += 1);
         }
         Ok(())
     }
@@ -459,7 +435,7 @@ impl Resources {
             };
             let same = content.document == current.document;
             if same && content.members.is_empty() {
-                caller.noted.effect(UNCHANGED);
+                caller.noted.written(true);
                 return Ok(current);
             }
             let before_write = current.version;
@@ -495,9 +471,7 @@ impl Resources {
                 other => {
                     let written = other?;
                     let is_same = written.version == before_write;
-                    caller
-                        .noted
-                        .effect(if is_same { UNCHANGED } else { UPDATED });
+                    caller.noted.written(is_same);
                     return Ok(written);
                 }
             }
@@ -560,9 +534,7 @@ impl Resources {
         if let Some((version, now)) = written {
             let is_older = |stored: &Stored| stored.version == version && stored.modified < now;
             let is_same = stored.as_ref().is_ok_and(is_older);
-            caller
-                .noted
-                .effect(if is_same { UNCHANGED } else { UPDATED });
+            caller.noted.written(is_same);
         }
         let stored = stored.ok()?;
         caller.noted.resource(kind, id, &stored.document);

@@ -7,80 +7,37 @@
 use std::fmt;
 
 use super::tolerance::{Notes, Tolerance};
+use crate::coded::told;
 
-/// A provisioning client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Client {
-    /// Okta.
-    Okta,
-    /// Microsoft Entra ID.
-    Entra,
-    /// PingOne and PingFederate.
-    PingOne,
-    /// OneLogin.
-    OneLogin,
-    /// JumpCloud.
-    JumpCloud,
-    /// Google Workspace.
-    Google,
-    /// authentik.
-    Authentik,
-    /// curl and its like: somebody who tries something.
-    Tool,
-    /// Nothing speaks for any of them.
-    Other,
+told! {
+    /// A provisioning client.
+    Client {
+        /// Okta.
+        Okta = "okta", "Okta";
+        /// Microsoft Entra ID.
+        Entra = "entra", "Microsoft Entra ID";
+        /// PingOne and PingFederate.
+        PingOne = "pingone", "PingOne";
+        /// OneLogin.
+        OneLogin = "onelogin", "OneLogin";
+        /// JumpCloud.
+        JumpCloud = "jumpcloud", "JumpCloud";
+        /// Google Workspace.
+        Google = "google", "Google Workspace";
+        /// authentik.
+        Authentik = "authentik", "authentik";
+        /// curl and its like: somebody who tries something.
+        Tool = "tool", "curl or another tool";
+        /// Nothing speaks for any of them.
+        Other = "other", "another client";
+    }
 }
 
 impl Client {
-    /// All there are.
-    pub const ALL: [Self; 9] = [
-        Self::Okta,
-        Self::Entra,
-        Self::PingOne,
-        Self::OneLogin,
-        Self::JumpCloud,
-        Self::Google,
-        Self::Authentik,
-        Self::Tool,
-        Self::Other,
-    ];
-
-    /// The name in the API.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Okta => "okta",
-            Self::Entra => "entra",
-            Self::PingOne => "pingone",
-            Self::OneLogin => "onelogin",
-            Self::JumpCloud => "jumpcloud",
-            Self::Google => "google",
-            Self::Authentik => "authentik",
-            Self::Tool => "tool",
-            Self::Other => "other",
-        }
-    }
-
-    /// By its name in the API.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|client| client.code() == code)
-    }
-
     /// For a person.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Okta => "Okta",
-            Self::Entra => "Microsoft Entra ID",
-            Self::PingOne => "PingOne",
-            Self::OneLogin => "OneLogin",
-            Self::JumpCloud => "JumpCloud",
-            Self::Google => "Google Workspace",
-            Self::Authentik => "authentik",
-            Self::Tool => "curl or another tool",
-            Self::Other => "another client",
-        }
+        self.template()
     }
 }
 
@@ -362,7 +319,7 @@ pub fn recognise(clues: Clues) -> Client {
             .sum()
     };
     let (mut loudest, mut most) = (Client::Other, 0);
-    for client in Client::ALL {
+    for client in Client::ALL.iter().copied() {
         let voice = voices(client);
         if voice > most {
             (loudest, most) = (client, voice);
@@ -457,12 +414,13 @@ mod tests {
             let text = fs::read_to_string(&file).unwrap();
             let name = file.to_string_lossy();
             let expected = Client::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .find(|client| name.contains(&format!("/{}/", client.code())))
                 .or_else(|| {
                     let (_, name) = name.split_once("/scim11/")?;
                     let known = |client: &Client| name.contains(client.code());
-                    Client::ALL.into_iter().find(known)
+                    Client::ALL.iter().copied().find(known)
                 })
                 .unwrap_or(Client::Other);
             assert_eq!(recognise(clues_of(&text, true)), expected, "{name}");

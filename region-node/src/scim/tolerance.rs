@@ -3,108 +3,75 @@
 //!
 //! A request that keeps to the protocol has none, and costs nothing here.
 
+use super::text::cut;
+use crate::coded::told;
+
 /// Most notes of one request; what is tolerated beyond is not noted.
 pub const MOST_NOTES: usize = 16;
 /// Longest subject of a note, in bytes; a longer one is cut.
 const LONGEST_SUBJECT: usize = 120;
 
-/// Declares the tolerances: variant, the name under which it is stored and shown, and the sentence,
-/// in which `{}` stands for the subject.
-macro_rules! tolerances {
-    ($($(#[$meta:meta])* $variant:ident = $code:literal, $sentence:literal;)*) => {
-        /// A habit of a client that is not the protocol's, and is taken all the same.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Tolerance {
-            $($(#[$meta])* $variant,)*
-        }
-
-        impl Tolerance {
-            /// All there are.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in the store and in the API.
-            #[must_use]
-            pub fn code(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $code,)*
-                }
-            }
-
-            fn template(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $sentence,)*
-                }
-            }
-        }
-    };
-}
-
-tolerances! {
-    /// `Add`, `Replace`, `Remove` with a capital letter (Entra).
-    OperationCase = "operationCase", "The operation '{}' was read as if it were in lower case.";
-    /// One operation where a list belongs.
-    OneOperation = "oneOperation", "One operation was sent in the place of a list of operations.";
-    /// A PATCH that asks for nothing.
-    NoOperations = "noOperations", "The PATCH had no operations and changed nothing.";
-    /// `"True"` for `true` (Entra).
-    TextTrue = "textTrue", "The text \"True\" for '{}' was read as true.";
-    /// `"False"` for `false` (Entra).
-    TextFalse = "textFalse", "The text \"False\" for '{}' was read as false.";
-    /// A value path whose element is not there (Entra).
-    ElementMade = "elementMade", "Nothing fitted '{}', so the value that was missing was created.";
-    /// A key of a path-less value that is a path (Entra).
-    KeyIsPath = "keyIsPath", "The key '{}' was read as a path.";
-    /// An attribute of an extension without its URN (Entra).
-    BareName = "bareName", "'{}' was taken for the attribute of that name in an extension.";
-    /// A dot between URN and attribute (Entra, before December 2018).
-    DotForColon = "dotForColon", "The dot behind the URN in '{}' was read as a colon.";
-    /// `email`, `workEmail` in a filter (PingOne).
-    Alias = "alias", "'{}' in the filter was taken for 'emails.value'.";
-    /// A literal without quotes in a filter.
-    BareLiteral = "bareLiteral", "A value without quotes in the filter was read as text.";
-    /// One element where a list belongs (OneLogin).
-    OneForList = "oneForList", "One value of '{}' was read as a list of one.";
-    /// A list of one where a single value belongs (Entra).
-    ListForOne = "listForOne", "The list sent for '{}' was read as the one value in it.";
-    /// A plain value where an object with `value` belongs (Entra).
-    PlainForObject = "plainForObject", "The plain value sent for '{}' was taken for its 'value'.";
-    /// A JSON document in a string (Entra's roles).
-    JsonInText = "jsonInText", "The JSON document in the text sent for '{}' was read.";
-    /// A blank text for no value.
-    Blank = "blank", "The blank value of '{}' was read as no value.";
-    /// More than one primary element (PingOne).
-    ManyPrimaries = "manyPrimaries", "Of several primary values of '{}' one was kept as primary.";
-    /// The same element twice.
-    Repeated = "repeated", "A value of '{}' that was sent twice was kept once.";
-    /// A list of values behind a removal (Entra, JumpCloud).
-    RemoveByValue = "removeByValue", "The removal from '{}' took away the values that it listed, and no others.";
-    /// An attribute that the schema does not have.
-    UnknownAttribute = "unknownAttribute", "The attribute '{}' is not in the schema and was dropped.";
-    /// An extension, or another schema, that the tenant does not have.
-    UnknownSchema = "unknownSchema", "The schema '{}' is not known in this tenant; what was sent of it was dropped.";
-    /// An attribute that the service provider sets.
-    ReadOnly = "readOnly", "'{}' is set by the service and what was sent for it was skipped.";
-    /// A password.
-    Password = "password", "The password was accepted and thrown away.";
-    /// A body that does not say what it is (authentik).
-    NoSchemas = "noSchemas", "The body did not name its schemas.";
-    /// A PUT that does not map `active`.
-    ActiveKept = "activeKept", "The PUT did not say whether the user is active: the user stays inactive.";
-    /// A PUT of a group that does not name its members.
-    MembersKept = "membersKept", "The PUT did not name members: the group keeps those it has.";
-    /// No time zone.
-    TimeZoneDefault = "timeZoneDefault", "No time zone was sent: Etc/UTC is assumed.";
-    /// A SCIM 1.1 body on the path of SCIM 2.0 (PingOne).
-    Scim11Body = "scim11Body", "The body was of SCIM 1.1 on the path of SCIM 2.0, and was answered in SCIM 1.1.";
-    /// A POST that means another method (SCIM 1.1).
-    MethodOverride = "methodOverride", "The POST was carried out as the {} that it stands for.";
-}
-
-impl Tolerance {
-    /// By its name.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|one| one.code() == code)
+told! {
+    /// A habit of a client that is not the protocol's, and is taken all the same.
+    Tolerance {
+        /// `Add`, `Replace`, `Remove` with a capital letter (Entra).
+        OperationCase = "operationCase", "The operation '{}' was read as if it were in lower case.";
+        /// One operation where a list belongs.
+        OneOperation = "oneOperation", "One operation was sent in the place of a list of operations.";
+        /// A PATCH that asks for nothing.
+        NoOperations = "noOperations", "The PATCH had no operations and changed nothing.";
+        /// `"True"` for `true` (Entra).
+        TextTrue = "textTrue", "The text \"True\" for '{}' was read as true.";
+        /// `"False"` for `false` (Entra).
+        TextFalse = "textFalse", "The text \"False\" for '{}' was read as false.";
+        /// A value path whose element is not there (Entra).
+        ElementMade = "elementMade", "Nothing fitted '{}', so the value that was missing was created.";
+        /// A key of a path-less value that is a path (Entra).
+        KeyIsPath = "keyIsPath", "The key '{}' was read as a path.";
+        /// An attribute of an extension without its URN (Entra).
+        BareName = "bareName", "'{}' was taken for the attribute of that name in an extension.";
+        /// A dot between URN and attribute (Entra, before December 2018).
+        DotForColon = "dotForColon", "The dot behind the URN in '{}' was read as a colon.";
+        /// `email`, `workEmail` in a filter (PingOne).
+        Alias = "alias", "'{}' in the filter was taken for 'emails.value'.";
+        /// A literal without quotes in a filter.
+        BareLiteral = "bareLiteral", "A value without quotes in the filter was read as text.";
+        /// One element where a list belongs (OneLogin).
+        OneForList = "oneForList", "One value of '{}' was read as a list of one.";
+        /// A list of one where a single value belongs (Entra).
+        ListForOne = "listForOne", "The list sent for '{}' was read as the one value in it.";
+        /// A plain value where an object with `value` belongs (Entra).
+        PlainForObject = "plainForObject", "The plain value sent for '{}' was taken for its 'value'.";
+        /// A JSON document in a string (Entra's roles).
+        JsonInText = "jsonInText", "The JSON document in the text sent for '{}' was read.";
+        /// A blank text for no value.
+        Blank = "blank", "The blank value of '{}' was read as no value.";
+        /// More than one primary element (PingOne).
+        ManyPrimaries = "manyPrimaries", "Of several primary values of '{}' one was kept as primary.";
+        /// The same element twice.
+        Repeated = "repeated", "A value of '{}' that was sent twice was kept once.";
+        /// A list of values behind a removal (Entra, JumpCloud).
+        RemoveByValue = "removeByValue", "The removal from '{}' took away the values that it listed, and no others.";
+        /// An attribute that the schema does not have.
+        UnknownAttribute = "unknownAttribute", "The attribute '{}' is not in the schema and was dropped.";
+        /// An extension, or another schema, that the tenant does not have.
+        UnknownSchema = "unknownSchema", "The schema '{}' is not known in this tenant; what was sent of it was dropped.";
+        /// An attribute that the service provider sets.
+        ReadOnly = "readOnly", "'{}' is set by the service and what was sent for it was skipped.";
+        /// A password.
+        Password = "password", "The password was accepted and thrown away.";
+        /// A body that does not say what it is (authentik).
+        NoSchemas = "noSchemas", "The body did not name its schemas.";
+        /// A PUT that does not map `active`.
+        ActiveKept = "activeKept", "The PUT did not say whether the user is active: the user stays inactive.";
+        /// A PUT of a group that does not name its members.
+        MembersKept = "membersKept", "The PUT did not name members: the group keeps those it has.";
+        /// No time zone.
+        TimeZoneDefault = "timeZoneDefault", "No time zone was sent: Etc/UTC is assumed.";
+        /// A SCIM 1.1 body on the path of SCIM 2.0 (PingOne).
+        Scim11Body = "scim11Body", "The body was of SCIM 1.1 on the path of SCIM 2.0, and was answered in SCIM 1.1.";
+        /// A POST that means another method (SCIM 1.1).
+        MethodOverride = "methodOverride", "The POST was carried out as the {} that it stands for.";
     }
 }
 
@@ -137,7 +104,7 @@ impl Notes {
 
     /// Notes a tolerance of something.
     pub fn note_of(&mut self, what: Tolerance, subject: &str) {
-        let subject = cut(subject);
+        let subject = cut(subject, LONGEST_SUBJECT);
         let is_new = || {
             let mut noted = self.0.iter();
             !noted.any(|note| note.what == what && *note.subject == *subject)
@@ -215,16 +182,6 @@ impl Notes {
         });
         Self(notes.collect())
     }
-}
-
-fn cut(subject: &str) -> &str {
-    if subject.len() <= LONGEST_SUBJECT {
-        return subject;
-    }
-    let end = (0..=LONGEST_SUBJECT)
-        .rev()
-        .find(|end| subject.is_char_boundary(*end));
-    subject.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 #[cfg(test)]

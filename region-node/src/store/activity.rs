@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use shared::{Dialect, TenantId, Timestamp, TokenId};
 
+use crate::coded::coded;
 use crate::scim::client::{Client, Clues, recognise};
 use crate::scim::{Notes, ResourceId, ResourceKind};
 
@@ -54,37 +55,7 @@ impl EntryNumber {
     }
 }
 
-/// Declares an enum with the name that each variant has in the store and in the API.
-macro_rules! named {
-    ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $code:literal,)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name {
-            $($(#[$of])* $variant,)*
-        }
-
-        impl $name {
-            /// All there are.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name in the store and in the API.
-            #[must_use]
-            pub fn code(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $code,)*
-                }
-            }
-
-            /// By its name.
-            #[must_use]
-            pub fn from_code(code: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|one| one.code() == code)
-            }
-        }
-    };
-}
-
-named! {
+coded! {
     /// What a request asks for (RFC 7644 section 3.2).
     Operation {
         /// A new resource.
@@ -281,7 +252,7 @@ pub fn hour_of(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(60 * 60 * 1000)
 }
 
-named! {
+coded! {
     /// Why requests are missing.
     GapReason {
         /// More came than could be written.
@@ -467,6 +438,18 @@ pub struct ActivityQuery {
     pub resource: Option<ResourceId>,
     /// The one with this id.
     pub request_id: Option<String>,
+}
+
+impl ActivityQuery {
+    /// Whether a page may have to look at more requests than it shows.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.client.is_some()
+            || self.has_failed.is_some()
+            || self.operation.is_some()
+            || self.resource.is_some()
+            || self.request_id.is_some()
+    }
 }
 
 /// Requests, newest first.

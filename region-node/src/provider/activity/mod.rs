@@ -16,8 +16,9 @@ use shared::api_token::{RandomnessError, random_base62};
 use shared::{Clock, ScimError, TenantId, Timestamp};
 
 use super::doctor;
-use super::noted::{Noted, cut};
+use super::noted::Noted;
 use crate::scim::client::Clues;
+use crate::scim::text::cut;
 use crate::scim::{ResourceKind, filter};
 use crate::store::activity::{
     ActivityBatch, Entry, EntryNumber, Finding, Gap, GapReason, Operation, TenantActivity,
@@ -26,7 +27,7 @@ use crate::store::{Store, StoreError};
 
 /// Requests that are written in one transaction: other writes wait for it.
 const AT_ONCE: usize = 500;
-/// A process that has nothing to write says so often that it lives.
+/// A process says so often that it lives, whether it has something to write or not.
 const MARK_EVERY: Duration = Duration::from_secs(60);
 /// Longest filter that is kept, in bytes.
 const LONGEST_FILTER: usize = 500;
@@ -56,11 +57,10 @@ struct Queue {
 
 #[derive(Default)]
 struct Writing {
-    has_begun: bool,
+    /// When this process last said that it lives, and looked for those that do not any more.
+    begun: Option<Timestamp>,
     /// Of the last batch.
     number: i64,
-    /// When the store last heard of this process.
-    marked: Option<Timestamp>,
     /// What is being written. It stays here until the store has taken it: whoever writes may be
     /// broken off, and then nobody knows whether it has.
     under_way: Option<Arc<ActivityBatch>>,
@@ -193,10 +193,10 @@ impl ActivityLog {
         }
         let mut writing = self.writing.lock().await;
         let now = self.clock.now();
-        if !writing.has_begun {
+        let is_due = |at: Timestamp| now >= at.after(MARK_EVERY);
+        if writing.begun.is_none_or(is_due) {
             store.begin_activity(&self.writer, now).await?;
-            writing.has_begun = true;
-            writing.marked = Some(now);
+            writing.begun = Some(now);
         }
         loop {
             let is_repeated = writing.under_way.is_some();
@@ -210,12 +210,6 @@ impl ActivityLog {
             let batch = Arc::clone(batch);
             store.record_activity(batch, is_repeated).await?;
             writing.under_way = None;
-            writing.marked = Some(now);
-        }
-        let is_silent = writing.marked.is_none_or(|at| now >= at.after(MARK_EVERY));
-        if is_silent {
-            store.begin_activity(&self.writer, now).await?;
-            writing.marked = Some(now);
         }
         Ok(())
     }

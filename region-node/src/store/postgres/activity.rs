@@ -510,7 +510,11 @@ pub(super) async fn page(
     );
     let (before, from) = (query.before.0, query.from.0);
     let most = i64::from(MOST_LOOKED_AT);
-    let rows = found(connections, access, sql, &[&before, &from, &most]).await?;
+    let parameters: Parameters<'_> = &[&before, &from, &most];
+    let rows = match query.is_filtered() {
+        true => found(connections, access, sql, parameters).await?,
+        false => Vec::new(),
+    };
     let last: Option<i64> = rows.first().map(|row| row.try_get("number")).transpose()?;
     let from = last.map_or(from, |last| last + 1);
     let tokens = query.client.map(|client| clients.tokens_of(client));

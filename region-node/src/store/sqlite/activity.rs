@@ -386,13 +386,16 @@ pub(super) fn page(
     let tenant = tenants::held(connection, access)?.key;
     let clients = clients(connection, tenant)?;
     // Behind so many, another page begins.
-    let last = first(
-        connection,
-        "SELECT number FROM activity WHERE tenant = ?1 AND number < ?2 AND number >= ?3
-         ORDER BY number DESC LIMIT 1 OFFSET ?4",
-        (tenant, query.before.0, query.from.0, MOST_LOOKED_AT),
-        |row| Ok(row.get::<_, i64>(0)?),
-    )?;
+    let last = match query.is_filtered() {
+        true => first(
+            connection,
+            "SELECT number FROM activity WHERE tenant = ?1 AND number < ?2 AND number >= ?3
+             ORDER BY number DESC LIMIT 1 OFFSET ?4",
+            (tenant, query.before.0, query.from.0, MOST_LOOKED_AT),
+            |row| Ok(row.get::<_, i64>(0)?),
+        )?,
+        false => None,
+    };
     let from = last.map_or(query.from.0, |last| last + 1);
     let tokens = query.client.map(|client| {
         let ids = clients.tokens_of(client);
