@@ -404,6 +404,8 @@ impl From<EndpointError> for Error {
             EndpointError::Url(_)
             | EndpointError::TooMany
             | EndpointError::Description
+            | EndpointError::NoUrl
+            | EndpointError::Audience
             | EndpointError::Events => {
                 let detail = format!("{}.", error.to_string().trim_end_matches('.'));
                 Self::Scim(ScimError::typed(400, ScimType::InvalidValue, detail))

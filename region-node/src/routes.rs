@@ -196,6 +196,8 @@ fn admin_calls(config: &mut ServiceConfig) {
                 .route(patch().to(webhooks::change))
                 .route(delete().to(webhooks::delete)),
         )
+        .service(admin_resource("/webhooks/{id}/poll", "POST").route(post().to(webhooks::poll)))
+        .service(admin_resource("/events/jwks", "GET").route(get().to(events::jwks)))
         .service(
             admin_resource("/webhooks/{id}/dead-letters", "GET")
                 .route(get().to(webhooks::dead_letters)),

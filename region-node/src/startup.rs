@@ -23,10 +23,11 @@ use tokio::sync::Semaphore;
 
 use crate::config::{ConfigError, Engine, LiveKeys, Settings};
 use crate::events::Bell;
-use crate::events::delivery::{Deliverer, Patience};
+use crate::events::delivery::{Deliverer, Means, Patience};
 use crate::events::egress::{Egress, EgressError};
 use crate::events::endpoints::Endpoints;
 use crate::events::event::Showing;
+use crate::events::token::Tokens as EventTokens;
 use crate::grant::Grants;
 use crate::housekeeping::{Housekeeping, keep_house};
 use crate::keys::KeySet;
@@ -125,6 +126,8 @@ pub struct Parts {
     pub showing: Showing,
     /// Who receives events.
     pub endpoints: Endpoints,
+    /// Makes security event tokens.
+    pub event_tokens: Arc<EventTokens>,
     /// Sends events.
     pub deliverer: Arc<Deliverer>,
     /// Calls that wait for events.
@@ -408,15 +411,22 @@ fn parts(
         attempts: events.attempts,
         pause_after: HOUR * events.pause_after_h,
     };
-    let deliverer = Arc::new(Deliverer::new(
+    let event_tokens = Arc::new(EventTokens::new(
         Arc::clone(&store),
         Arc::clone(&clock),
-        bell.clone(),
-        egress.clone(),
-        showing.clone(),
-        patience,
-        settings.store.engine == Engine::Sqlite,
+        &region,
+        events.base_url.trim_end_matches('/'),
     ));
+    let means = Means {
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        bell: bell.clone(),
+        egress: egress.clone(),
+        showing: showing.clone(),
+        tokens: Arc::clone(&event_tokens),
+    };
+    let is_alone = settings.store.engine == Engine::Sqlite;
+    let deliverer = Arc::new(Deliverer::new(means, patience, is_alone));
     Ok(Parts {
         link_keys: KeySet::new(&keys.link),
         operator_keys: KeySet::new(&keys.operator),
@@ -446,6 +456,7 @@ fn parts(
         ),
         bell,
         showing,
+        event_tokens,
         deliverer,
         long_polls: Semaphore::new(MOST_LONG_POLLS),
         resources: Data::new(resources),

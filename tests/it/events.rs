@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
+use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use crate::support::consumer::{Consumer, Delivery, Mood};
@@ -404,4 +407,146 @@ async fn what_a_receiver_does_not_take_is_kept_for_it() {
     admin.act(&format!("/webhooks/{id}/resume")).await;
     let came = bad.once(|came| came.len() > before).await;
     assert_eq!(came.last().unwrap().sequence(), 5);
+}
+
+/// The claims of a security event token, once its signature was verified with the region's key.
+fn claims(token: &str, jwks: &Value) -> Value {
+    let parts: Vec<&str> = token.split('.').collect();
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+    let header: Value = serde_json::from_slice(&decode(parts[0])).unwrap();
+    let key = &jwks["keys"][0];
+    assert_eq!(header["typ"], "secevent+jwt");
+    assert_eq!(
+        (&header["alg"], &header["kid"]),
+        (&json!("EdDSA"), &key["kid"])
+    );
+    let public = decode(key["x"].as_str().unwrap());
+    let signed = format!("{}.{}", parts[0], parts[1]);
+    UnparsedPublicKey::new(&ED25519, public)
+        .verify(signed.as_bytes(), &decode(parts[2]))
+        .unwrap();
+    serde_json::from_slice(&decode(parts[1])).unwrap()
+}
+
+/// RFC 9967: the same events as signed tokens, pushed (RFC 8935) and for whoever comes (RFC 8936).
+#[tokio::test]
+async fn security_event_tokens_are_pushed_and_polled() {
+    let mut world = World::restartable(&["us"], "info");
+    let acme = world.tenant("acme", "us").await;
+    let mut admin = Admin::of(&world, &acme).await;
+    let consumer = Consumer::start().await;
+    let no_audience = json!({ "kind": "set-push", "url": consumer.url() });
+    let answer = admin
+        .call(Method::POST, "/webhooks", Some(no_audience))
+        .await;
+    answer.scim_error(400, Some("invalidValue"));
+    let aud = "https://app.example.com";
+    let push = json!({ "kind": "set-push", "url": consumer.url(), "audience": aud });
+    let pushed_to = admin.webhook(push).await;
+    assert!(pushed_to.get("secret").is_none());
+    let polled = admin
+        .webhook(json!({ "kind": "set-poll", "audience": aud }))
+        .await;
+    let poll = format!("/webhooks/{}/poll", polled["id"].as_str().unwrap());
+
+    let ann = acme
+        .create_user(json!({ "userName": "ann", "title": "canary" }))
+        .await;
+    let user = path(&ann);
+    let disable = patch(&json!([{ "op": "replace", "path": "active", "value": false }]));
+    acme.patch(&user, &disable).await;
+    acme.delete(&user).await;
+    let jwks = admin.get("/events/jwks").await;
+    let came = consumer.once(|came| came.len() >= 3).await;
+    let tokens: Vec<Value> = came.iter().map(|it| claims(&it.text, &jwks)).collect();
+    assert_eq!(came[0].headers["content-type"], "application/secevent+jwt");
+    let events: Vec<Vec<&str>> = tokens
+        .iter()
+        .map(|token| {
+            token["events"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect()
+        })
+        .collect();
+    let urn = |name: &str| format!("urn:ietf:params:scim:event:prov:{name}");
+    assert_eq!(
+        events,
+        [
+            vec![urn("create:notice")],
+            vec![urn("patch:notice"), urn("deactivate")],
+            vec![urn("delete")],
+        ]
+    );
+    for token in &tokens {
+        assert_eq!(token["aud"], aud);
+        assert_eq!(token["sub_id"], json!({ "format": "scim", "uri": user }));
+        assert!(
+            !token.to_string().contains("canary"),
+            "names, and no values"
+        );
+    }
+    let changed = &tokens[1]["events"][urn("patch:notice")]["attributes"];
+    assert_eq!(changed, &json!(["active"]));
+
+    // Whoever comes gets the same, again and again until it says that it has them.
+    let ask = async |admin: &Admin, body: Value| {
+        let answer = admin.call(Method::POST, &poll, Some(body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let two = json!({ "maxEvents": 2, "returnImmediately": true });
+    let first = ask(&admin, two.clone()).await;
+    assert_eq!(first["moreAvailable"], true);
+    let sets = first["sets"].as_object().unwrap();
+    let ids: Vec<&String> = sets.keys().collect();
+    let expected: Vec<&str> = tokens
+        .iter()
+        .map(|token| token["jti"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, expected[..2]);
+    assert_eq!(
+        claims(sets[ids[0]].as_str().unwrap(), &jwks)["events"],
+        tokens[0]["events"]
+    );
+    // Also after a crash, and with the same key.
+    world.kill_and_restart();
+    admin.region = world.region("us");
+    assert_eq!(admin.get("/events/jwks").await, jwks);
+    let again = ask(&admin, two).await;
+    assert_eq!(
+        again["sets"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        ids
+    );
+    let rest = json!({ "ack": ids, "returnImmediately": true });
+    let rest = ask(&admin, rest).await;
+    assert_eq!(
+        rest["sets"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        [expected[2]]
+    );
+    // One that it cannot use is a dead letter.
+    let error = json!({ "err": "jwtParse", "description": "what is this" });
+    let refuses = json!({ "setErrs": { expected[2]: error }, "returnImmediately": true });
+    assert_eq!(
+        ask(&admin, refuses).await,
+        json!({ "sets": {}, "moreAvailable": false })
+    );
+    let letters = admin.get(&poll.replace("/poll", "/dead-letters")).await;
+    assert_eq!(
+        letters["deadLetters"][0]["reason"],
+        "jwtParse: what is this"
+    );
+    // And it can wait for the next.
+    let acme = acme.reconnected();
+    let (next, _) = tokio::join!(
+        ask(&admin, json!({})),
+        acme.create_user(json!({ "userName": "bob" }))
+    );
+    assert_eq!(next["sets"].as_object().unwrap().len(), 1);
 }

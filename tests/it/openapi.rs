@@ -136,6 +136,20 @@ async fn answers_are_as_described() {
         .hold(&admin, post.clone(), "/tokens", "/tokens", &made)
         .await;
     let made = made.json();
+    // Nobody is there: what it does not take is described too.
+    let webhook = json!({ "url": "http://127.0.0.1:9/", "description": "HR" });
+    let webhook = description
+        .hold(&admin, post.clone(), "/webhooks", "/webhooks", &webhook)
+        .await;
+    let webhook = webhook.json();
+    let receiver = json!({ "kind": "set-poll", "audience": "hr" });
+    let receiver = description
+        .hold(&admin, post.clone(), "/webhooks", "/webhooks", &receiver)
+        .await;
+    let receiver = receiver.json();
+    acme.create_user(json!({ "userName": "bob@example.com" }))
+        .await;
+    let renamed = json!({ "description": "Payroll" });
     let urn = "urn:acme:params:scim:schemas:extension:staff:2.0:User";
     let schema = json!({
         "resourceType": "User",
@@ -171,6 +185,27 @@ async fn answers_are_as_described() {
         (get.clone(), "/activity/{id}", &number, &none),
         (get.clone(), "/activity/{id}", "1", &none),
         (get.clone(), "/export", "", &none),
+        (get.clone(), "/audit", "", &none),
+        (get.clone(), "/audit/verify", "", &none),
+        (get.clone(), "/events", "", &none),
+        (get.clone(), "/events/jwks", "", &none),
+        (get.clone(), "/webhooks", "", &none),
+        (get.clone(), "/webhooks/{id}", id(&webhook), &none),
+        (Method::PATCH, "/webhooks/{id}", id(&webhook), &renamed),
+        (post.clone(), "/webhooks/{id}/test", id(&webhook), &none),
+        (post.clone(), "/webhooks/{id}/poll", id(&receiver), &none),
+        (
+            get.clone(),
+            "/webhooks/{id}/dead-letters",
+            id(&webhook),
+            &none,
+        ),
+        (post.clone(), "/webhooks/{id}/rotate", id(&webhook), &none),
+        (post.clone(), "/webhooks/{id}/replay", id(&webhook), &none),
+        (post.clone(), "/webhooks/{id}/pause", id(&webhook), &none),
+        (post.clone(), "/webhooks/{id}/resume", id(&webhook), &none),
+        (Method::DELETE, "/webhooks/{id}", id(&webhook), &none),
+        (Method::DELETE, "/webhooks/{id}", id(&webhook), &none),
         (get.clone(), "/openapi.json", "", &none),
     ] {
         let path = template.replace("{id}", value).replace("{urn}", value);

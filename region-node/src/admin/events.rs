@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::read_query;
 use crate::error::Error;
+use crate::events::token::TokenError;
 use crate::startup::Parts;
 use crate::store::backup::generation;
 use crate::store::{Change, Tenant};
@@ -21,9 +22,9 @@ use crate::tenant_scope::AdminScope;
 const PAGE: u32 = 100;
 const LONGEST_PAGE: u32 = 500;
 /// Longest wait for an event.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How often is looked whether another node has written.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What stands for the place behind all that there is.
 const LATEST: &str = "latest";
 
@@ -114,6 +115,23 @@ pub async fn list(
 fn unknown_cursor() -> Error {
     let detail = "'after' is a cursor that an answer gave, or 'latest'.";
     Error::Scim(ScimError::typed(400, ScimType::InvalidValue, detail))
+}
+
+/// `GET /events/jwks`: the keys that security event tokens are verified with.
+///
+/// # Errors
+/// As the store.
+pub async fn jwks(
+    AdminScope(scope): AdminScope,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    parts.store.head(&scope.access).await?;
+    let jwks = parts.event_tokens.jwks().await;
+    let jwks = jwks.map_err(|error| match error {
+        TokenError::Store(error) => Error::Store(error),
+        other => Error::Internal(Box::new(other)),
+    })?;
+    Ok(super::answer(StatusCode::OK, &jwks))
 }
 
 /// The place before the oldest event that there is.

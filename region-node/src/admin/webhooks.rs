@@ -1,26 +1,42 @@
 //! `/webhooks`: who is told of the tenant's events.
 
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout_at};
 
+use super::events::{LONGEST_WAIT, LOOK_EVERY};
 use super::{answer, read, read_query, rfc3339};
 use crate::error::Error;
+use crate::events::delivery::Polled;
 use crate::events::endpoints::{EndpointUpdate, IssuedEndpoint};
 use crate::events::event::EventType;
 use crate::startup::Parts;
+use crate::store::events::EndpointKind;
 use crate::store::{DeadLetter, Endpoint};
 use crate::tenant_scope::{AdminScope, TenantScope};
 
 /// Dead letters on a page at most.
 const PAGE: u32 = 100;
+/// Tokens in one answer at most.
+const MOST_TOKENS: usize = 100;
+/// How much of a receiver's reason is kept, in characters.
+const LONGEST_REASON: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewWebhook {
+    #[serde(default)]
+    kind: EndpointKind,
+    #[serde(default)]
     url: String,
+    #[serde(default)]
+    audience: String,
     #[serde(default)]
     description: String,
     #[serde(default)]
@@ -31,6 +47,7 @@ struct NewWebhook {
 #[serde(deny_unknown_fields)]
 struct ChangedWebhook {
     url: Option<String>,
+    audience: Option<String>,
     description: Option<String>,
     events: Option<Vec<String>>,
 }
@@ -51,16 +68,17 @@ pub async fn create(
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     held(&scope, &parts).await?;
-    let new: NewWebhook = read(&bytes, "url, description, events")?;
+    let new: NewWebhook = read(&bytes, "kind, url, audience, description, events")?;
     let update = EndpointUpdate {
         url: Some(new.url),
         description: Some(new.description),
         events: Some(new.events),
+        audience: Some(new.audience),
     };
     let tenant = &scope.access.tenant;
     let issued = parts
         .endpoints
-        .create(tenant, scope.author(), update)
+        .create(tenant, scope.author(), new.kind, update)
         .await?;
     Ok(answer(StatusCode::CREATED, &show_issued(&issued)))
 }
@@ -106,13 +124,15 @@ pub async fn change(
     held(&scope, &parts).await?;
     let ChangedWebhook {
         url,
+        audience,
         description,
         events,
-    } = read(&bytes, "url, description, events")?;
+    } = read(&bytes, "url, audience, description, events")?;
     let update = EndpointUpdate {
         url,
         description,
         events,
+        audience,
     };
     let (tenant, by) = (&scope.access.tenant, scope.author());
     let endpoint = parts.endpoints.update(tenant, &id, by, update).await?;
@@ -220,6 +240,73 @@ pub async fn replay(
     Ok(answer(StatusCode::OK, &json!({ "replayed": replayed })))
 }
 
+/// What a receiver says (RFC 8936 section 2.2).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PollBody {
+    max_events: Option<usize>,
+    #[serde(default)]
+    return_immediately: bool,
+    #[serde(default)]
+    ack: HashSet<String>,
+    #[serde(default)]
+    set_errs: HashMap<String, SetError>,
+}
+
+/// Why it cannot use a token (RFC 8936 section 2.6).
+#[derive(Deserialize)]
+struct SetError {
+    err: String,
+    #[serde(default)]
+    description: String,
+}
+
+/// `POST /webhooks/{id}/poll`: tokens for a receiver that comes for them (RFC 8936).
+///
+/// # Errors
+/// 400 for a body that is not right, 404 if there is no such receiver, and as the store.
+pub async fn poll(
+    AdminScope(scope): AdminScope,
+    id: Path<String>,
+    bytes: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let asked: PollBody = read(&bytes, "maxEvents, returnImmediately, ack, setErrs")?;
+    let most = asked.max_events.unwrap_or(MOST_TOKENS).min(MOST_TOKENS);
+    let refused = asked.set_errs.into_iter().map(|(id, error)| {
+        let reason: String = format!("{}: {}", error.err, error.description);
+        (id, reason.chars().take(LONGEST_REASON).collect())
+    });
+    let refused: HashMap<String, String> = refused.collect();
+    let turn = parts.long_polls.try_acquire().ok();
+    let waits = !asked.return_immediately && most > 0 && turn.is_some();
+    let end = Instant::now() + if waits { LONGEST_WAIT } else { Duration::ZERO };
+    let mut rung = parts.bell.listen();
+    loop {
+        held(&scope, &parts).await?;
+        let tenant = &scope.access.tenant;
+        let polled = parts
+            .endpoints
+            .poll(tenant, &id, &asked.ack, &refused, most)
+            .await?;
+        if !polled.sets.is_empty() || Instant::now() >= end {
+            return Ok(answer(StatusCode::OK, &show_polled(polled)));
+        }
+        let next_look = end.min(Instant::now() + LOOK_EVERY);
+        // A ring, or the next look at what other nodes may have written.
+        let _rung_or_late = timeout_at(next_look, rung.changed()).await;
+    }
+}
+
+fn show_polled(polled: Polled) -> Value {
+    let sets: Map<String, Value> = polled
+        .sets
+        .into_iter()
+        .map(|(id, token)| (id, Value::String(token)))
+        .collect();
+    json!({ "sets": sets, "moreAvailable": polled.has_more })
+}
+
 /// Where a page of dead letters begins.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,7 +344,9 @@ pub async fn dead_letters(
 
 fn show_issued(issued: &IssuedEndpoint) -> Value {
     let mut shown = show(&issued.endpoint);
-    if let Value::Object(members) = &mut shown {
+    // Tokens are signed with the region's key.
+    let is_webhook = issued.endpoint.settings.kind == EndpointKind::Webhook;
+    if let (true, Value::Object(members)) = (is_webhook, &mut shown) {
         members.insert("secret".to_owned(), json!(issued.secret));
     }
     shown
@@ -267,7 +356,9 @@ fn show(endpoint: &Endpoint) -> Value {
     let (settings, progress) = (&endpoint.settings, &endpoint.progress);
     json!({
         "id": endpoint.id,
+        "kind": settings.kind,
         "url": settings.url,
+        "audience": settings.audience,
         "description": settings.description,
         "events": settings.events,
         "state": if endpoint.paused.is_some() { "paused" } else { "active" },

@@ -5,11 +5,11 @@
 //! or when all attempts are used up: then it is a dead letter. How far an endpoint is, is noted
 //! after each run of events; what was sent since is sent again after a crash.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use shared::api_token::random_base62;
 use shared::{Clock, Timestamp};
 use tokio::task::JoinSet;
@@ -19,6 +19,8 @@ use super::Bell;
 use super::egress::{Egress, SendError};
 use super::event::{Event, GAP, Showing};
 use super::signature;
+use super::token::{self, Tokens};
+use crate::provider::ProviderError;
 use crate::store::events::{EndpointKind, Progress};
 use crate::store::{
     Access, AuditKind, AuditNote, Author, Change, Endpoint, Report, Store, StoreError, TenantState,
@@ -59,6 +61,22 @@ impl Patience {
     }
 }
 
+/// What deliveries are made with.
+pub struct Means {
+    /// Where changes and receivers are.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Rings when there may be changes.
+    pub bell: Bell,
+    /// The way out.
+    pub egress: Egress,
+    /// Shows resources as they are.
+    pub showing: Showing,
+    /// Makes security event tokens.
+    pub tokens: Arc<Tokens>,
+}
+
 /// Sends events.
 pub struct Deliverer {
     store: Arc<dyn Store>,
@@ -66,6 +84,7 @@ pub struct Deliverer {
     bell: Bell,
     egress: Egress,
     showing: Showing,
+    tokens: Arc<Tokens>,
     patience: Patience,
     /// Who holds the leases.
     node: String,
@@ -91,15 +110,15 @@ impl Deliverer {
     /// Deliveries of a node. Where no other node serves the store, `node` is the same after each
     /// start, so that a lease from before is its own.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        bell: Bell,
-        egress: Egress,
-        showing: Showing,
-        patience: Patience,
-        is_alone: bool,
-    ) -> Self {
+    pub fn new(means: Means, patience: Patience, is_alone: bool) -> Self {
+        let Means {
+            store,
+            clock,
+            bell,
+            egress,
+            showing,
+            tokens,
+        } = means;
         let node = if is_alone {
             "the only one".to_owned()
         } else {
@@ -111,6 +130,7 @@ impl Deliverer {
             bell,
             egress,
             showing,
+            tokens,
             patience,
             node,
         }
@@ -122,7 +142,8 @@ impl Deliverer {
     /// [`SendError`]: what came of it.
     pub async fn test(&self, endpoint: &Endpoint) -> Result<(), SendError> {
         let now = self.clock.now();
-        self.send(endpoint, &Event::test(&endpoint.id, now)).await
+        let event = Event::test(&endpoint.id, now);
+        self.send(endpoint, &event, None).await
     }
 
     /// Delivers until the task is ended.
@@ -134,10 +155,10 @@ impl Deliverer {
         let mut served: HashSet<String> = HashSet::new();
         let mut has_any = true;
         loop {
-            let is_tick = tokio::select! {
-                _ = ticks.tick() => true,
-                // Its sender is ours, so it never ends.
-                _ = rung.changed() => false,
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // Its sender is ours, so it never ends. Writes wake nobody where nobody is to be told.
+                _ = rung.changed(), if has_any => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
                     if let Ok(id) = ended {
                         served.remove(&id);
@@ -146,11 +167,7 @@ impl Deliverer {
                         served.clear();
                         under_way.abort_all();
                     }
-                    false
                 }
-            };
-            if !is_tick && !has_any {
-                continue;
             }
             let endpoints = match self.store.list_endpoints(None).await {
                 Ok(endpoints) => endpoints,
@@ -283,10 +300,7 @@ impl Deliverer {
                             error = &error as &(dyn std::error::Error + 'static),
                             "an event waits for the store"
                         );
-                        run.goes_on = matches!(
-                            error,
-                            crate::provider::ProviderError::Store(StoreError::Refused)
-                        );
+                        run.goes_on = matches!(error, ProviderError::Store(StoreError::Refused));
                         return Ok(());
                     }
                 };
@@ -295,7 +309,7 @@ impl Deliverer {
                     return Ok(());
                 }
                 if wants(endpoint, event.name) {
-                    let sent = self.send(endpoint, &event).await;
+                    let sent = self.send(endpoint, &event, Some(change)).await;
                     self.note(run, change, sent.map_err(Failed::from));
                 } else {
                     run.report.progress.done += 1;
@@ -317,7 +331,7 @@ impl Deliverer {
         let now = self.clock.now();
         let event = Event::gap(&endpoint.id, from, to, now);
         let sent = if wants(endpoint, GAP) {
-            self.send(endpoint, &event).await
+            self.send(endpoint, &event, None).await
         } else {
             Ok(())
         };
@@ -400,7 +414,8 @@ impl Deliverer {
                 if !self.keep_lease(endpoint).await? {
                     return Ok(false);
                 }
-                let failed = self.send(endpoint, &event).await.err();
+                let change = Some(&letter.change);
+                let failed = self.send(endpoint, &event, change).await.err();
                 let failed = failed.map(|error| error.to_string());
                 if failed.is_none() {
                     run.taken(self.clock.now());
@@ -420,10 +435,35 @@ impl Deliverer {
         }
     }
 
-    async fn send(&self, endpoint: &Endpoint, event: &Event) -> Result<(), SendError> {
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        event: &Event,
+        change: Option<&Change>,
+    ) -> Result<(), SendError> {
+        let (headers, body) = match endpoint.settings.kind {
+            EndpointKind::Webhook => self.webhook(endpoint, event),
+            EndpointKind::SetPush | EndpointKind::SetPoll => {
+                let token = self.tokens.token(endpoint, event, change).await;
+                // RFC 8935 section 2.1.
+                let headers = vec![
+                    (CONTENT_TYPE, token::MEDIA_TYPE.to_owned()),
+                    (ACCEPT, "application/json".to_owned()),
+                ];
+                (headers, token.map_err(|_| SendError::Unsigned)?)
+            }
+        };
+        let headers = headers
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
+        let url = &endpoint.settings.url;
+        self.egress.post(url, headers.collect(), body).await
+    }
+
+    fn webhook(&self, endpoint: &Endpoint, event: &Event) -> (Vec<(HeaderName, String)>, String) {
         let now = self.clock.now();
         let signature = signature::sign(&endpoint.secrets, &event.id, now, &event.body);
-        let headers = [
+        let headers = vec![
             (CONTENT_TYPE, "application/json".to_owned()),
             (HeaderName::from_static("webhook-id"), event.id.clone()),
             (
@@ -432,14 +472,84 @@ impl Deliverer {
             ),
             (HeaderName::from_static("webhook-signature"), signature),
         ];
-        let headers = headers
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
-        let url = &endpoint.settings.url;
-        self.egress
-            .post(url, headers.collect(), event.body.clone())
-            .await
+        (headers, event.body.clone())
     }
+
+    /// What a receiver that comes for its tokens has to say, and what there is for it (RFC 8936
+    /// section 2.4): `acked` are done, and of those that it cannot use, `refused` says why.
+    ///
+    /// # Errors
+    /// As the store; the receiver comes again.
+    pub async fn poll(
+        &self,
+        endpoint: &mut Endpoint,
+        acked: &HashSet<String>,
+        refused: &HashMap<String, String>,
+        most: usize,
+    ) -> Result<Polled, ProviderError> {
+        let mut polled = Polled::default();
+        let Some(access) = self.access(endpoint).await? else {
+            return Ok(polled);
+        };
+        let mut run = Run::begin(endpoint);
+        let mut is_at_the_front = true;
+        let mut cursor = endpoint.progress.cursor;
+        'walk: loop {
+            let changes = self
+                .store
+                .changes(&endpoint.tenant, cursor, CHANGES_AT_ONCE)
+                .await?;
+            let Some(last) = changes.last() else {
+                break;
+            };
+            cursor = last.seq;
+            for of_write in changes.chunk_by(|one, next| one.seq == next.seq) {
+                for change in of_write {
+                    let event = self.showing.event(&access, change).await?;
+                    let is_done = !wants(endpoint, event.name) || acked.contains(&event.id);
+                    if let Some(reason) = refused.get(&event.id) {
+                        // Behind one that is not done it comes again, and is refused again.
+                        if is_at_the_front {
+                            run.report.dead.push((change.clone(), reason.clone(), 1));
+                        }
+                    } else if !is_done {
+                        is_at_the_front = false;
+                        if polled.sets.len() == most {
+                            polled.has_more = true;
+                            break 'walk;
+                        }
+                        let token = self.tokens.token(endpoint, &event, Some(change)).await;
+                        let token = token.map_err(|_| StoreError::Corrupt("a token unsigned"))?;
+                        polled.sets.push((event.id, token));
+                    }
+                }
+                if let (true, Some(change)) = (is_at_the_front, of_write.first()) {
+                    run.report.progress.cursor = change.seq;
+                }
+            }
+        }
+        if run.report.progress.cursor > endpoint.progress.cursor {
+            let now = self.clock.now();
+            run.taken(now);
+            self.store
+                .lease_endpoint(&endpoint.id, &self.node, now, now)
+                .await?;
+            self.store
+                .report_endpoint(&endpoint.id, &self.node, &run.report, now)
+                .await?;
+            endpoint.progress = run.report.progress;
+        }
+        Ok(polled)
+    }
+}
+
+/// What there is for a receiver that comes for its tokens.
+#[derive(Debug, Default)]
+pub struct Polled {
+    /// Ids and tokens, in order.
+    pub sets: Vec<(String, String)>,
+    /// Whether there are more.
+    pub has_more: bool,
 }
 
 /// Whether an endpoint wants events of a type. That some are lost is for everybody.

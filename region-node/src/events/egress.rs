@@ -52,6 +52,9 @@ pub enum SendError {
     /// The connection broke.
     #[error("the connection broke")]
     Broken,
+    /// There is nothing to send: the token could not be signed.
+    #[error("the token could not be signed")]
+    Unsigned,
     /// The answer is not 2xx.
     #[error("the answer was {0}")]
     Status(u16),

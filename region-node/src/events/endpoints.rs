@@ -1,5 +1,6 @@
 //! [`Endpoints`]: who receives a tenant's events, as its administrator says.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use shared::api_token::{RandomnessError, random_base62};
 use shared::{Clock, TenantId, Timestamp};
 
 use super::Bell;
-use super::delivery::Deliverer;
+use super::delivery::{Deliverer, Polled};
 use super::egress::{Egress, SendError, UrlError};
 use super::event::{EventType, GAP};
 use super::signature;
+use crate::provider::ProviderError;
 use crate::store::events::{EndpointKind, EndpointSettings, Progress, SigningSecret};
 use crate::store::{
     AuditKind, AuditNote, Author, DeadLetter, Endpoint, EndpointChange, Store, StoreError,
@@ -41,6 +43,12 @@ pub enum EndpointError {
     /// The description is too long, or has control characters.
     #[error("'description' must have at most 200 characters, and no control characters")]
     Description,
+    /// A receiver that comes for its events is not called.
+    #[error("'url' is for webhooks and set-push only")]
+    NoUrl,
+    /// Tokens are for somebody; webhooks are for whoever has the secret.
+    #[error("'audience' says in up to 200 characters who tokens are for; webhooks have none")]
+    Audience,
     /// There is no such type of events.
     #[error("'events' must name types of events: user.created and so on; none means all")]
     Events,
@@ -64,6 +72,8 @@ pub struct EndpointUpdate {
     pub description: Option<String>,
     /// Which types of events; none is all of them.
     pub events: Option<Vec<String>>,
+    /// Who tokens are for.
+    pub audience: Option<String>,
 }
 
 /// The receivers of the region's events.
@@ -102,10 +112,11 @@ impl Endpoints {
         &self,
         tenant: &TenantId,
         by: Author,
+        kind: EndpointKind,
         update: EndpointUpdate,
     ) -> Result<IssuedEndpoint, EndpointError> {
         let settings = EndpointSettings {
-            kind: EndpointKind::Webhook,
+            kind,
             ..EndpointSettings::default()
         };
         let settings = self.checked(settings, update)?;
@@ -154,7 +165,21 @@ impl Endpoints {
         settings.url = update.url.unwrap_or(settings.url);
         settings.description = update.description.unwrap_or(settings.description);
         settings.events = update.events.unwrap_or(settings.events);
-        self.egress.check(&settings.url)?;
+        settings.audience = update.audience.unwrap_or(settings.audience);
+        match settings.kind {
+            EndpointKind::SetPoll if settings.url.is_empty() => {}
+            EndpointKind::SetPoll => return Err(EndpointError::NoUrl),
+            EndpointKind::Webhook | EndpointKind::SetPush => {
+                self.egress.check(&settings.url)?;
+            }
+        }
+        let is_webhook = settings.kind == EndpointKind::Webhook;
+        if is_webhook != settings.audience.is_empty()
+            || settings.audience.chars().count() > LONGEST_DESCRIPTION
+            || settings.audience.chars().any(char::is_control)
+        {
+            return Err(EndpointError::Audience);
+        }
         let description = settings.description.trim();
         if description.chars().count() > LONGEST_DESCRIPTION
             || description.chars().any(char::is_control)
@@ -203,6 +228,7 @@ impl Endpoints {
             ("url", update.url.is_some()),
             ("description", update.description.is_some()),
             ("events", update.events.is_some()),
+            ("audience", update.audience.is_some()),
         ];
         let names = named.iter().filter(|(_, is_there)| *is_there);
         let names = names.map(|(name, _)| (*name).to_owned()).collect();
@@ -314,6 +340,30 @@ impl Endpoints {
     ) -> Result<Result<(), SendError>, EndpointError> {
         let endpoint = self.get(tenant, id).await?;
         Ok(self.deliverer.test(&endpoint).await)
+    }
+
+    /// What a receiver says of tokens that it came for, and what there is for it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the tenant has no such endpoint that comes for its tokens; as
+    /// the provider.
+    pub async fn poll(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        acked: &HashSet<String>,
+        refused: &HashMap<String, String>,
+        most: usize,
+    ) -> Result<Polled, ProviderError> {
+        let endpoint = self.store.get_endpoint(tenant, id).await?;
+        let endpoint = endpoint.filter(|it| it.settings.kind == EndpointKind::SetPoll);
+        let mut endpoint = endpoint.ok_or(StoreError::NotFound)?;
+        if endpoint.paused.is_some() {
+            return Ok(Polled::default());
+        }
+        self.deliverer
+            .poll(&mut endpoint, acked, refused, most)
+            .await
     }
 
     /// What an endpoint did not take: up to `limit` events behind a number.

@@ -203,6 +203,7 @@ impl Showing {
         if change.what == ChangeKind::Deleted {
             return Ok(None);
         }
+        // Nobody sees what is noted of it: it is no request.
         let noted = Noted::begin(access.tenant.clone(), self.token.clone(), Facts::default());
         let caller = Caller {
             access,

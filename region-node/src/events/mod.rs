@@ -11,6 +11,7 @@ pub mod egress;
 pub mod endpoints;
 pub mod event;
 pub mod signature;
+pub mod token;
 
 use std::sync::Arc;
 

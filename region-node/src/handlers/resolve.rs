@@ -78,7 +78,12 @@ pub async fn issue_access_token(
         serde_json::from_slice(&body).map_err(|_| Error::Link("the access token request"))?;
     let issue = parts
         .tokens
-        .issue_access_token(&request.digest, &request.token_id, request.access_digest)
+        .issue_access_token(
+            &request.digest,
+            &request.token_id,
+            request.access_digest,
+            request.is_sign_in,
+        )
         .await?;
     Ok(web::Json(match issue {
         AccessTokenIssue::Issued { expires_in_s } => AccessTokenAnswer::Issued { expires_in_s },

@@ -272,7 +272,8 @@ impl Tokens {
     }
 
     /// Stores an access token for whoever presented the API token `id` with this digest. The
-    /// access token ends with the API token, whatever ends that; it makes no other.
+    /// access token ends with the API token, whatever ends that; it makes no other. A sign-in is
+    /// recorded.
     ///
     /// # Errors
     /// As the store: then nothing is known about the token. [`StoreError::KeyReused`] when the
@@ -282,6 +283,7 @@ impl Tokens {
         digest: &TokenDigest,
         id: &TokenId,
         access: TokenDigest,
+        is_sign_in: bool,
     ) -> Result<AccessTokenIssue, TokenError> {
         let found = match self.resolve(digest).await? {
             Resolution::Live(found) => found,
@@ -306,8 +308,7 @@ impl Tokens {
             stored => stored?,
         };
         log("access token issued", &found.token);
-        // What an administrator does with it is a visit of the console.
-        if found.token.scope == Scope::Admin {
+        if is_sign_in {
             let by = Author::token(&found.token.id, "");
             let note = AuditNote::new(AuditKind::SignedIn, by, "");
             let tenant = &found.tenant.id;

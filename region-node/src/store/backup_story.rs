@@ -7,12 +7,13 @@ use shared::{Networks, TenantId, TokenDigest, TokenId};
 use tokio::sync::mpsc;
 
 use super::story::{
-    at, clients_key, group, is, named, new_token, resource_id, tenant, user, written,
+    at, clients_key, group, is, named, new_token, receiver, resource_id, tenant, user, written,
 };
 use super::{
-    Access, AuditRange, Author, BackupRow, Content, Counts, ExportRow, FoundToken, MemberChange,
-    Narrowing, NewAccessToken, PageStart, RestoreError, RestoreHow, RestoreStep, Restored, Store,
-    StoreError, TenantSettings, TenantState, TextIndex, UserNameRule,
+    Access, AuditKind, AuditNote, AuditRange, Author, BackupRow, Content, Counts, Endpoint,
+    ExportRow, FoundToken, MemberChange, Narrowing, NewAccessToken, PageStart, RestoreError,
+    RestoreHow, RestoreStep, Restored, Store, StoreError, TenantSettings, TenantState, TextIndex,
+    UserNameRule,
 };
 use crate::provider::audit::Audit;
 use crate::scim::{ResourceId, ResourceKind};
@@ -756,4 +757,42 @@ pub(crate) async fn an_audit_never_goes_back_in_time(store: Subject) {
         (verified.records, verified.damage),
         (after.len() as u64 + 1, None)
     );
+}
+
+/// Whoever is told of events is told of them after a restore, too.
+pub(crate) async fn receivers_of_events_outlive_a_restore(store: Subject) {
+    let access = tenant(&*store).await;
+    let id = &access.tenant;
+    let note = AuditNote::new(AuditKind::EndpointCreated, Author::operator(), "");
+    let made = store
+        .create_endpoint(&receiver(id, "whk_1"), &note)
+        .await
+        .unwrap();
+    let rows = backup(&store).await;
+    let later = receiver(id, "whk_2");
+    store.create_endpoint(&later, &note).await.unwrap();
+    let same = |endpoint: &Endpoint| {
+        let Endpoint {
+            id,
+            settings,
+            secrets,
+            created,
+            ..
+        } = endpoint.clone();
+        (id, settings, secrets, created)
+    };
+    restore(&store, &rows, IN_PLACE).await.unwrap();
+    let both: Vec<_> = store
+        .list_endpoints(Some(id))
+        .await
+        .unwrap()
+        .iter()
+        .map(same)
+        .collect();
+    assert_eq!(both, [same(&made), same(&later)]);
+    store.delete_tenant(id).await.unwrap();
+    restore(&store, &rows, INTO_NOTHING).await.unwrap();
+    let one = store.list_endpoints(Some(id)).await.unwrap();
+    assert_eq!(one.iter().map(same).collect::<Vec<_>>(), [same(&made)]);
+    assert_eq!(one[0].progress.cursor, 0);
 }

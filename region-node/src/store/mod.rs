@@ -42,6 +42,8 @@ mod activity_story;
 mod audit_story;
 #[cfg(test)]
 mod backup_story;
+#[cfg(test)]
+mod events_story;
 pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]

@@ -66,6 +66,9 @@ macro_rules! on_every_story {
             many_writers_make_one_chain,
             a_chain_is_shortened_from_the_front_and_stays_whole,
             an_audit_never_goes_back_in_time,
+            one_node_delivers_and_what_it_notes_stays,
+            a_region_has_one_key_for_events,
+            receivers_of_events_outlive_a_restore,
             the_store_says_that_it_works,
         );
     };
@@ -84,6 +87,7 @@ pub(crate) use on_every_story;
 pub(crate) use super::activity_story::*;
 pub(crate) use super::audit_story::*;
 pub(crate) use super::backup_story::*;
+pub(crate) use super::events_story::*;
 
 type Subject = Arc<dyn Store>;
 
