@@ -33,6 +33,10 @@ LOOKS = {
 }
 
 
+# A picture that is taller tells no more.
+TALLEST = 1500
+
+
 class Meridian:
     """A `meridian up` of its own."""
 
@@ -107,8 +111,10 @@ class Visit:
             self.problems.append(f"{self.look} {page.url}: wider than the window")
         self.seen += 1
         if name and self.pictures:
-            # What is secret is so for a moment only, but a picture lasts.
-            page.screenshot(path=self.pictures / f"{name}-{self.look}.png", full_page=True)
+            size = page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
+            clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)}
+            path = self.pictures / f"{name}-{self.look}.png"
+            page.screenshot(path=path, full_page=True, clip=clip)
 
     def sign_in(self, token):
         self.open("/console")
