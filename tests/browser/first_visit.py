@@ -33,6 +33,10 @@ LOOKS = {
 }
 
 
+# A picture that is taller tells no more.
+TALLEST = 1500
+
+
 class Meridian:
     """A `meridian up` of its own."""
 
@@ -107,8 +111,10 @@ class Visit:
             self.problems.append(f"{self.look} {page.url}: wider than the window")
         self.seen += 1
         if name and self.pictures:
-            # What is secret is so for a moment only, but a picture lasts.
-            page.screenshot(path=self.pictures / f"{name}-{self.look}.png", full_page=True)
+            size = page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
+            clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], TALLEST)}
+            path = self.pictures / f"{name}-{self.look}.png"
+            page.screenshot(path=path, full_page=True, clip=clip)
 
     def sign_in(self, token):
         self.open("/console")
@@ -188,6 +194,13 @@ def story(visit, meridian):
     visit.go("Doctor")
     visit.look_at("doctor")
 
+    visit.go("Audit")
+    expect(page.get_by_role("main")).to_contain_text("Administrator signed in")
+    visit.look_at("audit")
+    page.get_by_role("link", name="Verify the chain").click()
+    expect(page.get_by_text("The chain is whole")).to_be_visible()
+    visit.look_at("audit-verify")
+
     visit.go("Users")
     expect(page.get_by_role("link", name="Alma Vidal")).to_be_visible()
     visit.look_at("users")
@@ -205,6 +218,39 @@ def story(visit, meridian):
     expect(page.get_by_role("heading", name="Members")).to_be_visible()
     visit.look_at("group")
     return token
+
+
+def webhooks(visit):
+    """Somebody is told of events: made, held back, resumed, deleted."""
+    page = visit.page
+    visit.go("Webhooks")
+    visit.look_at()
+    page.get_by_role("link", name="Create webhook").click()
+    visit.look_at("webhook-new")
+    page.get_by_label("URL").fill("http://127.0.0.1/inside")
+    page.get_by_role("button", name="Create webhook").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    visit.look_at()
+    page.get_by_label("URL").fill("https://events.example.com/meridian")
+    page.get_by_label("Description").fill("Staff directory")
+    page.get_by_label("user.created").check()
+    page.get_by_role("button", name="Create webhook").click()
+    expect(page.get_by_role("heading", name="Webhook created")).to_be_visible()
+    assert page.get_by_label("Signing secret", exact=True).input_value().startswith("whsec_")
+    visit.look_at()
+    page.get_by_role("link", name="To the webhook").click()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("status").first).to_contain_text("held back")
+    visit.look_at("webhook")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("status").first).to_contain_text("again")
+    visit.go("Webhooks")
+    visit.look_at("webhooks")
+    page.get_by_role("link", name="https://events.example.com/meridian").click()
+    page.get_by_role("link", name="Delete…").click()
+    visit.look_at()
+    page.get_by_role("button", name="Delete webhook").click()
+    expect(page.get_by_role("status")).to_contain_text("deleted")
 
 
 def settings(visit, meridian, token):
@@ -267,7 +313,8 @@ def end(visit, meridian, token):
     assert status == 401, status
 
 
-PAGES = ["", "/activity", "/activity?outcome=failed", "/activity/cycles", "/doctor", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
+PAGES = ["", "/activity", "/activity?outcome=failed", "/activity/cycles", "/doctor", "/audit", "/audit/verify", "/webhooks",
+         "/webhooks/new", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
          "/guides/pingone", "/guides/other", "/users", "/groups", "/nothing"]
 PICTURES = {"": "overview", "/activity": "activity", "/tokens": "tokens", "/users": "users", "/guides/okta": "guide-okta"}
 
@@ -301,6 +348,7 @@ def main():
         try:
             visit = visits["light"]
             token = story(visit, meridian)
+            webhooks(visit)
             settings(visit, meridian, token)
             for look in ("dark", "phone"):
                 walk(visits[look], meridian)

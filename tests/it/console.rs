@@ -459,6 +459,8 @@ async fn what_others_wrote_is_text() {
         let filter = crate::support::encode(&format!("{canary} eq \"{canary}\""));
         let request = acme.request(Method::GET, &format!("/Users?filter={filter}"));
         Answer::of(request.header("user-agent", canary.replace('\n', ""))).await;
+        let hook = json!({ "url": "https://events.example.com/", "description": canary });
+        let hook = admin.post("/webhooks", &hook).await.json();
         let encoded = crate::support::encode(canary);
         paths.extend([
             format!("/console/users/{}", id(&user)),
@@ -466,13 +468,30 @@ async fn what_others_wrote_is_text() {
             format!("/console/groups/{}/members", id(&group)),
             format!("/console/tokens/{}", id(&token)),
             format!("/console/tokens/{}/revoke", id(&token)),
+            format!("/console/webhooks/{}", id(&hook)),
+            format!("/console/webhooks/{}/delete", id(&hook)),
+            format!("/console/activity?client={encoded}&request={encoded}&from={encoded}"),
+            format!("/console/activity?resource={}", id(&user)),
+            format!("/console/audit?kind={encoded}&actor={encoded}&subject={encoded}"),
             format!("/console/users?search={encoded}"),
             format!("/console/users?cursor={encoded}"),
             format!("/console/sign-in?{encoded}"),
             format!("/console?{encoded}"),
         ]);
     }
-    for section in ["users", "groups", "tokens", "settings", "guides"] {
+    for section in [
+        "users",
+        "groups",
+        "tokens",
+        "settings",
+        "guides",
+        "activity",
+        "activity/cycles",
+        "doctor",
+        "audit",
+        "webhooks",
+        "webhooks/new",
+    ] {
         paths.push(format!("/console/{section}"));
     }
     let mut seen = 0;

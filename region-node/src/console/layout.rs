@@ -19,6 +19,10 @@ pub enum Section {
     Activity,
     /// What should be put right.
     Doctor,
+    /// Who did what.
+    Audit,
+    /// Who is told of events.
+    Webhooks,
     /// API tokens.
     Tokens,
     /// The tenant's settings.
@@ -37,6 +41,8 @@ impl Section {
             Self::Overview => "/console",
             Self::Activity => "/console/activity",
             Self::Doctor => "/console/doctor",
+            Self::Audit => "/console/audit",
+            Self::Webhooks => "/console/webhooks",
             Self::Tokens => "/console/tokens",
             Self::Settings => "/console/settings",
             Self::Guides => "/console/guides",
@@ -50,6 +56,8 @@ impl Section {
             Self::Overview => "Overview",
             Self::Activity => "Activity",
             Self::Doctor => "Doctor",
+            Self::Audit => "Audit",
+            Self::Webhooks => "Webhooks",
             Self::Tokens => "API tokens",
             Self::Settings => "Settings",
             Self::Guides => "Set-up guides",
@@ -71,7 +79,15 @@ const NAVIGATION: &[(&str, &[Section])] = &[
         ],
     ),
     ("Directory", &[Section::Users, Section::Groups]),
-    ("Global Settings", &[Section::Tokens, Section::Settings]),
+    (
+        "Global Settings",
+        &[
+            Section::Tokens,
+            Section::Webhooks,
+            Section::Settings,
+            Section::Audit,
+        ],
+    ),
 ];
 
 /// The frame of a page: whose console it is.

@@ -5,6 +5,7 @@
 //! a user or a client chose and that is not escaped, a script or a style within a page.
 
 pub mod activity;
+pub mod audit;
 pub mod chart;
 pub mod directory;
 pub mod doctor;
@@ -14,6 +15,7 @@ pub mod overview;
 pub mod session;
 pub mod settings;
 pub mod tokens;
+pub mod webhooks;
 
 use actix_web::web::{Data, ServiceConfig, get, post, resource, to};
 use actix_web::{HttpResponse, Resource};
@@ -54,6 +56,21 @@ pub fn pages(config: &mut ServiceConfig) {
         .service(page("/activity/cycles", "GET").route(get().to(activity::cycles)))
         .service(page("/activity/{number}", "GET").route(get().to(activity::show)))
         .service(page("/doctor", "GET").route(get().to(doctor::list)))
+        .service(page("/audit", "GET").route(get().to(audit::list)))
+        .service(page("/audit/verify", "GET").route(get().to(audit::verify)))
+        .service(
+            page("/webhooks", "GET, POST")
+                .route(get().to(webhooks::list))
+                .route(post().to(webhooks::create)),
+        )
+        .service(page("/webhooks/new", "GET").route(get().to(webhooks::new)))
+        .service(page("/webhooks/{id}", "GET").route(get().to(webhooks::show)))
+        .service(
+            page("/webhooks/{id}/delete", "GET, POST")
+                .route(get().to(webhooks::ask_delete))
+                .route(post().to(webhooks::delete)),
+        )
+        .service(page("/webhooks/{id}/{deed}", "POST").route(post().to(webhooks::act_on)))
         .service(page("/guides", "GET").route(get().to(guides::list)))
         .service(page("/guides/{name}", "GET").route(get().to(guides::show)))
         .service(page("/groups/{id}/members", "GET").route(get().to(directory::members)));
