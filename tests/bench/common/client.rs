@@ -2,12 +2,8 @@
 //! shared with what it measures.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -17,36 +13,14 @@ use tokio_rustls::client::TlsStream;
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// How calls are encrypted, for which name; if they are.
+    pub(crate) tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl From<SocketAddr> for Server {
     /// In plain text.
     fn from(address: SocketAddr) -> Self {
         Self { address, tls: None }
-    }
-}
-
-impl Server {
-    /// By TLS 1.3 with AES-128-GCM, which every server can do: so all of them encrypt alike.
-    pub(crate) fn encrypted(address: SocketAddr, name: &'static str, authority: &str) -> Self {
-        let mut provider = ring::default_provider();
-        provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(authority.as_bytes());
-        roots
-            .add(authority.expect("a certificate of our own"))
-            .expect("a certificate of our own");
-        let config = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the suite is one of TLS 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(name).expect("a name");
-        Self {
-            address,
-            tls: Some((TlsConnector::from(Arc::new(config)), name)),
-        }
     }
 }
 

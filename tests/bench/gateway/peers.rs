@@ -8,12 +8,18 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use shared::ApiToken;
 use shared::link::{BASE_URL, LINK_KEY, REQUEST_ID};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::common::client::{Connection, Server};
 use crate::common::program::{Program, beside};
@@ -138,7 +144,7 @@ impl Peer {
         Self {
             kind,
             server: match &site.tls {
-                Some(identity) => Server::encrypted(address, HOST, &identity.pem),
+                Some(identity) => encrypted(address, &identity.pem),
                 None => address.into(),
             },
             base_url: site.base_url(address),
@@ -184,6 +190,28 @@ impl Peer {
         let mut connection = Connection::open(self.server.clone()).await;
         let answer = connection.call(request.as_bytes()).await;
         (answer.status, answer.body.to_vec())
+    }
+}
+
+/// A server that is called by TLS 1.3 with AES-128-GCM, which each of them can do: so all of them
+/// encrypt alike.
+fn encrypted(address: SocketAddr, authority: &str) -> Server {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(authority.as_bytes());
+    roots
+        .add(authority.expect("a certificate of our own"))
+        .expect("a certificate of our own");
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the suite is one of TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(HOST).expect("a name");
+    Server {
+        address,
+        tls: Some((TlsConnector::from(Arc::new(config)), name)),
     }
 }
 
