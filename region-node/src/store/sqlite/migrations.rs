@@ -125,7 +125,8 @@ mod tests {
         apply(&mut connection).unwrap();
         apply(&mut connection).unwrap();
         let steps: Vec<i64> = MIGRATIONS.iter().map(|step| step.version).collect();
-        assert!(steps.is_sorted_by(|earlier, later| earlier < later));
+        let expected: Vec<i64> = (1..).take(MIGRATIONS.len()).collect();
+        assert_eq!(steps, expected);
         let applied: i64 = connection
             .query_row("SELECT count(*) FROM schema_migration", [], |row| {
                 row.get(0)
