@@ -38,7 +38,7 @@ struct control {
     volatile uint64_t failed; /* how often a call was made to fail */
 };
 
-enum kind { OPENED = 1, WROTE, TRUNCATED, SYNC_BEGAN, SYNC_DONE, SYNC_FAILED, UNLINKED };
+enum kind { OPENED = 1, WROTE, TRUNCATED, SYNC_BEGAN, SYNC_DONE, SYNC_FAILED, UNLINKED, RENAMED = 9 };
 
 struct record {
     uint32_t kind;
@@ -315,3 +315,29 @@ static int unlinked(const char *path) {
 }
 
 int unlink(const char *path) { return unlinked(path); }
+
+int rename(const char *from, const char *to) {
+    const char *old = name_of(from), *new = name_of(to);
+    if (!old || !new)
+        return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (control->write_errno == EROFS)
+        return fail(EROFS);
+    pthread_mutex_lock(&lock);
+    int done = (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    int error = errno;
+    uint32_t file = file_named(old), replaced = file_named(new);
+    if (strlen(new) >= MAX_NAME)
+        give_up("too long a name");
+    if (done == 0 && file) {
+        char both[2 * MAX_NAME];
+        int length = snprintf(both, sizeof both, "%s/%s", old, new);
+        record(RENAMED, file, 0, both, (size_t)length);
+        if (replaced)
+            files[replaced].name[0] = 0;
+        strcpy(files[file].name, new);
+        files[file].is_wal = ends_with(new, "-wal");
+    }
+    pthread_mutex_unlock(&lock);
+    errno = error;
+    return done;
+}

@@ -175,6 +175,10 @@ pub enum Record {
     Unlinked {
         name: String,
     },
+    Renamed {
+        from: String,
+        to: String,
+    },
     Note(String),
 }
 
@@ -202,6 +206,12 @@ impl Record {
                 5 => Self::SyncDone { file, sync: offset },
                 6 => Self::SyncFailed { file, sync: offset },
                 7 => Self::Unlinked { name: text() },
+                9 => {
+                    let names = text();
+                    let (from, to) = names.split_once('/').unwrap();
+                    let (from, to) = (from.to_owned(), to.to_owned());
+                    Self::Renamed { from, to }
+                }
                 NOTE => Self::Note(text()),
                 other => panic!("a record of kind {other}"),
             });
@@ -338,6 +348,8 @@ fn overlay(older: &mut Edit, newer: &Edit) {
 enum Naming {
     Add(String, usize),
     Remove(String),
+    /// From which name to which, whatever had that one: all of it or nothing.
+    Move(String, String, usize),
 }
 
 impl Naming {
@@ -345,6 +357,10 @@ impl Naming {
         match self {
             Self::Add(name, inode) => names.insert(name.clone(), *inode),
             Self::Remove(name) => names.remove(name),
+            Self::Move(from, to, inode) => {
+                names.remove(from);
+                names.insert(to.clone(), *inode)
+            }
         };
     }
 }
@@ -416,6 +432,12 @@ impl Replay {
             Record::Unlinked { name } => {
                 self.names.remove(name);
                 self.namings.edits.push(Naming::Remove(name.clone()));
+            }
+            Record::Renamed { from, to } => {
+                let inode = self.names.remove(from).unwrap();
+                self.names.insert(to.clone(), inode);
+                let naming = Naming::Move(from.clone(), to.clone(), inode);
+                self.namings.edits.push(naming);
             }
             Record::Wrote { file, offset, data } => {
                 let data = data.clone();
