@@ -1,6 +1,5 @@
 //! What a node does by itself, beside requests: writes activity and times of last use, forgets what
-//! is old, warns of API tokens that end soon, counts refused requests.
-//! Nothing that a client waits for lives here.
+//! is old, warns of API tokens that end soon, counts refused requests. Nothing that a client waits for lives here.
 
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ const WARN_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often old changes, outcomes and access tokens are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(10 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// How often the audit is told of refused requests.
 const COUNT_REFUSALS_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,12 +42,29 @@ pub struct Housekeeping {
 
 /// Keeps house until the node stops.
 pub async fn keep_house(parts: Data<Parts>, housekeeping: Housekeeping) {
+    let store = &*parts.store;
     tokio::join!(
-        flush_regularly(&parts, housekeeping.flush_every),
-        write_activity_regularly(&parts, housekeeping.write_activity_every),
-        prune_regularly(&parts, housekeeping),
+        regularly(
+            housekeeping.flush_every,
+            "times of last use wait for the store",
+            || parts.last_used.flush(store),
+        ),
+        regularly(
+            housekeeping.write_activity_every,
+            "activity waits for the store",
+            || parts.activity.flush(store),
+        ),
+        regularly(
+            PRUNE_EVERY,
+            "old changes, outcomes and access tokens wait for the store",
+            || prune(&parts, housekeeping),
+        ),
         warn_regularly(&parts),
-        count_refusals_regularly(&parts),
+        regularly(
+            COUNT_REFUSALS_EVERY,
+            "counts of refused requests were lost",
+            || parts.refusals.flush(store, parts.clock.now()),
+        ),
     );
 }
 
@@ -59,40 +74,19 @@ fn every(period: Duration) -> Interval {
     ticks
 }
 
-async fn flush_regularly(parts: &Parts, period: Duration) {
+/// Does something again and again; where the store does not let it, `complaint` says what waits.
+async fn regularly<F: Future<Output = Result<(), StoreError>>>(
+    period: Duration,
+    complaint: &'static str,
+    deed: impl Fn() -> F,
+) {
     let mut ticks = every(period);
     loop {
         ticks.tick().await;
-        if let Err(error) = parts.last_used.flush(&*parts.store).await {
+        if let Err(error) = deed().await {
             tracing::debug!(
                 error = &error as &(dyn std::error::Error + 'static),
-                "times of last use wait for the store"
-            );
-        }
-    }
-}
-
-async fn write_activity_regularly(parts: &Parts, period: Duration) {
-    let mut ticks = every(period);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = parts.activity.flush(&*parts.store).await {
-            tracing::debug!(
-                error = &error as &(dyn std::error::Error + 'static),
-                "activity waits for the store"
-            );
-        }
-    }
-}
-
-async fn count_refusals_regularly(parts: &Parts) {
-    let mut ticks = every(COUNT_REFUSALS_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = parts.refusals.flush(&*parts.store, parts.clock.now()).await {
-            tracing::debug!(
-                error = &error as &(dyn std::error::Error + 'static),
-                "counts of refused requests were lost"
+                "{complaint}"
             );
         }
     }
@@ -122,19 +116,6 @@ fn warn(expiring: &Expiring) {
         days_left,
         "an API token that is in use ends in {days_left} days"
     );
-}
-
-async fn prune_regularly(parts: &Parts, housekeeping: Housekeeping) {
-    let mut ticks = every(PRUNE_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = prune(parts, housekeeping).await {
-            tracing::debug!(
-                error = &error as &(dyn std::error::Error + 'static),
-                "old changes, outcomes and access tokens wait for the store"
-            );
-        }
-    }
 }
 
 /// Access tokens that have ended, then tenant after tenant, in small steps between which writes get their turn.
