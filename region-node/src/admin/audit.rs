@@ -6,9 +6,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{answer, read_query, rfc3339};
+use super::{answer, read_query};
 use crate::error::Error;
 use crate::provider::audit::{AuditFilter, Verified};
+use crate::scim::datetime;
 use crate::startup::Parts;
 use crate::store::AuditRecord;
 use crate::tenant_scope::AdminScope;
@@ -94,7 +95,7 @@ fn show(record: &AuditRecord) -> Value {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     json!({
         "number": record.number,
-        "at": rfc3339(record.at),
+        "at": datetime::format(record.at),
         "kind": record.kind,
         "actor": some(&record.actor),
         "requestId": some(&record.request),

@@ -7,12 +7,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{answer, moment, read_query};
+use super::{answer, read_query};
 use crate::error::Error;
 use crate::handlers::scim_http::{Kind, resource_id};
 use crate::provider::directory::{DEFAULT_COUNT, Found, Search};
 use crate::provider::resources::Resources;
-use crate::scim::ResourceKind;
+use crate::scim::{ResourceKind, datetime};
 use crate::store::Change;
 use crate::tenant_scope::AdminScope;
 
@@ -139,7 +139,7 @@ fn show(kind: ResourceKind, found: Found) -> Value {
 fn show_change(change: &Change) -> Value {
     json!({
         "number": change.seq,
-        "at": moment(change.at),
+        "at": datetime::format(change.at),
         "what": change.what,
         "attributes": change.attributes,
     })

@@ -20,10 +20,10 @@ use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use shared::{ScimError, ScimType, Timestamp, urn};
+use shared::{ScimError, ScimType, urn};
 
 use crate::error::Error;
-use crate::scim::{datetime, json as strict};
+use crate::scim::json as strict;
 
 /// An answer with a JSON body.
 fn answer(status: StatusCode, body: &Value) -> HttpResponse {
@@ -51,14 +51,4 @@ fn read_query<T: DeserializeOwned>(request: &HttpRequest, parameters: &str) -> R
             let detail = format!("The query has these parameters only: {parameters}.");
             ScimError::typed(400, ScimType::InvalidValue, detail).into()
         })
-}
-
-/// A moment as JSON.
-fn moment(at: Timestamp) -> Value {
-    datetime::format(at).into()
-}
-
-/// RFC 3339 in UTC, as text.
-pub(crate) fn rfc3339(time: Timestamp) -> String {
-    datetime::format(time)
 }

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use shared::link::PUBLIC_SCIM_PATH;
 use shared::{Dialect, Networks, ScimError, ScimType, Scope, Timestamp, TokenId};
 
-use super::{answer, moment, read};
+use super::{answer, read};
 use crate::error::Error;
 use crate::provider::expiry;
 use crate::provider::tokens::{IssuedToken, Rotation, TokenRequest, TokenState};
+use crate::scim::datetime;
 use crate::startup::Parts;
 use crate::store::{StoreError, StoredToken};
 use crate::tenant_scope::{AdminScope, BaseUrl, TenantScope};
@@ -200,12 +201,12 @@ fn show(token: &StoredToken, now: Timestamp) -> Value {
         "scope": token.scope,
         "dialect": token.dialect,
         "state": TokenState::of(token, now).as_str(),
-        "created": moment(token.created),
+        "created": datetime::format(token.created),
         "createdBy": token.created_by,
-        "expires": token.expires.map(moment),
+        "expires": token.expires.map(datetime::format),
         "expiresInDays": expiry::days_left(token, now),
-        "lastUsed": token.last_used.map(moment),
-        "revoked": token.revoked.map(moment),
+        "lastUsed": token.last_used.map(datetime::format),
+        "revoked": token.revoked.map(datetime::format),
         "networks": token.networks,
     })
 }

@@ -11,11 +11,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::events::{LONGEST_WAIT, LOOK_EVERY};
-use super::{answer, read, read_query, rfc3339};
+use super::{answer, read, read_query};
 use crate::error::Error;
 use crate::events::delivery::Polled;
 use crate::events::endpoints::{EndpointUpdate, IssuedEndpoint};
 use crate::events::event::EventType;
+use crate::scim::datetime;
 use crate::startup::Parts;
 use crate::store::events::EndpointKind;
 use crate::store::{DeadLetter, Endpoint};
@@ -364,14 +365,13 @@ fn show(endpoint: &Endpoint) -> Value {
         "state": if endpoint.paused.is_some() { "paused" } else { "active" },
         "reason": endpoint.paused,
         "sequence": progress.cursor,
-        // In writes; each is an event or more.
-        "lag": (endpoint.head - progress.cursor).max(0),
+        "lag": endpoint.lag(),
         "attempts": progress.attempts,
-        "failingSince": progress.failing_since.map(rfc3339),
+        "failingSince": progress.failing_since.map(datetime::format),
         "lastError": progress.last_error,
-        "lastSuccess": progress.last_success.map(rfc3339),
+        "lastSuccess": progress.last_success.map(datetime::format),
         "deadLetters": endpoint.dead_letters,
-        "created": rfc3339(endpoint.created),
+        "created": datetime::format(endpoint.created),
         "createdBy": endpoint.created_by,
     })
 }
@@ -385,7 +385,7 @@ fn show_letter(letter: &DeadLetter) -> Value {
         "id": change.id.to_string(),
         "sequence": change.seq,
         "changed": change.attributes,
-        "at": rfc3339(letter.at),
+        "at": datetime::format(letter.at),
         "reason": letter.reason,
         "attempts": letter.attempts,
     })

@@ -40,7 +40,7 @@ pub async fn list(
                     @if !endpoint.settings.description.is_empty() { span.sub { (endpoint.settings.description) } }
                 },
                 state(endpoint),
-                cell(&lag(endpoint).to_string()),
+                cell(&endpoint.lag().to_string()),
                 cell(&endpoint.dead_letters.to_string()),
                 endpoint.progress.last_success.map_or_else(|| html! { span.quiet { "Never" } }, |at| frame.ago(at)),
             ]
@@ -59,10 +59,6 @@ pub async fn list(
         }
     };
     Ok(frame.page(Section::Webhooks, "Webhooks", &body))
-}
-
-fn lag(endpoint: &Endpoint) -> i64 {
-    (endpoint.head - endpoint.progress.cursor).max(0)
 }
 
 fn state(endpoint: &Endpoint) -> Markup {
@@ -302,7 +298,7 @@ fn facts(endpoint: &Endpoint) -> Markup {
     html! {
         dl.facts.card {
             div { dt { "State" } dd { (state(endpoint)) } }
-            div { dt { "Writes behind" } dd { (lag(endpoint)) } }
+            div { dt { "Writes behind" } dd { (endpoint.lag()) } }
             div { dt { "Last delivery" } dd { (moment_or(progress.last_success, "Never")) } }
             @if let Some(since) = progress.failing_since {
                 div { dt { "Failing since" } dd { (moment(since)) } }

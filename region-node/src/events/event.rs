@@ -5,11 +5,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use shared::{TenantId, Timestamp, TokenId};
 
-use crate::admin::rfc3339;
 use crate::provider::noted::{Facts, Noted};
 use crate::provider::resources::{Got, Resources};
 use crate::provider::{Caller, ProviderError, View};
-use crate::scim::ResourceKind;
+use crate::scim::{ResourceKind, datetime};
 use crate::store::{Access, Change, ChangeKind, StoreError};
 
 /// What happened.
@@ -128,7 +127,7 @@ impl Event {
             name,
             body: format!(
                 r#"{{"type":"{name}","timestamp":"{}","data":{data},"resource":{resource}}}}}"#,
-                rfc3339(change.at)
+                datetime::format(change.at)
             ),
         }
     }
@@ -150,7 +149,7 @@ impl Event {
     }
 
     fn plain(id: String, name: &'static str, data: &Value, now: Timestamp) -> Self {
-        let body = json!({ "type": name, "timestamp": rfc3339(now), "data": data });
+        let body = json!({ "type": name, "timestamp": datetime::format(now), "data": data });
         Self {
             id,
             name,

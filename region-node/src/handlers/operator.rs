@@ -13,10 +13,10 @@ use shared::link::TenantLimits;
 use shared::{Dialect, Networks, Scope, TenantId, Timestamp, TokenId};
 
 use crate::admin::audit::show_verified;
-use crate::admin::rfc3339;
 use crate::error::Error;
 use crate::provider::expiry::{self, Expiring};
 use crate::provider::tokens::{IssuedToken, Rotation, TokenRequest, TokenState};
+use crate::scim::datetime;
 use crate::startup::Parts;
 use crate::store::{
     Author, GroupsRule, StoredToken, Tenant, TenantSettings, TenantState, UserNameRule,
@@ -372,7 +372,7 @@ fn tenant_json(parts: &Parts, tenant: &Tenant) -> Value {
         "users": tenant.users,
         "groups": tenant.groups,
         "settings": tenant.settings,
-        "created": rfc3339(tenant.created),
+        "created": datetime::format(tenant.created),
     })
 }
 
@@ -384,11 +384,11 @@ fn token_json(token: &StoredToken, now: Timestamp) -> Map<String, Value> {
         ("scope", json!(token.scope)),
         ("dialect", json!(token.dialect)),
         ("state", json!(TokenState::of(token, now).as_str())),
-        ("created", json!(rfc3339(token.created))),
+        ("created", json!(datetime::format(token.created))),
         ("created_by", json!(token.created_by)),
-        ("expires", json!(token.expires.map(rfc3339))),
-        ("last_used", json!(token.last_used.map(rfc3339))),
-        ("revoked", json!(token.revoked.map(rfc3339))),
+        ("expires", json!(token.expires.map(datetime::format))),
+        ("last_used", json!(token.last_used.map(datetime::format))),
+        ("revoked", json!(token.revoked.map(datetime::format))),
         ("networks", json!(token.networks)),
         ("expires_in_days", json!(expiry::days_left(token, now))),
         (
@@ -411,9 +411,9 @@ fn issued_json(issued: &IssuedToken) -> Value {
         "name": token.name,
         "scope": token.scope,
         "dialect": token.dialect,
-        "created": rfc3339(token.created),
+        "created": datetime::format(token.created),
         "created_by": token.created_by,
-        "expires": token.expires.map(rfc3339),
+        "expires": token.expires.map(datetime::format),
         "networks": token.networks,
     })
 }

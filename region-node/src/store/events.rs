@@ -113,6 +113,14 @@ pub struct EndpointChange {
     pub paused: Option<String>,
 }
 
+impl Endpoint {
+    /// How many writes of the tenant it has not had. Each is an event or more.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        (self.head - self.progress.cursor).max(0)
+    }
+}
+
 impl EndpointChange {
     /// An endpoint as it is.
     #[must_use]
