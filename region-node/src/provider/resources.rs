@@ -769,19 +769,24 @@ impl Resources {
             }
             ResourceKind::User => {
                 let mut all = Vec::with_capacity(stored.len());
-                let mut found = self.store.groups_of(access, &positions).await?.into_iter();
+                let found = self.store.groups_of(access, &positions).await?;
+                let of_group = |group| membership(group, "direct", base_url);
+                // Written once for all that share it.
+                let shown = found.groups.iter().map(of_group);
+                let shown = shown.collect::<Result<Vec<_>, _>>()?;
+                let mut lists = found.of.iter();
                 for stored in stored {
-                    let direct = if stored.may_be_member {
-                        found.next().unwrap_or_default()
-                    } else {
-                        Vec::new()
+                    let direct = match stored.may_be_member {
+                        true => lists.next().map_or(&[][..], Vec::as_slice),
+                        false => &[],
                     };
-                    let mut elements = Vec::with_capacity(direct.len());
-                    for group in &direct {
-                        elements.push(membership(group, "direct", base_url)?);
-                    }
+                    let direct_ones = direct.iter().filter_map(|at| shown.get(*at).cloned());
+                    let mut elements: Vec<Value> = direct_ones.collect();
                     if indirect {
-                        for group in self.ancestors(access, direct).await? {
+                        let groups = direct
+                            .iter()
+                            .filter_map(|at| found.groups.get(*at).cloned());
+                        for group in self.ancestors(access, groups.collect()).await? {
                             elements.push(membership(&group, "indirect", base_url)?);
                         }
                     }
@@ -808,8 +813,8 @@ impl Resources {
             let positions: Vec<_> = level.iter().map(|group| group.position).collect();
             let parents = self.store.groups_of(access, &positions).await?;
             level = parents
+                .groups
                 .into_iter()
-                .flatten()
                 .filter(|parent| seen.insert(parent.id))
                 .collect();
             found.extend(level.iter().cloned());

@@ -472,6 +472,36 @@ pub struct Stored {
     pub may_be_member: bool,
 }
 
+/// Groups, and which of the resources that were asked about are direct members of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memberships {
+    /// Each group once, in the order of the list of groups.
+    pub groups: Vec<Stored>,
+    /// Of each resource, in the order in which they were asked about: where its groups stand in
+    /// `groups`, in ascending order.
+    pub of: Vec<Vec<usize>>,
+}
+
+impl Memberships {
+    /// Of so many resources, as long as none is known to be a member.
+    pub(crate) fn none(resources: usize) -> Self {
+        Self {
+            groups: Vec::new(),
+            of: vec![Vec::new(); resources],
+        }
+    }
+
+    /// Adds the group that comes next, whose members are the resources with these numbers.
+    pub(crate) fn push(&mut self, group: Stored, members: impl IntoIterator<Item = usize>) {
+        for member in members {
+            if let Some(of) = self.of.get_mut(member) {
+                of.push(self.groups.len());
+            }
+        }
+        self.groups.push(group);
+    }
+}
+
 /// A place in the order of a tenant's resources of one kind. Opaque outside the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub i64);
@@ -773,12 +803,12 @@ pub trait Store: Send + Sync {
         most: Option<u32>,
     ) -> Result<Vec<Vec<Related>>, StoreError>;
 
-    /// The groups of which each of the resources at these positions is a direct member.
+    /// The groups of which the resources at these positions are direct members.
     async fn groups_of(
         &self,
         access: &Access,
         resources: &[Position],
-    ) -> Result<Vec<Vec<Stored>>, StoreError>;
+    ) -> Result<Memberships, StoreError>;
 
     // ---- requests and changes ------------------------------------------------------------
 

@@ -1241,7 +1241,7 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
         .groups_of(&access, &[users[1].position, users[0].position])
         .await
         .unwrap();
-    assert_eq!((of[0].len(), of[0][0].id, of[1].len()), (1, team.id, 0));
+    assert_eq!((of.of, of.groups[0].id), (vec![vec![0], vec![]], team.id));
     for (kind, narrowing, found) in [
         (
             USER,
@@ -1295,7 +1295,8 @@ pub(crate) async fn members_change_by_deltas(store: Subject) {
         store
             .groups_of(&access, &[users[3].position])
             .await
-            .unwrap()[0]
+            .unwrap()
+            .groups
             .is_empty()
     );
 }

@@ -27,6 +27,12 @@ pub(crate) struct Driven {
 }
 
 impl Driven {
+    /// A run of these latencies, in any order.
+    pub(crate) fn of(mut latencies: Vec<u32>, took: Duration) -> Self {
+        latencies.sort_unstable();
+        Self { latencies, took }
+    }
+
     pub(crate) fn answers(&self) -> usize {
         self.latencies.len()
     }
@@ -117,7 +123,5 @@ pub(crate) async fn drive_when(
         });
     join_all(lanes).await;
     let took = began.elapsed();
-    let mut latencies = latencies.into_inner();
-    latencies.sort_unstable();
-    Driven { latencies, took }
+    Driven::of(latencies.into_inner(), took)
 }

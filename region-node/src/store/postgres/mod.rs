@@ -52,9 +52,10 @@ use super::activity::{
 use super::{
     Access, AuditHead, AuditNote, AuditRange, AuditRecord, Author, BackupRow, Candidates, Change,
     Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
-    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, Report,
-    RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError,
-    Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
+    Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related,
+    Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store,
+    StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext,
+    WriteCounts,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -781,7 +782,7 @@ impl Store for PostgresStore {
         &self,
         access: &Access,
         resources: &[Position],
-    ) -> Result<Vec<Vec<Stored>>, StoreError> {
+    ) -> Result<Memberships, StoreError> {
         let holder = self.holder(access).await?;
         members::groups_of(self.connections()?, holder, resources).await
     }

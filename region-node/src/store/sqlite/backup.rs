@@ -289,7 +289,7 @@ pub(super) fn send_tenant(
                 let row = match kind {
                     ResourceKind::User => {
                         let groups = if stored.may_be_member {
-                            members::groups_of(connection, key, position)?
+                            members::groups_of(connection, key, &[position])?.groups
                         } else {
                             Vec::new()
                         };

@@ -1,7 +1,7 @@
 //! Statements on memberships: `member` holds a row for each, and an index the other way round,
 //! so that both "who is in this group" and "which groups is this in" are read off one range.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::Connection;
 use shared::Timestamp;
@@ -13,7 +13,7 @@ use super::tenants::{Effect, held, move_head};
 use crate::scim::{ResourceId, ResourceKind, Version};
 use crate::store::position::{is_of, kind_of};
 use crate::store::{
-    Access, ChangeKind, MemberChange, Position, Related, StoreError, Stored, WriteContext,
+    Access, ChangeKind, MemberChange, Memberships, Position, Related, StoreError, WriteContext,
 };
 
 /// Applies changes to the members of the group at a position; answers whether any row changed.
@@ -198,7 +198,7 @@ pub(super) fn held_groups_of(
     connection: &Connection,
     access: &Access,
     member: Position,
-) -> Result<Vec<Stored>, StoreError> {
+) -> Result<Memberships, StoreError> {
     let rows = all(
         connection,
         concat!(
@@ -219,23 +219,35 @@ pub(super) fn held_groups_of(
     if rows.is_empty() {
         return Err(StoreError::Refused);
     }
-    Ok(rows.into_iter().flatten().collect())
+    let mut found = Memberships::none(1);
+    for group in rows.into_iter().flatten() {
+        found.push(group, [0]);
+    }
+    Ok(found)
 }
 
-/// The groups of which a resource is a direct member.
+/// The groups of which resources are direct members. A group is read once, however many of them
+/// it has.
 pub(super) fn groups_of(
     connection: &Connection,
     tenant: i64,
-    member: Position,
-) -> Result<Vec<Stored>, StoreError> {
-    let groups: Vec<i64> = all(
-        connection,
-        "SELECT group_position FROM member WHERE member_position = ?1 ORDER BY group_position",
-        [member.0],
-        |row| Ok(row.get(0)?),
-    )?;
-    let groups = groups.into_iter().filter(|group| is_of(*group, tenant));
-    groups
-        .map(|group| resources::at(connection, group))
-        .collect()
+    members: &[Position],
+) -> Result<Memberships, StoreError> {
+    let mut groups: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for (number, member) in members.iter().enumerate() {
+        let of_one: Vec<i64> = all(
+            connection,
+            "SELECT group_position FROM member WHERE member_position = ?1",
+            [member.0],
+            |row| Ok(row.get(0)?),
+        )?;
+        for group in of_one.into_iter().filter(|group| is_of(*group, tenant)) {
+            groups.entry(group).or_default().push(number);
+        }
+    }
+    let mut found = Memberships::none(members.len());
+    for (group, members) in groups {
+        found.push(resources::at(connection, group)?, members);
+    }
+    Ok(found)
 }

@@ -49,9 +49,10 @@ use super::narrowing::MOST_INDEX_ROWS;
 use super::{
     Access, AuditHead, AuditNote, AuditRange, AuditRecord, Author, BackupRow, Candidates, Change,
     Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
-    Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related, Report,
-    RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store, StoreError,
-    Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext, WriteCounts,
+    Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related,
+    Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store,
+    StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext,
+    WriteCounts,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -593,23 +594,19 @@ impl Store for SqliteStore {
         &self,
         access: &Access,
         resources: &[Position],
-    ) -> Result<Vec<Vec<Stored>>, StoreError> {
+    ) -> Result<Memberships, StoreError> {
         self.readers
             .point(|connection| {
                 if let [member] = resources {
-                    let groups = members::held_groups_of(connection, access, *member)?;
-                    return Ok(vec![groups]);
+                    return members::held_groups_of(connection, access, *member);
                 }
                 // Most often there is nothing to read, and that is known from one statement.
                 if tenants::held(connection, access)?.groups == 0 {
-                    return Ok(vec![Vec::new(); resources.len()]);
+                    return Ok(Memberships::none(resources.len()));
                 }
                 snapshot(connection, || {
                     let head = tenants::held(connection, access)?;
-                    resources
-                        .iter()
-                        .map(|member| members::groups_of(connection, head.key, *member))
-                        .collect()
+                    members::groups_of(connection, head.key, resources)
                 })
             })
             .await
