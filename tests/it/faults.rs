@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::fleet::{Fleet, Plan};
+use crate::support::fleet::{LINK_KEY, Fleet, Plan};
 use crate::support::history::Load;
 use crate::support::link::State;
 use crate::support::postgres::Postgres;
@@ -123,6 +123,32 @@ async fn a_region_whose_only_node_hangs_is_503_and_comes_back() {
     let refused = told.refused();
     told.wait_until(|| told.refused() > refused + ENOUGH).await;
     node.thaw();
+    told.wait_for(40).await;
+    all_is_there(&load, clients).await;
+}
+
+/// A node that refuses a gateway is no reason to call a client's token bad.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_know_the_link_key_is_503_and_comes_back() {
+    let plan = Plan {
+        of_gateways: "[timeouts]\nnode_look_ms = 300\nnode_hold_ms = 1000",
+        ..Plan::default()
+    };
+    let mut fleet = Fleet::start(plan).await;
+    let load = load_on(&fleet).await;
+    let told = load.told.clone();
+    let clients = load.start(0, CLIENTS);
+    told.wait_for(40).await;
+    let node = &mut fleet.nodes.get_mut("us").unwrap()[0].program;
+    let other_key = LINK_KEY.replace("link", "knil");
+    node.stop().await;
+    node.change_settings(LINK_KEY, &other_key);
+    node.start();
+    let refused = told.refused();
+    told.wait_until(|| told.refused() > refused + ENOUGH).await;
+    node.stop().await;
+    node.change_settings(&other_key, LINK_KEY);
+    node.start();
     told.wait_for(40).await;
     all_is_there(&load, clients).await;
 }

@@ -93,11 +93,23 @@ pub async fn export(
         base_url: base_url.0,
         now: parts.clock.now(),
     };
+    export_lines(of, Author::operator(), &parts).await
+}
+
+/// The answer with an export, which the tenant's audit tells of.
+///
+/// # Errors
+/// As [`export`].
+pub(crate) async fn export_lines(
+    of: ExportOf,
+    by: Author,
+    parts: &Parts,
+) -> Result<HttpResponse, Error> {
     let tenant = of.tenant.clone();
     let mut bytes = Box::pin(export::export(Arc::clone(&parts.store), of).await?);
     let first = bytes.next().await.transpose()?.unwrap_or_default();
     // Before the first byte leaves.
-    let note = AuditNote::new(AuditKind::TenantExported, Author::operator(), "");
+    let note = AuditNote::new(AuditKind::TenantExported, by, "");
     parts.audit.note(&tenant, note).await?;
     Ok(lines(first, bytes))
 }

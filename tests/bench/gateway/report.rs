@@ -78,9 +78,12 @@ impl Figures {
         median(self.peer(kind).closed.iter().map(|round| round.cpu_us))
     }
 
-    /// CPU time as a part of that of nginx with a token map.
+    /// CPU time as a part of that of nginx with a token map, round by round: machines are faster
+    /// in one minute than in the next.
     fn share(&self, kind: Kind) -> f64 {
-        self.cpu_us(kind) / self.cpu_us(Kind::NginxMap)
+        let rounds = self.peer(kind).closed.iter();
+        let rounds = rounds.zip(&self.peer(Kind::NginxMap).closed);
+        median(rounds.map(|(peer, nginx)| peer.cpu_us / nginx.cpu_us))
     }
 
     /// What a peer adds to a latency of the far end: round by round, because both had the same

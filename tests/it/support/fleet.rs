@@ -20,7 +20,7 @@ use super::{
 };
 
 pub const OPERATOR_KEY: &str = "operator-0123456789abcdefghijklmnop";
-const LINK_KEY: &str = "link-0123456789abcdefghijklmnopqrst";
+pub const LINK_KEY: &str = "link-0123456789abcdefghijklmnopqrst";
 const GRANT_KEY: &str = "grant-0123456789abcdefghijklmnopqrs";
 
 /// What is deployed.
@@ -314,6 +314,13 @@ impl Program {
     pub fn add_settings(&self, more: &str) {
         let settings = fs::read_to_string(&self.settings).unwrap();
         fs::write(&self.settings, settings + more).unwrap();
+    }
+
+    /// Puts another text for one in its settings file, for when it starts again.
+    pub fn change_settings(&self, from: &str, to: &str) {
+        let settings = fs::read_to_string(&self.settings).unwrap();
+        assert!(settings.contains(from), "{from}");
+        fs::write(&self.settings, settings.replace(from, to)).unwrap();
     }
 
     fn signal(&self, name: &str) {
