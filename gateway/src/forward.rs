@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
@@ -58,6 +58,46 @@ static TO_CLIENT: [HeaderName; 8] = [
     HeaderName::from_static("preference-applied"),
     header::RETRY_AFTER,
 ];
+
+/// How the lines of a call's head begin: with the end of the line before. Put together once, for
+/// all calls: a head is written in as few pieces as it can be.
+struct LineStarts {
+    to_node: Vec<(HeaderName, String)>,
+    method_override: String,
+    host: String,
+    request_id: String,
+    traceparent: String,
+    idempotency_key: String,
+    session: String,
+    base_url: String,
+    link_key: String,
+    authorization: String,
+    resent: String,
+    deadline_ms: String,
+    content_length: String,
+}
+
+static LINE_STARTS: LazyLock<LineStarts> = LazyLock::new(|| {
+    let start = |name: &str| format!("\r\n{name}: ");
+    LineStarts {
+        to_node: TO_NODE
+            .iter()
+            .map(|name| (name.clone(), start(name.as_str())))
+            .collect(),
+        method_override: start(METHOD_OVERRIDE.as_str()),
+        host: start("host"),
+        request_id: start(link::REQUEST_ID),
+        traceparent: start(TRACEPARENT.as_str()),
+        idempotency_key: start(link::IDEMPOTENCY_KEY),
+        session: start(link::SESSION),
+        base_url: start(link::BASE_URL),
+        link_key: start(link::LINK_KEY),
+        authorization: start("authorization"),
+        resent: start(link::RESENT),
+        deadline_ms: start(link::DEADLINE_MS),
+        content_length: start("content-length"),
+    }
+});
 
 /// The names of one call, as hexadecimal digits.
 #[derive(Clone, Debug)]
@@ -235,52 +275,51 @@ impl Passage<'_> {
             out.extend_from_slice(b"?");
             out.extend_from_slice(query.as_bytes());
         }
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-        let mut line = |name: &str, value: &[u8]| {
-            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-                out.extend_from_slice(part);
-            }
+        out.extend_from_slice(b" HTTP/1.1");
+        let starts = &*LINE_STARTS;
+        let mut line = |start: &str, value: &[u8]| {
+            out.extend_from_slice(start.as_bytes());
+            out.extend_from_slice(value);
         };
-        line("host", node.authority().as_bytes());
-        let is_override = *self.method == Method::POST;
-        let to_node = TO_NODE
-            .iter()
-            .chain(is_override.then_some(&METHOD_OVERRIDE));
-        for name in to_node {
+        line(&starts.host, node.authority().as_bytes());
+        for (name, start) in &starts.to_node {
             for value in self.headers.get_all(name) {
-                line(name.as_str(), value.as_bytes());
+                line(start, value.as_bytes());
             }
         }
-        line(link::REQUEST_ID, self.ids.request_id().as_bytes());
+        if *self.method == Method::POST {
+            for value in self.headers.get_all(&METHOD_OVERRIDE) {
+                line(&starts.method_override, value.as_bytes());
+            }
+        }
+        line(&starts.request_id, self.ids.request_id().as_bytes());
         let traceparent = self.ids.traceparent(self.text(&TRACEPARENT));
-        line(TRACEPARENT.as_str(), traceparent.as_bytes());
+        line(&starts.traceparent, traceparent.as_bytes());
         if !self.is_read() {
             let of_client = self.text(&IDEMPOTENCY_KEY);
             let key = self
                 .ids
                 .idempotency_key(of_client, &client.tenant_id, self.begun);
-            line(link::IDEMPOTENCY_KEY, key.as_bytes());
+            line(&starts.idempotency_key, key.as_bytes());
         }
         if let Some(session) = self.session {
-            line(link::SESSION, String::from(session).as_bytes());
+            line(&starts.session, String::from(session).as_bytes());
         }
-        line(link::BASE_URL, self.base_url.as_bytes());
-        line(link::LINK_KEY, client.region.link.key.as_bytes());
-        line("authorization", client.authorization.as_bytes());
+        line(&starts.base_url, self.base_url.as_bytes());
+        line(&starts.link_key, client.region.link.key.as_bytes());
+        line(&starts.authorization, client.authorization.as_bytes());
         if self.was_sent.get() {
-            line(link::RESENT, b"1");
+            line(&starts.resent, b"1");
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         let mut digits = itoa::Buffer::new();
-        line(
-            link::DEADLINE_MS,
-            digits.format(left.as_millis()).as_bytes(),
-        );
+        let left = digits.format(left.as_millis());
+        line(&starts.deadline_ms, left.as_bytes());
         if !self.is_read() {
             let length = digits.format(self.body.len());
-            line("content-length", length.as_bytes());
+            line(&starts.content_length, length.as_bytes());
         }
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(b"\r\n\r\n");
     }
 
     /// Sends the call to its region; once more where no answer came and that does no harm.
@@ -363,13 +402,7 @@ enum Verdict {
 
 /// Whether an answer is to this call and one that a node gives.
 fn check(answer: &Answer, request_id: &str, media: Media) -> Result<Verdict, Error> {
-    let header = |name: &str| {
-        answer
-            .head
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name: &str| answer.head.text(name);
     let status = answer.head.status;
     if header(link::REQUEST_ID) != Some(request_id) {
         tracing::error!(
@@ -405,10 +438,8 @@ fn check(answer: &Answer, request_id: &str, media: Media) -> Result<Verdict, Err
 
 /// Whether a redirect leads a browser from one page of the console to another.
 fn is_within_console(answer: &Answer, media: Media) -> bool {
-    let location = answer.head.headers.get(header::LOCATION);
-    let below = location
-        .and_then(|value| value.to_str().ok())
-        .and_then(|location| location.strip_prefix(link::CONSOLE_PATH));
+    let location = answer.head.text("location");
+    let below = location.and_then(|location| location.strip_prefix(link::CONSOLE_PATH));
     media == Media::Page
         && answer.head.status == StatusCode::SEE_OTHER
         && below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
@@ -419,7 +450,7 @@ fn is_within_console(answer: &Answer, media: Media) -> bool {
 /// # Errors
 /// [`Error::Contract`] when it is larger than `max_bytes`.
 pub fn pass_on<P: Unpin + 'static>(
-    mut answer: Answer,
+    answer: Answer,
     max_bytes: u64,
     passes: P,
 ) -> Result<HttpResponse, Error> {
@@ -429,11 +460,9 @@ pub fn pass_on<P: Unpin + 'static>(
     }
     let status = answer.head.status;
     let mut response = HttpResponse::new(status);
-    // A header that comes twice is none of those that a node sends.
-    let headers = std::mem::take(&mut answer.head.headers);
-    for (name, value) in headers {
-        if TO_CLIENT.contains(&name) {
-            response.headers_mut().insert(name, value);
+    for name in &TO_CLIENT {
+        if let Some(value) = answer.head.value(name.as_str()) {
+            response.headers_mut().insert(name.clone(), value);
         }
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -463,11 +463,14 @@ fn split(path: &str) -> Option<(Base, Segments<'_>)> {
 /// characters and colons, or only dots: such a value names nothing, and must not become a path.
 fn safe_value(segment: &str) -> Option<String> {
     const LONGEST: usize = 200;
-    let value = percent_decode_str(segment).decode_utf8().ok()?;
+    // Most are spelled as they are meant, and need no decoding.
+    let value = match segment.contains('%') {
+        true => percent_decode_str(segment).decode_utf8().ok()?,
+        false => segment.into(),
+    };
+    let is_plain = |b: u8| matches!(b, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'~' | b'-' | b':');
     let is_safe = (1..=LONGEST).contains(&value.len())
-        && value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._~-:".contains(&b))
+        && value.bytes().all(is_plain)
         && value.bytes().any(|b| b != b'.');
     is_safe.then(|| value.into_owned())
 }

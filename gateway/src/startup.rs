@@ -1,10 +1,13 @@
 //! Builds the parts from the settings, binds the listeners, runs until told to stop.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
@@ -321,14 +324,27 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
     let draining = server.graceful_shutdown_signal();
     let server = server.listen("edge", listener, move || {
         let edge = Data::clone(&edge);
-        let draining = draining.clone();
+        let (draining, drained) = (draining.clone(), Data::clone(&edge));
         let http = HttpService::build()
             .keep_alive(keep_alive)
             .client_request_timeout(connection_limits.header_read)
             .client_disconnect_timeout(LINGER)
             .graceful_shutdown_signal(move || {
-                let draining = draining.clone();
-                async move { draining.notified().await }
+                let (draining, edge) = (draining.clone(), Data::clone(&drained));
+                async move {
+                    let mut notified = pin!(draining.notified());
+                    let mut is_listening = false;
+                    // A connection looks at this whenever it is woken. Once it listens it will be
+                    // woken by it, and has to look again only when the gateway is about to stop.
+                    poll_fn(|cx| match is_listening && !edge.is_draining() {
+                        true => Poll::Pending,
+                        false => {
+                            is_listening = true;
+                            notified.as_mut().poll(cx)
+                        }
+                    })
+                    .await;
+                }
             })
             .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
                 data.insert(connection.activity());

@@ -175,7 +175,7 @@ impl Error {
                 Client,
             ),
             Self::LinkKey => (
-                S::FORBIDDEN,
+                S::UNAUTHORIZED,
                 None,
                 "This listener is for the gateways of the region.".into(),
                 Client,
@@ -469,7 +469,7 @@ mod tests {
             (unavailable().into(), 503, Fault::Upstream),
             (StoreError::Corrupt("x").into(), 500, Fault::Us),
             (GrantError::Time.into(), 401, Fault::Client),
-            (Error::LinkKey, 403, Fault::Client),
+            (Error::LinkKey, 401, Fault::Client),
             (Error::OperatorKey, 401, Fault::Client),
             (Error::PayloadTooLarge(1), 413, Fault::Client),
             (Error::MediaType, 415, Fault::Client),

@@ -4,6 +4,8 @@
 //! What never lives here: what a call says (`forward`, `resolver::region_node`), and what a client
 //! is told (`error`).
 
+mod answer;
+mod beat;
 mod health;
 mod node;
 mod pool;
@@ -20,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use crate::region::Region;
 use crate::turns::Busy;
 
+pub use self::answer::{AnswerHead, MalformedAnswer};
 pub use self::health::{Looks, Readiness, Trouble, keep_watch, readiness};
 pub use self::node::Node;
 pub use self::pool::{Answer, AnswerError};
@@ -64,12 +67,9 @@ pub enum NodeError {
     /// The connection broke.
     #[error("the connection to the node broke")]
     Broken(#[source] std::io::Error),
-    /// What came is no HTTP.
+    /// What came is no answer that could be passed on.
     #[error("the node's answer is malformed")]
-    Malformed(#[source] actix_http::error::ParseError),
-    /// It cannot be told where the answer ends.
-    #[error("the node's answer does not say where it ends")]
-    Unbounded,
+    Malformed(#[source] MalformedAnswer),
     /// The node stopped answering anybody.
     #[error("the node answers nobody any more")]
     Lost,

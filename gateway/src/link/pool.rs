@@ -1,6 +1,6 @@
 //! Connections to nodes, kept by each worker thread for itself: no lock is taken and no thread or
 //! task is woken for a call; whoever calls reads and writes the connection. Answers are taken apart
-//! by actix-http's client codec (no parser of ours: message framing is where proxies get hurt).
+//! in `answer`.
 //!
 //! A connection carries one call at a time. It comes back when the answer's last byte was read,
 //! and ends with an answer that was not read to its end, so no answer can be taken for another's.
@@ -14,14 +14,14 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix_codec::Decoder as _;
-use actix_http::h1::{ClientCodec, ClientPayloadCodec, MessageType};
-use actix_http::{ResponseHead, ServiceConfig};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use actix_http::ServiceConfig;
+use actix_http::h1::ClientCodec;
 use actix_web::web::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
+use super::answer::{self, AnswerHead, Begun, Framing};
+use super::beat;
 use super::node::{LOOK_EVERY, Node, NodeStream, UnderWay};
 use super::{Attempt, NodeError, RegionLink};
 
@@ -68,6 +68,7 @@ impl RegionLink {
         write_head: impl Fn(&Node, &mut BytesMut),
         body: &Bytes,
     ) -> Result<Answer, Attempt> {
+        beat::keep();
         let under_way = node.begin();
         loop {
             let (mut connection, is_new) = match take_idle(node, self.idle_timeout) {
@@ -94,12 +95,10 @@ impl RegionLink {
                 }
             };
             match exchanged {
-                Ok(head) => {
-                    let is_sent = exchange.is_sent();
-                    let codec = exchange.codec;
+                Ok(mut begun) => {
+                    begun.is_lasting &= exchange.is_sent();
                     let connection = (node.number(), connection);
-                    return Answer::new(head, codec, connection, is_sent, (deadline, under_way))
-                        .map_err(Attempt::Unanswered);
+                    return Ok(Answer::new(begun, connection, deadline, under_way));
                 }
                 // The node had closed it: nothing of the call was written.
                 Err(_) if exchange.is_untouched() && !is_new => {}
@@ -199,7 +198,6 @@ struct Exchange<'b> {
     written: (usize, usize),
     is_flushed: bool,
     write_error: Option<io::Error>,
-    codec: ClientCodec,
 }
 
 impl<'b> Exchange<'b> {
@@ -216,7 +214,6 @@ impl<'b> Exchange<'b> {
             written: (0, 0),
             is_flushed: false,
             write_error: None,
-            codec: CODEC_CONFIG.with(|config| ClientCodec::new(config.clone())),
         }
     }
 
@@ -233,7 +230,7 @@ impl<'b> Exchange<'b> {
         &mut self,
         connection: &mut Connection,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<ResponseHead, NodeError>> {
+    ) -> Poll<Result<Begun, NodeError>> {
         if !self.is_flushed
             && self.write_error.is_none()
             && let Poll::Ready(Err(error)) = self.poll_send(connection, cx)
@@ -243,9 +240,8 @@ impl<'b> Exchange<'b> {
         }
         loop {
             if !connection.read.is_empty() {
-                let head = self.codec.decode(&mut connection.read);
-                match head {
-                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                match answer::begin(&mut connection.read, new_codec) {
+                    Ok(Some(begun)) => return Poll::Ready(Ok(begun)),
                     Ok(None) => {}
                     Err(error) => return Poll::Ready(Err(NodeError::Malformed(error))),
                 }
@@ -290,15 +286,19 @@ impl<'b> Exchange<'b> {
     }
 }
 
+fn new_codec() -> ClientCodec {
+    CODEC_CONFIG.with(|config| ClientCodec::new(config.clone()))
+}
+
 /// A node's answer, whose body is still to be read.
 pub struct Answer {
     /// Status and headers.
-    pub head: ResponseHead,
+    pub head: AnswerHead,
     length: Option<u64>,
-    /// Bytes of the body that were handed out.
-    passed: u64,
-    /// Takes the body apart; none where all of it was read.
-    codec: Option<ClientPayloadCodec>,
+    /// Whether a part of the body was handed out.
+    has_begun: bool,
+    /// What of the body is still to come; none where all of it was read.
+    rest: Option<Framing>,
     /// Kept for the next call when the body was read to its end.
     connection: Option<(usize, Box<Connection>)>,
     /// Whether the connection can carry another call.
@@ -327,51 +327,32 @@ pub enum AnswerError {
 }
 
 impl Answer {
-    /// An answer whose head was read, and whether all of the call was sent.
+    /// An answer whose head was read.
     fn new(
-        head: ResponseHead,
-        codec: ClientCodec,
+        begun: Begun,
         connection: (usize, Box<Connection>),
-        is_sent: bool,
-        (deadline, under_way): (Instant, UnderWay),
-    ) -> Result<Self, NodeError> {
-        let is_bodiless = head.status.is_informational()
-            || matches!(
-                head.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            );
-        let length = head.headers.get(CONTENT_LENGTH);
-        let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
-        // A node always says where its answer ends, and says it once (RFC 9112 section 6.3).
-        if !is_bodiless && length.is_some() == is_chunked {
-            return Err(NodeError::Unbounded);
-        }
-        let has_body = !is_bodiless && !matches!(codec.message_type(), MessageType::None);
-        let length = match has_body {
-            true => length
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| text.trim().parse().ok()),
-            false => Some(0),
+        deadline: Instant,
+        under_way: UnderWay,
+    ) -> Self {
+        let length = match begun.framing {
+            Framing::Left(length) => Some(length),
+            Framing::Chunked(_) => None,
         };
-        let is_lasting = is_sent
-            && head.keep_alive()
-            && !head.status.is_informational()
-            && (has_body || matches!(codec.message_type(), MessageType::None));
         let mut answer = Self {
-            head,
+            head: begun.head,
             length,
-            passed: 0,
-            codec: has_body.then(|| codec.into_payload_codec()),
+            has_begun: false,
+            rest: Some(begun.framing),
             connection: Some(connection),
-            is_lasting,
+            is_lasting: begun.is_lasting,
             deadline,
             alarm: None,
             _under_way: under_way,
         };
-        if !has_body {
+        if length == Some(0) {
             answer.give_back();
         }
-        Ok(answer)
+        answer
     }
 
     /// Length of the body in bytes, where it is known.
@@ -384,15 +365,15 @@ impl Answer {
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
         // Also where there is always more to pass on, as to a client that reads a little at a time:
         // the node holds the rest of the answer meanwhile. Most bodies are one part.
-        let is_over = self.passed > 0 && self.codec.is_some() && Instant::now() >= self.deadline;
+        let is_over = self.has_begun && self.rest.is_some() && Instant::now() >= self.deadline;
         let part = match is_over {
             true => Some(Err(AnswerError::Deadline)),
             false => ready!(self.poll_body(cx)),
         };
         match &part {
-            Some(Ok(part)) => {
-                self.passed += part.len() as u64;
-                if Some(self.passed) == self.length {
+            Some(Ok(_)) => {
+                self.has_begun = true;
+                if let Some(Framing::Left(0)) = self.rest {
                     self.give_back();
                 }
             }
@@ -403,14 +384,23 @@ impl Answer {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
-        let (Some(codec), Some((_, connection))) = (&mut self.codec, &mut self.connection) else {
+        let (Some(rest), Some((_, connection))) = (&mut self.rest, &mut self.connection) else {
             return Poll::Ready(None);
         };
         loop {
-            match codec.decode(&mut connection.read) {
-                Ok(Some(part)) => return Poll::Ready(part.map(Ok)),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(AnswerError::Malformed(error)))),
+            match rest {
+                Framing::Left(left) if !connection.read.is_empty() => {
+                    let here = connection.read.len();
+                    let part = usize::try_from(*left).map_or(here, |left| left.min(here));
+                    *left -= part as u64;
+                    return Poll::Ready(Some(Ok(connection.read.split_to(part).freeze())));
+                }
+                Framing::Left(_) => {}
+                Framing::Chunked(codec) => match codec.decode(&mut connection.read) {
+                    Ok(Some(part)) => return Poll::Ready(part.map(Ok)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Some(Err(AnswerError::Malformed(error)))),
+                },
             }
             let Poll::Ready(read) = connection.poll_read(cx) else {
                 let deadline = self.deadline;
@@ -438,7 +428,7 @@ impl Answer {
 
     /// The last byte was read.
     fn give_back(&mut self) {
-        self.codec = None;
+        self.rest = None;
         self.alarm = None;
         if let Some((number, connection)) = self.connection.take()
             && self.is_lasting
@@ -449,7 +439,7 @@ impl Answer {
     }
 
     fn give_up(&mut self) {
-        self.codec = None;
+        self.rest = None;
         self.alarm = None;
         self.connection = None;
     }

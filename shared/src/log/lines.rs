@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(10);
 /// So many bytes are written without waiting for more.
-const ENOUGH: usize = 64 * 1024;
+const ENOUGH: usize = 256 * 1024;
 /// So many bytes may wait, so that memory stays bounded when nobody reads the log.
 const MOST: usize = 4 * 1024 * 1024;
 /// So long lines wait, all of them together, for a log that takes nothing; then they are lost.
