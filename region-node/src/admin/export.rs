@@ -16,7 +16,10 @@ use crate::tenant_scope::{AdminScope, TenantScope};
 ///
 /// # Errors
 /// As the store, before the first byte; later the body ends in an error.
-pub async fn get(AdminScope(scope): AdminScope, parts: Data<Parts>) -> Result<HttpResponse, Error> {
+pub async fn get(
+    AdminScope { scope, .. }: AdminScope,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
     stream(&scope, &parts).await
 }
 
@@ -25,7 +28,6 @@ pub async fn get(AdminScope(scope): AdminScope, parts: Data<Parts>) -> Result<Ht
 /// # Errors
 /// As [`get`].
 pub(crate) async fn stream(scope: &TenantScope, parts: &Parts) -> Result<HttpResponse, Error> {
-    parts.store.head(&scope.access).await?;
     let of = ExportOf {
         region: parts.region.clone(),
         tenant: scope.access.tenant.clone(),

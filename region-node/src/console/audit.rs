@@ -35,7 +35,7 @@ pub async fn list(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let form = Form::of_query(request.query_string());
     let filter = AuditFilter {
         kind: form.get("kind").map(str::to_owned),
@@ -182,7 +182,7 @@ fn actor(actor: &str) -> Markup {
 /// # Errors
 /// As the store.
 pub async fn verify(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let verified = parts.audit.verify(&visitor.scope.access.tenant).await?;
     let body = html! {
         (trail(&[("/console/audit", "Audit")], "Verify"))

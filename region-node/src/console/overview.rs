@@ -29,9 +29,9 @@ const NAMED: usize = 8;
 /// # Errors
 /// As the store.
 pub async fn show(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let access = &visitor.scope.access;
-    let tenant = parts.tenants.get_own(access).await?;
+    let tenant = &visitor.tenant;
     write_what_waits(&parts).await;
     let overview = parts.activities.overview(access).await?;
     let failed = ActivityQuery {

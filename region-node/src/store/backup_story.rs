@@ -136,10 +136,10 @@ async fn acme(store: &Subject) -> Acme {
     let ((mut live, digest), (dead, _)) = (new_token(None), new_token(Some(at(10_000))));
     live.networks = Networks::new(vec!["203.0.113.0/24".parse().unwrap()]).unwrap();
     for token in [&live, &dead] {
-        store.create_token(&id, token, at(1)).await.unwrap();
+        store.create_token(&id, token, None, at(1)).await.unwrap();
     }
     store
-        .revoke_token(&dead.id, &Author::operator(), at(2))
+        .revoke_token(&dead.id, &Author::operator(), None, at(2))
         .await
         .unwrap();
     store
@@ -517,17 +517,23 @@ pub(crate) async fn credentials_do_not_go_back_in_time(store: Subject) {
     } = acme(&store).await;
     let id = &access.tenant;
     let (rotated, _) = new_token(None);
-    store.create_token(id, &rotated, at(5)).await.unwrap();
+    store.create_token(id, &rotated, None, at(5)).await.unwrap();
     let other = tenant(&*store).await;
     let rows = backup(&store).await;
 
     store
-        .revoke_token(&live.0, &Author::operator(), at(100))
+        .revoke_token(&live.0, &Author::operator(), None, at(100))
         .await
         .unwrap();
     let (successor, successors_digest) = new_token(None);
     store
-        .rotate_token(&rotated.id, &successor, Duration::from_secs(60), at(101))
+        .rotate_token(
+            &rotated.id,
+            &successor,
+            Duration::from_secs(60),
+            None,
+            at(101),
+        )
         .await
         .unwrap();
     let access_token = NewAccessToken {

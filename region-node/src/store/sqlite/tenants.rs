@@ -373,6 +373,14 @@ pub(super) fn held(connection: &Connection, access: &Access) -> Result<HeldHead,
         .ok_or(StoreError::Refused)
 }
 
+/// Refuses what is done under an access that does not hold.
+pub(super) fn check_held(
+    connection: &Connection,
+    under: Option<&Access>,
+) -> Result<(), StoreError> {
+    under.map_or(Ok(()), |access| held(connection, access).map(drop))
+}
+
 /// What a list knows of its tenant.
 pub(super) struct HeldHead {
     pub(super) key: i64,
