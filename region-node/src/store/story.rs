@@ -26,6 +26,7 @@ macro_rules! on_every_story {
             tenants_live_and_die,
             a_tenant_is_erased_with_all_it_owns,
             tokens_live_and_end,
+            tokens_change_under_an_access_that_holds,
             rotation_overlaps_and_never_prolongs,
             access_tokens_live_under_their_api_token,
             the_newest_access_tokens_stay,
@@ -340,6 +341,66 @@ fn rand_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
     bytes
+}
+
+/// What an administrator does to tokens is done while the access holds, or not at all.
+pub(crate) async fn tokens_change_under_an_access_that_holds(store: Subject) {
+    let (access, other) = (tenant(&*store).await, tenant(&*store).await);
+    let (first, _) = new_token(None);
+    let held = Some(&access);
+    store
+        .create_token(&access.tenant, &first, held, at(1))
+        .await
+        .unwrap();
+    let hour = Duration::from_secs(3600);
+    let (second, _) = new_token(None);
+    let foreign = store.rotate_token(&first.id, &second, hour, Some(&other), at(2));
+    assert!(matches!(foreign.await, Err(StoreError::Refused)));
+    store
+        .rotate_token(&first.id, &second, hour, held, at(2))
+        .await
+        .unwrap();
+    // That has moved the credential version: the access is one of before.
+    let before = store.list_tokens(&access.tenant).await.unwrap();
+    let (third, _) = new_token(None);
+    let refused = [
+        store
+            .create_token(&access.tenant, &third, held, at(3))
+            .await,
+        store
+            .rotate_token(&second.id, &third, hour, held, at(3))
+            .await,
+        store
+            .revoke_token(&second.id, &Author::operator(), held, at(3))
+            .await,
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(StoreError::Refused)), "{refused:?}");
+    }
+    assert_eq!(store.list_tokens(&access.tenant).await.unwrap(), before);
+    let access = Access {
+        credential_version: access.credential_version + 1,
+        ..access
+    };
+    store
+        .revoke_token(&second.id, &Author::operator(), Some(&access), at(4))
+        .await
+        .unwrap();
+    let access = Access {
+        credential_version: access.credential_version + 1,
+        ..access
+    };
+    store
+        .set_tenant_state(
+            &access.tenant,
+            TenantState::Suspended,
+            &Author::operator(),
+            at(4),
+        )
+        .await
+        .unwrap();
+    let suspended = store.create_token(&access.tenant, &third, Some(&access), at(5));
+    assert!(matches!(suspended.await, Err(StoreError::Refused)));
 }
 
 pub(crate) async fn tokens_live_and_end(store: Subject) {

@@ -407,8 +407,7 @@ impl Store for SqliteStore {
         let (tenant, token, under) = (tenant.clone(), token.clone(), under.cloned());
         self.writer
             .write(move |connection| {
-                tenants::check_held(connection, under.as_ref())?;
-                tokens::create(connection, &tenant, &token, now)
+                tokens::create(connection, &tenant, &token, under.as_ref(), now)
             })
             .await
     }
@@ -436,8 +435,7 @@ impl Store for SqliteStore {
         let (id, successor, under) = (id.clone(), successor.clone(), under.cloned());
         self.writer
             .write(move |connection| {
-                tenants::check_held(connection, under.as_ref())?;
-                tokens::rotate(connection, &id, &successor, overlap, now)
+                tokens::rotate(connection, &id, &successor, overlap, under.as_ref(), now)
             })
             .await
     }
@@ -451,10 +449,7 @@ impl Store for SqliteStore {
     ) -> Result<StoredToken, StoreError> {
         let (id, by, under) = (id.clone(), by.clone(), under.cloned());
         self.writer
-            .write(move |connection| {
-                tenants::check_held(connection, under.as_ref())?;
-                tokens::revoke(connection, &id, &by, now)
-            })
+            .write(move |connection| tokens::revoke(connection, &id, &by, under.as_ref(), now))
             .await
     }
 
