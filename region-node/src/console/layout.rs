@@ -189,7 +189,7 @@ impl<'f> Frame<'f> {
             3_600..86_400 => format!("{} h ago", seconds / 3_600),
             _ => day(at),
         };
-        html! { time datetime=(datetime::format(at)) title=(words(at)) { (text) } }
+        html! { time.whole datetime=(datetime::format(at)) title=(words(at)) { (text) } }
     }
 }
 

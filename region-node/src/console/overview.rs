@@ -51,7 +51,7 @@ pub async fn show(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, 
     let body = html! {
         (head("Overview", "The last 24 hours.", None))
         @for seen in &overview.clients { (missed(seen)) }
-        (tiles(&overview.hours, &tenant))
+        (tiles(&overview.hours, tenant))
         @if overview.clients.is_empty() && overview.hours.iter().all(|hour| hour.requests == 0) {
             (first_steps(&visitor))
         } @else {

@@ -37,12 +37,15 @@ pub async fn list(
             vec![
                 html! {
                     a href={ "/console/webhooks/" (endpoint.id) } { (title_of(endpoint)) }
-                    @if !endpoint.settings.description.is_empty() { span.sub { (endpoint.settings.description) } }
+                    span.sub { (subtitle_of(endpoint)) }
                 },
                 state(endpoint),
                 cell(&endpoint.lag().to_string()),
                 cell(&endpoint.dead_letters.to_string()),
-                endpoint.progress.last_success.map_or_else(|| html! { span.quiet { "Never" } }, |at| frame.ago(at)),
+                endpoint
+                    .progress
+                    .last_success
+                    .map_or_else(|| html! { span.quiet { "Never" } }, |at| frame.ago(at)),
             ]
         })
         .collect();
@@ -216,6 +219,16 @@ fn title_of(endpoint: &Endpoint) -> String {
         .map_or_else(|| kind_name(settings.kind).to_owned(), Clone::clone)
 }
 
+/// Its description, where that is not what it is called.
+fn subtitle_of(endpoint: &Endpoint) -> &str {
+    let settings = &endpoint.settings;
+    if settings.url.is_empty() {
+        ""
+    } else {
+        &settings.description
+    }
+}
+
 /// `POST /console/webhooks`: makes one, and shows its secret, this once.
 ///
 /// # Errors
@@ -306,7 +319,7 @@ async fn detail(
     let title = &title_of(&endpoint);
     let body = html! {
         (trail(&[("/console/webhooks", "Webhooks")], title))
-        (head(title, &endpoint.settings.description, None))
+        (head(title, subtitle_of(&endpoint), None))
         @if let Some(said) = said { (said) }
         @else if let Some(reason) = &endpoint.paused { (notice("warn", &format!("Paused: {reason}."))) }
         (facts(&endpoint))
@@ -369,7 +382,7 @@ fn not_taken(frame: &Frame<'_>, id: &str, letters: &[DeadLetter]) -> Markup {
         .map(|letter| {
             let change = &letter.change;
             vec![
-                html! { code { (EventType::of(change).as_str()) } },
+                html! { code.whole { (EventType::of(change).as_str()) } },
                 html! { code { (change.id) } },
                 cell(&change.seq.to_string()),
                 cell(&letter.attempts.to_string()),
