@@ -298,7 +298,13 @@ async fn answer_at_door(
     let room = BodyRoom::new([&edge.oauth_memory]);
     let (body, _room) = read_body(payload, oauth::MAX_BODY_BYTES, room, edge.body_read).await?;
     record.bytes_in = body.len();
-    console::sign_in(edge, host, &body, source, record).await
+    let token = console::token_of(&body)?;
+    let signed_in = console::sign_in(edge, host, &token, source, record).await;
+    if let Err(error) = &signed_in {
+        let (path, clock) = (request.path(), &*edge.clock);
+        edge.notices.note(error, path, Ok(&token), record, clock);
+    }
+    signed_in
 }
 
 /// How an error at a path looks.

@@ -2,7 +2,8 @@
 //! that carries a grant of this region. Also [`FromGateway`] and [`FromOperator`], for the calls
 //! that have no tenant.
 //!
-//! Whether the grant still stands is asked by the store, in the transaction of the operation.
+//! Whether the grant still stands is asked by the store, in the transaction of the operation; for
+//! administrators also before it, because not all that they ask for is one.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use futures_util::future::LocalBoxFuture;
 use shared::link::{BASE_URL, LINK_KEY, OPERATOR_KEY};
 use shared::{Dialect, Scope, TokenId};
 
@@ -26,7 +28,7 @@ use crate::scim::client::Clues;
 use crate::scim::tolerance::Tolerance;
 use crate::startup::Parts;
 use crate::store::activity::Operation;
-use crate::store::{Access, Author};
+use crate::store::{Access, Author, Tenant};
 use crate::telemetry::RequestRecord;
 
 /// A tenant's part of the region, as one call may touch it.
@@ -76,16 +78,28 @@ impl FromRequest for TenantScope {
     }
 }
 
-/// The same for the tenant's administrator: a token of the scope `admin`.
+/// The same for the tenant's administrator: a token of the scope `admin`. The store was asked when
+/// the call came, and the access holds.
 #[derive(Clone, Debug)]
-pub struct AdminScope(pub TenantScope);
+pub struct AdminScope {
+    /// What may be touched.
+    pub scope: TenantScope,
+    /// The tenant, as the store has it.
+    pub tenant: Tenant,
+}
 
 impl FromRequest for AdminScope {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(tenant_scope(request, Scope::Admin).map(Self))
+        let scope = tenant_scope(request, Scope::Admin);
+        let store = parts(request).map(|parts| Arc::clone(&parts.store));
+        Box::pin(async move {
+            let scope = scope?;
+            let tenant = store?.head(&scope.access).await?;
+            Ok(Self { scope, tenant })
+        })
     }
 }
 

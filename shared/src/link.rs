@@ -67,6 +67,8 @@ pub const ADMIN_PATH: &str = "/admin/v1";
 pub const CONSOLE_PATH: &str = "/console";
 /// Where a browser without a session is sent. The gateway answers there itself.
 pub const CONSOLE_SIGN_IN_PATH: &str = "/console/sign-in";
+/// What stands for that path in logs, metrics and notices.
+pub const SIGN_IN_ROUTE: &str = "console/sign-in";
 /// The page that ends a session. The gateway takes the cookie back when the node has.
 pub const CONSOLE_SIGN_OUT_PATH: &str = "/console/sign-out";
 
@@ -193,6 +195,14 @@ pub struct Notice {
     pub at: Timestamp,
     /// How many.
     pub times: u32,
+}
+
+impl Notice {
+    /// Whether somebody wanted to sign in to the console.
+    #[must_use]
+    pub fn is_sign_in(&self) -> bool {
+        self.route == SIGN_IN_ROUTE
+    }
 }
 
 /// Why a gateway refused a request.

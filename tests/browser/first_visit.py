@@ -220,8 +220,27 @@ def story(visit, meridian):
     return token
 
 
-def webhooks(visit):
-    """Somebody is told of events: made, held back, resumed, deleted."""
+def refuse_an_event(meridian, token):
+    """A receiver that comes for its tokens and cannot use one."""
+    admin = {"authorization": f"Bearer {meridian.admin_token}", "content-type": "application/json"}
+
+    def post(path, body, headers=admin):
+        status, text = meridian.ask(path, headers, "POST", json.dumps(body))
+        assert status in (200, 201), text
+        return json.loads(text)
+
+    new = {"kind": "set-poll", "audience": "https://hr.example.com", "description": "HR"}
+    poll = f"/api/v1/admin/webhooks/{post('/api/v1/admin/webhooks', new)['id']}/poll"
+    scim = {"authorization": f"Bearer {token}", "content-type": "application/scim+json"}
+    for name in ("noor.haddad", "kim.larsen"):
+        post("/api/v1/scim/Users", {"userName": f"{name}@example.com"}, scim)
+    first = next(iter(post(poll, {"returnImmediately": True})["sets"]))
+    error = {"err": "jwtAud", "description": "The audience is another"}
+    post(poll, {"setErrs": {first: error}, "returnImmediately": True})
+
+
+def webhooks(visit, meridian, token):
+    """Somebody is told of events: made, held back, resumed, changed."""
     page = visit.page
     visit.go("Webhooks")
     visit.look_at()
@@ -244,8 +263,32 @@ def webhooks(visit):
     visit.look_at("webhook")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("status").first).to_contain_text("again")
+    page.get_by_role("link", name="Edit").click()
+    visit.look_at()
+    page.get_by_label("URL").fill("http://127.0.0.1/inside")
+    page.get_by_role("button", name="Save webhook").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    visit.look_at()
+    page.get_by_label("URL").fill("https://events.example.com/meridian")
+    page.get_by_label("user.deleted").check()
+    page.get_by_role("button", name="Save webhook").click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+    page.get_by_role("button", name="Rotate the secret").click()
+    expect(page.get_by_role("heading", name="Secret rotated")).to_be_visible()
+    refuse_an_event(meridian, token)
     visit.go("Webhooks")
     visit.look_at("webhooks")
+    page.get_by_role("link", name="HR", exact=True).click()
+    expect(page.get_by_text("jwtAud: The audience is another")).to_be_visible()
+    visit.look_at("not-taken")
+    page.get_by_role("button", name="Send them once more").click()
+    expect(page.get_by_role("status").first).to_contain_text("once more")
+
+
+def delete_webhook(visit):
+    """It is asked whether that is meant."""
+    page = visit.page
+    visit.go("Webhooks")
     page.get_by_role("link", name="https://events.example.com/meridian").click()
     page.get_by_role("link", name="Delete…").click()
     visit.look_at()
@@ -327,7 +370,7 @@ def walk(visit, meridian):
     for path in PAGES:
         visit.open("/console" + path)
         visit.look_at(PICTURES.get(path))
-    for path in ["/activity", "/tokens", "/users", "/groups"]:
+    for path in ["/activity", "/tokens", "/users", "/groups", "/webhooks"]:
         visit.open("/console" + path)
         visit.page.get_by_role("main").get_by_role("table").get_by_role("link").first.click()
         visit.look_at({"/users": "user"}.get(path))
@@ -348,10 +391,11 @@ def main():
         try:
             visit = visits["light"]
             token = story(visit, meridian)
-            webhooks(visit)
+            webhooks(visit, meridian, token)
             settings(visit, meridian, token)
             for look in ("dark", "phone"):
                 walk(visits[look], meridian)
+            delete_webhook(visit)
             end(visit, meridian, token)
         finally:
             browser.close()

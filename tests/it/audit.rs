@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Stored, Tenant, Token, World, patch, path, postgres};
+use crate::support::{Answer, Tenant, Token, World, patch, path};
 
 /// A call of the tenant admin's API.
 async fn admin(tenant: &Tenant, token: &Token, path: &str) -> Answer {
@@ -17,17 +17,6 @@ async fn admin(tenant: &Tenant, token: &Token, path: &str) -> Answer {
         .request(Method::GET, format!("{base}{path}"))
         .header("authorization", format!("Bearer {}", token.secret));
     Answer::of(request).await
-}
-
-/// Runs a statement on what region `us` has stored; no process has it open.
-fn meddle(world: &World, sql: &str) {
-    match world.store("us") {
-        Stored::File(file) => {
-            let connection = rusqlite::Connection::open(file).unwrap();
-            connection.execute_batch(sql).unwrap();
-        }
-        Stored::Database(url) => drop(postgres::query(&url, sql)),
-    }
 }
 
 fn kinds(page: &Value) -> Vec<&str> {
@@ -138,7 +127,7 @@ async fn what_is_altered_removed_moved_or_cut_off_is_found() {
     let keep = "CREATE TABLE kept AS SELECT * FROM audit".to_owned();
     let undo = "DELETE FROM audit; INSERT INTO audit SELECT * FROM kept".to_owned();
     world.stop();
-    meddle(&world, &keep);
+    world.meddle(&keep);
     for (meddling, record, what) in [
         // One letter of a name, of an actor, of a hash.
         (
@@ -198,7 +187,7 @@ async fn what_is_altered_removed_moved_or_cut_off_is_found() {
             "cut_off",
         ),
     ] {
-        meddle(&world, &meddling);
+        world.meddle(&meddling);
         world.restart();
         assert_eq!(
             find(&world),
@@ -206,7 +195,7 @@ async fn what_is_altered_removed_moved_or_cut_off_is_found() {
             "{meddling}"
         );
         world.stop();
-        meddle(&world, &undo);
+        world.meddle(&undo);
     }
     world.restart();
     assert_eq!(find(&world), Value::Null);

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::oauth::with_form;
 use crate::support::admin::Admin;
-use crate::support::{Answer, Region, Tenant, World, id, patch};
+use crate::support::consumer::Consumer;
+use crate::support::fleet::{Fleet, Plan};
+use crate::support::{Answer, Region, Tenant, Token, World, id, patch, postgres_of_this_run};
 
 /// A browser with at most one session.
 struct Browser {
@@ -427,6 +429,231 @@ async fn tokens_are_made_shown_once_rotated_and_revoked() {
     assert_eq!(again.status, 409, "{again:?}");
 }
 
+/// Whoever tries to sign in with a credential of the tenant that does not open the console is in
+/// its audit, and in no other tenant's.
+#[tokio::test]
+async fn sign_ins_that_are_refused_are_in_the_audit() {
+    let server = postgres_of_this_run();
+    let mut fleet = Fleet::start(Plan {
+        postgres: server.as_deref(),
+        ..Plan::default()
+    })
+    .await;
+    let acme = fleet.tenant("acme", "us").await;
+    let other = fleet.tenant("other", "us").await;
+    let mut tokens = Vec::new();
+    for (tenant, body) in [
+        (&acme, json!({ "scope": "admin" })),
+        (&other, json!({ "scope": "admin" })),
+        (&acme, json!({ "scope": "admin", "name": "revoked" })),
+        (
+            &acme,
+            json!({ "scope": "admin", "networks": ["192.0.2.0/24"] }),
+        ),
+        (&acme, json!({ "scope": "admin", "expires_s": 1 })),
+    ] {
+        let path = format!("/tenants/{}/tokens", tenant.id);
+        let token = fleet.operator("us", &path, body).await;
+        let text = |member: &str| token[member].as_str().unwrap().to_owned();
+        tokens.push(Token {
+            id: text("id"),
+            secret: text("token"),
+        });
+    }
+    let [admin, of_other, revoked, elsewhere, short] = tokens.try_into().ok().unwrap();
+    let path = format!("/tokens/{}/revoke", revoked.id);
+    fleet.operator("us", &path, json!({})).await;
+    let [admin, of_other] = [(&acme, admin), (&other, of_other)].map(|(tenant, token)| Admin {
+        tenant: tenant.clone(),
+        token,
+    });
+    let browser = Browser::new(&acme);
+    // What the gateway calls its address has not the balancer's port in it.
+    let sign_in = async |token: &Token| {
+        let request = browser.request(Method::POST, "/console/sign-in");
+        let request = request.header("sec-fetch-site", "same-origin");
+        let fields = [("token", token.secret.as_str())];
+        Answer::of(with_form(request, &fields)).await.status
+    };
+    // Its second is over when it is refused.
+    while sign_in(&short).await == 303 {}
+    for (token, times, status) in [
+        (&revoked, 2, 401),
+        (&elsewhere, 1, 403),
+        (&acme.token, 3, 403),
+    ] {
+        for _ in 0..times {
+            assert_eq!(sign_in(token).await, status);
+        }
+    }
+    // The gateway has told the region of all seven, which writes them down at the latest when it
+    // stops.
+    let metrics = format!("http://{}/metrics", fleet.gateways[0].management);
+    let client = crate::support::plain_client();
+    let patience = std::time::Instant::now();
+    loop {
+        let metrics = Answer::of(client.get(&metrics)).await;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        if metrics.contains("meridian_gateway_notices_total 7\n") {
+            break;
+        }
+        assert!(patience.elapsed().as_secs() < 7, "{metrics}");
+    }
+    let node = &mut fleet.nodes.get_mut("us").unwrap()[0].program;
+    node.stop().await;
+    node.start();
+    node.ready().await;
+    let audit = crate::support::eventually(200, || admin.ask("/audit?kind=admin.sign_in_refused"));
+    let audit = audit.await.json();
+    let records = audit["records"].as_array().unwrap();
+    let mut refused: Vec<_> = records
+        .iter()
+        .map(|it| (&it["subject"], &it["actor"], &it["names"][0]))
+        .collect();
+    refused.sort_by_key(|(subject, ..)| subject.to_string());
+    let expected = [
+        ("expired_token", &short, "1"),
+        ("network", &elsewhere, "1"),
+        ("revoked_token", &revoked, "2"),
+        ("scope", &acme.token, "3"),
+    ]
+    .map(|(rule, token, times)| (json!(rule), json!(token.id), json!(times)));
+    let expected: Vec<_> = expected.iter().map(|(a, b, c)| (a, b, c)).collect();
+    assert_eq!(refused, expected, "{audit}");
+    let elsewhere = of_other.get("/audit?kind=admin.sign_in_refused").await;
+    assert_eq!(elsewhere["records"], json!([]));
+    let findings = admin.get("/doctor").await;
+    assert_eq!(findings["findings"], json!([]), "provisioning is all right");
+}
+
+/// Webhooks from their making to their end, by forms alone.
+#[tokio::test]
+async fn webhooks_are_made_changed_held_back_and_deleted() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let consumer = Consumer::start().await;
+    let browser = Browser::of(&admin).await;
+    let proof = browser.proof().await;
+    let send = async |path: &str, fields: &[(&str, &str)]| {
+        let proof = [("proof", proof.as_str())];
+        let fields: Vec<_> = proof.into_iter().chain(fields.iter().copied()).collect();
+        let answer = browser
+            .send(&format!("/console/webhooks{path}"), &fields)
+            .await;
+        (answer.status, answer)
+    };
+    let text = |answer: &Answer| String::from_utf8_lossy(&answer.body).into_owned();
+    let secret_in = |page: &str| {
+        let (_, rest) = page.split_once("id=\"secret\"").unwrap();
+        let (_, rest) = rest.split_once("value=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let url = consumer.url();
+    let fields = [
+        ("kind", "webhook"),
+        ("url", url.as_str()),
+        ("description", "HR"),
+        ("events", "user.created"),
+        ("events", "user.deleted"),
+    ];
+    let (status, made) = send("", &fields).await;
+    assert_eq!(status, 200, "{made:?}");
+    let secret = secret_in(&text(&made));
+    let webhook = admin.get("/webhooks").await["webhooks"][0].clone();
+    let this = format!("/{}", id(&webhook));
+    let shown = browser.page(&format!("/console/webhooks{this}")).await;
+    assert!(shown.contains("user.deleted") && !shown.contains(&secret));
+    admin.tenant.create_user(json!({ "userName": "ann" })).await;
+    let came = consumer.once(|came| !came.is_empty()).await;
+    assert!(came[0].is_signed_with(&secret));
+
+    // The form shows what there is, and what is wrong with what is sent; then nothing changes.
+    let edit = format!("{this}/edit");
+    let form = browser.page(&format!("/console/webhooks{edit}")).await;
+    assert!(form.contains(&format!("value=\"{url}\"")), "{form}");
+    assert_eq!(form.matches(" checked").count(), 2, "{form}");
+    let wrong = [
+        ("url", "http://10.0.0.1/inside"),
+        ("description", "Payroll"),
+    ];
+    let (status, refused) = send(&edit, &wrong).await;
+    let page = text(&refused);
+    assert_eq!(status, 400, "{page}");
+    assert!(page.contains("role=\"alert\"") && page.contains("value=\"Payroll\""));
+    assert_eq!(
+        admin.get(&format!("/webhooks{this}")).await["description"],
+        "HR"
+    );
+    let fields = [("url", url.as_str()), ("events", "user.deleted")];
+    let (status, changed) = send(&edit, &fields).await;
+    assert_eq!(status, 303, "{changed:?}");
+    let after = admin.get(&format!("/webhooks{this}")).await;
+    assert_eq!(
+        (&after["events"], &after["description"]),
+        (&json!(["user.deleted"]), &json!(""))
+    );
+
+    for (deed, state) in [("pause", "paused"), ("resume", "active")] {
+        let (status, _) = send(&format!("{this}/{deed}"), &[]).await;
+        assert_eq!(status, 303);
+        let now = admin.get(&format!("/webhooks{this}")).await;
+        assert_eq!(now["state"], state);
+    }
+    let (_, rotated) = send(&format!("{this}/rotate"), &[]).await;
+    let successor = secret_in(&text(&rotated));
+    assert_ne!(successor, secret);
+    let (_, tested) = send(&format!("{this}/test"), &[]).await;
+    assert!(text(&tested).contains("was taken"), "{tested:?}");
+    let came = consumer.once(|came| came.len() == 2).await;
+    assert!(came[1].is_signed_with(&successor) && came[1].is_signed_with(&secret));
+    assert_eq!(send(&format!("{this}/explode"), &[]).await.0, 404);
+    let (status, _) = send(&format!("{this}/delete"), &[]).await;
+    assert_eq!(status, 303);
+    assert_eq!(admin.get("/webhooks").await, json!({ "webhooks": [] }));
+    assert_eq!(send(&edit, &fields).await.0, 404);
+}
+
+/// What a receiver did not take is shown, and sent once more when the administrator says so.
+#[tokio::test]
+async fn what_a_receiver_did_not_take_is_shown_and_sent_once_more() {
+    let world = World::start();
+    let admin = acme(&world).await;
+    let browser = Browser::of(&admin).await;
+    let proof = browser.proof().await;
+    let fields = [
+        ("proof", proof.as_str()),
+        ("kind", "set-poll"),
+        ("audience", "https://app.example.com"),
+    ];
+    let made = browser.send("/console/webhooks", &fields).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let webhook = admin.get("/webhooks").await["webhooks"][0].clone();
+    let this = format!("/webhooks/{}", id(&webhook));
+    let ann = admin.tenant.create_user(json!({ "userName": "ann" })).await;
+    let poll = async |body: Value| {
+        let answer = admin.post(&format!("{this}/poll"), &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let sets = answer.json()["sets"].as_object().unwrap().clone();
+        sets.keys().cloned().collect::<Vec<String>>()
+    };
+    let now = json!({ "returnImmediately": true });
+    let tokens = poll(now.clone()).await;
+    let error = json!({ "err": "jwtParse", "description": "what <is> this" });
+    let refuses = json!({ "setErrs": { &tokens[0]: error }, "returnImmediately": true });
+    assert!(poll(refuses).await.is_empty());
+    let page = browser.page(&format!("/console{this}")).await;
+    assert!(page.contains("jwtParse: what &lt;is&gt; this"), "{page}");
+    assert!(page.contains(id(&ann)), "{page}");
+    let replayed = browser
+        .send(&format!("/console{this}/replay"), &[("proof", &proof)])
+        .await;
+    assert_eq!(replayed.status, 303, "{replayed:?}");
+    assert_eq!(poll(now).await, tokens);
+    let takes = json!({ "ack": tokens, "returnImmediately": true });
+    assert!(poll(takes).await.is_empty());
+    assert_eq!(admin.get(&this).await["deadLetters"], 0);
+}
+
 /// Whatever a client or a user is called, it is text on a page.
 #[tokio::test]
 async fn what_others_wrote_is_text() {
@@ -469,6 +696,7 @@ async fn what_others_wrote_is_text() {
             format!("/console/tokens/{}", id(&token)),
             format!("/console/tokens/{}/revoke", id(&token)),
             format!("/console/webhooks/{}", id(&hook)),
+            format!("/console/webhooks/{}/edit", id(&hook)),
             format!("/console/webhooks/{}/delete", id(&hook)),
             format!("/console/activity?client={encoded}&request={encoded}&from={encoded}"),
             format!("/console/activity?resource={}", id(&user)),

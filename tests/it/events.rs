@@ -8,63 +8,22 @@ use reqwest::Method;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
+use crate::support::admin::Admin;
 use crate::support::consumer::{Consumer, Delivery, Mood};
 use crate::support::fleet::{Fleet, Plan};
 use crate::support::history::Load;
-use crate::support::{
-    Answer, Region, Tenant, Token, World, patch, path, postgres_of_this_run, scale,
-};
-
-/// A tenant's administrator.
-struct Admin {
-    region: Region,
-    token: Token,
-}
+use crate::support::postgres::Postgres;
+use crate::support::{Store, Token, World, patch, path, postgres_of_this_run, scale};
 
 impl Admin {
-    async fn of(world: &World, tenant: &Tenant) -> Self {
-        let token = world
-            .token("us", &tenant.id, json!({ "scope": "admin" }))
-            .await;
-        Self {
-            region: world.region("us"),
-            token,
-        }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let base = self
-            .region
-            .base_url
-            .replace("/api/v1/scim", "/api/v1/admin");
-        let request = self
-            .region
-            .client
-            .request(method, format!("{base}{path}"))
-            .header("authorization", format!("Bearer {}", self.token.secret));
-        Answer::of(match body {
-            Some(body) => request
-                .header("content-type", "application/json")
-                .body(body.to_string()),
-            None => request,
-        })
-        .await
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.call(Method::GET, path, None).await;
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        answer.json()
-    }
-
     async fn act(&self, path: &str) -> Value {
-        let answer = self.call(Method::POST, path, None).await;
+        let answer = self.post(path, &json!({})).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
     }
 
     async fn webhook(&self, body: Value) -> Value {
-        let answer = self.call(Method::POST, "/webhooks", Some(body)).await;
+        let answer = self.post("/webhooks", &body).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()
     }
@@ -200,7 +159,7 @@ async fn the_application_hears_of_what_happens() {
     // Only what is asked for, and with both secrets after a rotation.
     let only = json!({ "events": ["user.deleted"] });
     let changed = admin
-        .call(Method::PATCH, &format!("/webhooks/{id}"), Some(only))
+        .send(Method::PATCH, &format!("/webhooks/{id}"), &only)
         .await;
     assert_eq!(changed.status, 200);
     let rotated = admin.act(&format!("/webhooks/{id}/rotate")).await;
@@ -220,13 +179,10 @@ async fn the_application_hears_of_what_happens() {
         "endpoint.test"
     );
 
-    let deleted = admin
-        .call(Method::DELETE, &format!("/webhooks/{id}"), None)
-        .await;
+    let this = format!("/webhooks/{id}");
+    let deleted = admin.send(Method::DELETE, &this, &json!({})).await;
     assert_eq!(deleted.status, 204);
-    let gone = admin
-        .call(Method::GET, &format!("/webhooks/{id}"), None)
-        .await;
+    let gone = admin.ask(&this).await;
     gone.scim_error(404, None);
     let audit = admin.get("/audit?kind=endpoint").await;
     assert_eq!(audit["records"].as_array().unwrap().len(), 4);
@@ -247,11 +203,11 @@ async fn addresses_of_ours_are_not_called() {
         "nothing",
     ] {
         let new = json!({ "url": url });
-        let answer = admin.call(Method::POST, "/webhooks", Some(new)).await;
+        let answer = admin.post("/webhooks", &new).await;
         answer.scim_error(400, Some("invalidValue"));
     }
     let unknown = json!({ "url": "https://example.com/", "events": ["user.exploded"] });
-    let answer = admin.call(Method::POST, "/webhooks", Some(unknown)).await;
+    let answer = admin.post("/webhooks", &unknown).await;
     answer.scim_error(400, Some("invalidValue"));
     assert_eq!(admin.get("/webhooks").await, json!({ "webhooks": [] }));
 }
@@ -287,7 +243,7 @@ async fn the_application_can_come_for_events() {
         ("/events?before=1", 400),
         ("/events?after=7.1", 410),
     ] {
-        let answer = admin.call(Method::GET, wrong, None).await;
+        let answer = admin.ask(wrong).await;
         assert_eq!(answer.status, status, "{wrong}: {answer:?}");
     }
 }
@@ -315,13 +271,153 @@ async fn nothing_is_left_out_when_the_node_is_killed() {
         world.restart();
         load = load.reconnected();
     }
-    admin.region = world.region("us");
+    admin = admin.in_world(&world);
     admin.once(id, |webhook| webhook["lag"] == 0).await;
     let feed = admin.all_events().await;
     assert!(feed.len() >= told.acknowledged());
     check(&consumer.deliveries(), &feed, secret);
     world.kill();
     told.history().check_stored(&world, &load.tenant.id);
+}
+
+/// Two nodes on one database deliver in turn: whichever is killed, the other one goes on where it
+/// stopped. PostgreSQL whichever engine the run is on: no other is shared by nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_each_goes_on_where_the_other_was_killed() {
+    let kills = scale("MERIDIAN_TEST_KILLS", 6) / 3;
+    let server = Postgres::start();
+    let url = server.url().replace("/postgres", "/meridian");
+    let mut worlds = [(); 2].map(|()| World::on(Store::Postgres(url.clone())));
+    let acme = worlds[0].tenant("acme", "us").await;
+    let consumer = Consumer::start().await;
+    let admin = Admin::of(&worlds[0], &acme).await;
+    let webhook = admin.webhook(json!({ "url": consumer.url() })).await;
+    let (id, secret) = (
+        webhook["id"].as_str().unwrap(),
+        webhook["secret"].as_str().unwrap(),
+    );
+    let load = Load::on(acme.clone(), None).await;
+    let told = load.told.clone();
+    for round in 0..kills {
+        let (killed, left) = (round % 2, (round + 1) % 2);
+        let beside = |world: &World| Load {
+            tenant: acme.in_world(world),
+            ..load.clone()
+        };
+        // Both take writes, and whichever node delivers is told of its neighbour's too.
+        let writers = [killed, left].map(|at| beside(&worlds[at]).start(2 * round + at, 3));
+        told.wait_for(1 + 29 * round % 60).await;
+        let seen = consumer.deliveries().len();
+        consumer.once(|came| came.len() > seen).await;
+        worlds[killed].kill();
+        let [of_killed, of_left] = writers;
+        told.ended(of_killed).await;
+        told.wait_for(10).await;
+        told.enough(of_left).await;
+        // What was written last is delivered by the node that is left, and all before it.
+        let admin = admin.in_world(&worlds[left]);
+        admin.once(id, |webhook| webhook["lag"] == 0).await;
+        check(&consumer.deliveries(), &admin.all_events().await, secret);
+        worlds[killed].restart();
+    }
+    assert!(admin.all_events().await.len() >= told.acknowledged());
+}
+
+/// A webhook that is paused for longer than changes are kept is told what it has missed, and goes
+/// on behind it.
+#[tokio::test]
+async fn what_is_forgotten_before_a_receiver_had_it_is_told_as_a_gap() {
+    let mut world = World::restartable(&["us"], "info");
+    let mut acme = world.tenant("acme", "us").await;
+    let mut admin = Admin::of(&world, &acme).await;
+    let consumer = Consumer::start().await;
+    let webhook = admin
+        .webhook(json!({ "url": consumer.url(), "events": ["user.created"] }))
+        .await;
+    let id = webhook["id"].as_str().unwrap();
+    let this = format!("/webhooks/{id}");
+    acme.create_user(json!({ "userName": "ann" })).await;
+    consumer.once(|came| came.len() == 1).await;
+    admin.act(&format!("{this}/pause")).await;
+    for name in ["bob", "cem"] {
+        acme.create_user(json!({ "userName": name })).await;
+    }
+    // 91 days ago: longer than changes are kept for anybody.
+    world.kill();
+    world.meddle("UPDATE change SET at = at - 7862400000");
+    world.restart();
+    (acme, admin) = (acme.in_world(&world), admin.in_world(&world));
+    while admin.ask("/events?after=0.1").await.status != 410 {}
+    acme.create_user(json!({ "userName": "dan" })).await;
+    admin.act(&format!("{this}/resume")).await;
+    let came = consumer.once(|came| came.len() >= 3).await;
+    let kinds: Vec<&str> = came.iter().map(Delivery::kind).collect();
+    assert_eq!(kinds, ["user.created", "events.gap", "user.created"]);
+    let gap = &came[1].body["data"];
+    assert_eq!((&gap["from"], &gap["to"]), (&json!(2), &json!(3)), "{gap}");
+    assert_eq!(came[2].body["data"]["resource"]["userName"], "dan");
+    let secret = webhook["secret"].as_str().unwrap();
+    assert!(came.iter().all(|delivery| delivery.is_signed_with(secret)));
+    admin.once(id, |webhook| webhook["lag"] == 0).await;
+    let lost = admin.get("/audit?kind=events").await;
+    assert_eq!(lost["records"][0]["names"], json!(["2", "3"]), "{lost}");
+}
+
+/// A webhook that takes nothing for a day is left alone, and nothing is lost by it.
+#[tokio::test]
+async fn a_receiver_that_fails_for_long_is_paused_and_goes_on_where_it_stopped() {
+    let mut world = World::restartable(&["us"], "info");
+    let mut acme = world.tenant("acme", "us").await;
+    let mut admin = Admin::of(&world, &acme).await;
+    let consumer = Consumer::start().await;
+    let webhook = admin.webhook(json!({ "url": consumer.url() })).await;
+    let id = webhook["id"].as_str().unwrap();
+    acme.create_user(json!({ "userName": "ann" })).await;
+    consumer.once(|came| came.len() == 1).await;
+    consumer.is(Mood::Answers(500));
+    acme.create_user(json!({ "userName": "bob" })).await;
+    let failing = admin
+        .once(id, |webhook| webhook["failingSince"].is_string())
+        .await;
+    assert_eq!(failing["state"], "active");
+    // It began a day ago.
+    world.kill();
+    world.meddle(
+        "UPDATE event_endpoint SET failing_since = failing_since - 86400000, next_attempt = 0",
+    );
+    world.restart();
+    (acme, admin) = (acme.in_world(&world), admin.in_world(&world));
+    let paused = admin.once(id, |webhook| webhook["state"] == "paused").await;
+    let reason = paused["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("too long") && reason.contains("500"),
+        "{reason}"
+    );
+    let audit = admin.get("/audit?kind=endpoint.paused").await;
+    assert_eq!(audit["records"].as_array().unwrap().len(), 1, "{audit}");
+    // It works again, and is not asked.
+    consumer.is(Mood::Answers(204));
+    let before = consumer.deliveries().len();
+    acme.create_user(json!({ "userName": "cem" })).await;
+    let other = Consumer::start().await;
+    let witness = admin.webhook(json!({ "url": other.url() })).await;
+    acme.create_user(json!({ "userName": "dan" })).await;
+    let witness = witness["id"].as_str().unwrap();
+    admin.once(witness, |webhook| webhook["lag"] == 0).await;
+    assert_eq!(consumer.deliveries().len(), before);
+    admin.act(&format!("/webhooks/{id}/resume")).await;
+    let came = consumer.once(|came| came.len() >= before + 3).await;
+    let sequences: Vec<i64> = came[before..].iter().map(Delivery::sequence).collect();
+    assert_eq!(sequences, [2, 3, 4]);
+    let again = admin.once(id, |webhook| webhook["lag"] == 0).await;
+    assert_eq!(
+        (
+            &again["state"],
+            &again["deadLetters"],
+            &again["failingSince"]
+        ),
+        (&json!("active"), &json!(0), &Value::Null)
+    );
 }
 
 const IMPATIENT: &str = "[events]\nallow_http = true\nallowed_networks = [\"127.0.0.0/8\"]\n\
@@ -343,7 +439,7 @@ async fn what_a_receiver_does_not_take_is_kept_for_it() {
         .operator("us", &format!("/tenants/{}/tokens", acme.id), body)
         .await;
     let admin = Admin {
-        region: fleet.region("us"),
+        tenant: acme.clone(),
         token: Token {
             id: token["id"].as_str().unwrap().to_owned(),
             secret: token["token"].as_str().unwrap().to_owned(),
@@ -436,9 +532,7 @@ async fn security_event_tokens_are_pushed_and_polled() {
     let mut admin = Admin::of(&world, &acme).await;
     let consumer = Consumer::start().await;
     let no_audience = json!({ "kind": "set-push", "url": consumer.url() });
-    let answer = admin
-        .call(Method::POST, "/webhooks", Some(no_audience))
-        .await;
+    let answer = admin.post("/webhooks", &no_audience).await;
     answer.scim_error(400, Some("invalidValue"));
     let aud = "https://app.example.com";
     let push = json!({ "kind": "set-push", "url": consumer.url(), "audience": aud });
@@ -493,7 +587,7 @@ async fn security_event_tokens_are_pushed_and_polled() {
 
     // Whoever comes gets the same, again and again until it says that it has them.
     let ask = async |admin: &Admin, body: Value| {
-        let answer = admin.call(Method::POST, &poll, Some(body)).await;
+        let answer = admin.post(&poll, &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     };
@@ -513,7 +607,7 @@ async fn security_event_tokens_are_pushed_and_polled() {
     );
     // Also after a crash, and with the same key.
     world.kill_and_restart();
-    admin.region = world.region("us");
+    admin = admin.in_world(&world);
     assert_eq!(admin.get("/events/jwks").await, jwks);
     let again = ask(&admin, two).await;
     assert_eq!(

@@ -1,5 +1,9 @@
-// What a browser with JavaScript gets on top: buttons that copy. Every page works without.
+// What a browser with JavaScript gets on top: buttons that copy, and on a narrow screen a navigation
+// that shows where one is. Every page works without.
 "use strict";
+
+document.querySelector(".side [aria-current]")
+  ?.scrollIntoView({ block: "nearest", inline: "center" });
 
 for (const button of document.querySelectorAll("button[data-copy]")) {
   if (!navigator.clipboard) break;

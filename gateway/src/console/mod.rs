@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use actix_web::HttpResponse;
 use actix_web::http::{Method, StatusCode, header};
-use shared::link::{CONSOLE_PATH, CONSOLE_SIGN_IN_PATH};
+use shared::link::{CONSOLE_PATH, CONSOLE_SIGN_IN_PATH, SIGN_IN_ROUTE};
 use shared::{ApiToken, Scope};
 
 use crate::credential::CredentialError;
@@ -85,7 +85,7 @@ impl Door {
     #[must_use]
     pub fn template(self) -> &'static str {
         match self {
-            Self::SignIn => "console/sign-in",
+            Self::SignIn => SIGN_IN_ROUTE,
             Self::Asset(_) => "console/assets",
         }
     }
@@ -116,20 +116,18 @@ impl Door {
     }
 }
 
-/// Takes the form of the sign-in page: an API token of the scope `admin` in the field `token`. The
-/// region stores an access token, which the browser keeps as its session.
+/// Takes what the form of the sign-in page gave: an API token of the scope `admin`. The region stores an access token, which the browser keeps as its session.
 ///
 /// # Errors
 /// [`Error`]: whatever keeps the API token from being used for administration.
 pub async fn sign_in(
     edge: &Edge,
     host: &ServedHost,
-    body: &[u8],
+    token: &ApiToken,
     source: IpAddr,
     record: &mut RequestRecord,
 ) -> Result<HttpResponse, Error> {
-    let token = token_of(body)?;
-    let client = resolve_at(&edge.resolver, &edge.regions, host, "", &token, source).await?;
+    let client = resolve_at(&edge.resolver, &edge.regions, host, "", token, source).await?;
     if client.is_access_token {
         return Err(CredentialError::Malformed.into());
     }
@@ -141,7 +139,7 @@ pub async fn sign_in(
             needed: Scope::Admin,
         });
     }
-    let issued = oauth::issue_to(&client, edge, host, &token, source, true).await?;
+    let issued = oauth::issue_to(&client, edge, host, token, source, true).await?;
     let mut response = HttpResponse::SeeOther()
         .insert_header((header::LOCATION, CONSOLE_PATH))
         .finish();
@@ -149,8 +147,11 @@ pub async fn sign_in(
     Ok(response)
 }
 
-/// The field `token`, once. White space around it comes from copying.
-fn token_of(body: &[u8]) -> Result<ApiToken, CredentialError> {
+/// The field `token` of the sign-in page's form, once. White space around it comes from copying.
+///
+/// # Errors
+/// [`CredentialError`] when there is none, more than one, or none that could be ours.
+pub fn token_of(body: &[u8]) -> Result<ApiToken, CredentialError> {
     let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "token");
     match (tokens.next(), tokens.next()) {
         (Some((_, token)), None) => {

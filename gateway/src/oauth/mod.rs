@@ -192,7 +192,7 @@ pub async fn issue_to(
     };
     let issue = edge
         .resolver
-        .issue(&host.region, &question, &access_token, source, issuing);
+        .issue(client, &question, &access_token, source, issuing);
     let expires_in_s = issue.await?;
     Ok(Issued {
         access_token,

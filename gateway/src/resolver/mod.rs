@@ -262,12 +262,13 @@ impl Resolver {
     /// [`ResolveError::Refused`], [`ResolveError::Unavailable`] or [`ResolveError::Overloaded`].
     pub async fn issue(
         self: &Arc<Self>,
-        region: &Arc<Region>,
+        client: &ProvisioningClient,
         question: &AccessTokenRequest,
         access_token: &ApiToken,
         source: IpAddr,
         issuing: IssuingPass,
     ) -> Result<u32, ResolveError> {
+        let region = &client.region;
         let seats = Arc::clone(&region.lookups.issuing);
         let leave = match timeout(ISSUING_WAIT, seats.acquire_owned()).await {
             Ok(Ok(seat)) => Leave {
@@ -299,7 +300,7 @@ impl Resolver {
             // Of a token that was resolved a moment ago, so it is told as it is.
             Ok(AccessTokenAnswer::Refused { reason }) => Err(ResolveError::Refused(BadToken {
                 reason,
-                tenant_id: None,
+                tenant_id: Some(client.tenant_id.clone()),
             })),
             Err(error) => Err(unavailable(region, error)),
         }

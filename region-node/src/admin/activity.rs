@@ -52,7 +52,7 @@ struct CycleParameters {
 /// # Errors
 /// 400 for a parameter that is not right, and as the store.
 pub async fn list(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -73,7 +73,7 @@ pub async fn list(
 /// # Errors
 /// 404 where there is none, and as the store.
 pub async fn get(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     number: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -89,7 +89,7 @@ pub async fn get(
 /// # Errors
 /// 400 for a parameter that is not right, and as the store.
 pub async fn cycles(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -107,7 +107,7 @@ pub async fn cycles(
 /// # Errors
 /// As the store.
 pub async fn overview(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     write_what_waits(&parts).await;

@@ -44,7 +44,7 @@ struct HistoryQuery {
 /// # Errors
 /// As the provider says.
 pub async fn search(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     Kind(kind): Kind,
     request: HttpRequest,
     resources: Data<Resources>,
@@ -67,7 +67,7 @@ pub async fn search(
 /// # Errors
 /// 404 if there is none, and as the provider says.
 pub async fn get(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     Kind(kind): Kind,
     id: Path<String>,
     resources: Data<Resources>,
@@ -85,7 +85,7 @@ pub async fn get(
 /// # Errors
 /// As the provider says.
 pub async fn history(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     Kind(kind): Kind,
     id: Path<String>,
     request: HttpRequest,
@@ -106,7 +106,7 @@ pub async fn history(
 /// # Errors
 /// 404 if there is no such group, and as the provider says.
 pub async fn members(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     request: HttpRequest,
     resources: Data<Resources>,

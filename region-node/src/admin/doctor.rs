@@ -19,7 +19,7 @@ use crate::tenant_scope::AdminScope;
 /// # Errors
 /// As the store.
 pub async fn list(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     write_what_waits(&parts).await;

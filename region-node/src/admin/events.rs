@@ -7,10 +7,11 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use shared::{ScimError, ScimType, urn};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::read_query;
 use crate::error::Error;
+use crate::events::LONGEST_WAIT;
 use crate::events::token::TokenError;
 use crate::startup::Parts;
 use crate::store::backup::generation;
@@ -21,10 +22,6 @@ use crate::tenant_scope::AdminScope;
 /// write come together, so there can be more.
 const PAGE: u32 = 100;
 const LONGEST_PAGE: u32 = 500;
-/// Longest wait for an event.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// How often is looked whether another node has written.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What stands for the place behind all that there is.
 const LATEST: &str = "latest";
 
@@ -75,7 +72,7 @@ impl std::fmt::Display for Cursor {
 /// 400 for a query that is not right; 410 for a place whose events are not there any more: then the
 /// application reads everything again; and as the store.
 pub async fn list(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -106,9 +103,7 @@ pub async fn list(
         if !changes.is_empty() || turn.is_none() || is_late {
             return answer(&parts, &scope.access, &tenant, after, &changes).await;
         }
-        let next_look = end.min(Instant::now() + LOOK_EVERY);
-        // A ring, or the next look at what other nodes may have written.
-        let _rung_or_late = timeout_at(next_look, rung.changed()).await;
+        rung.next_or_look(end).await;
     }
 }
 
@@ -121,11 +116,7 @@ fn unknown_cursor() -> Error {
 ///
 /// # Errors
 /// As the store.
-pub async fn jwks(
-    AdminScope(scope): AdminScope,
-    parts: Data<Parts>,
-) -> Result<HttpResponse, Error> {
-    parts.store.head(&scope.access).await?;
+pub async fn jwks(_admin: AdminScope, parts: Data<Parts>) -> Result<HttpResponse, Error> {
     let jwks = parts.event_tokens.jwks().await;
     let jwks = jwks.map_err(|error| match error {
         TokenError::Store(error) => Error::Store(error),

@@ -28,7 +28,7 @@ struct NewExtension {
 /// # Errors
 /// As the provider says.
 pub async fn list_schemas(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
     let extensions = resources.list_extensions(&scope.access).await?;
@@ -41,7 +41,7 @@ pub async fn list_schemas(
 /// # Errors
 /// As the provider says.
 pub async fn create_schema(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     body: Bytes,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
@@ -74,7 +74,7 @@ pub async fn create_schema(
 /// # Errors
 /// As the provider says.
 pub async fn delete_schema(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     urn: Path<String>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {

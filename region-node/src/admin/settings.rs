@@ -28,8 +28,7 @@ struct Change {
 ///
 /// # Errors
 /// As the store.
-pub async fn get(AdminScope(scope): AdminScope, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let tenant = parts.tenants.get_own(&scope.access).await?;
+pub async fn get(AdminScope { tenant, .. }: AdminScope) -> Result<HttpResponse, Error> {
     Ok(answer(StatusCode::OK, &show(&tenant)))
 }
 
@@ -38,7 +37,7 @@ pub async fn get(AdminScope(scope): AdminScope, parts: Data<Parts>) -> Result<Ht
 /// # Errors
 /// 400 for a body that is not right, and as the store.
 pub async fn change(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     body: Bytes,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {

@@ -56,7 +56,7 @@ struct RotationBody {
 /// # Errors
 /// As the store.
 pub async fn list(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     let now = parts.clock.now();
@@ -82,7 +82,7 @@ pub async fn list(
 /// # Errors
 /// 400 for a body that is not right, and as the store.
 pub async fn create(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     body: Bytes,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -108,7 +108,7 @@ pub async fn create(
 /// # Errors
 /// 404 if the tenant has none with that id, and as the store.
 pub async fn get(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -123,7 +123,7 @@ pub async fn get(
 /// 400 for a body that is not right or a token that has ended, 404 if the tenant has none with that
 /// id, and as the store.
 pub async fn rotate(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     body: Bytes,
     parts: Data<Parts>,
@@ -149,7 +149,7 @@ pub async fn rotate(
 /// # Errors
 /// 404 if the tenant has none with that id, and as the store.
 pub async fn revoke(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {

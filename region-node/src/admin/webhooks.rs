@@ -8,11 +8,11 @@ use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::events::{LONGEST_WAIT, LOOK_EVERY};
 use super::{answer, read, read_query};
 use crate::error::Error;
+use crate::events::LONGEST_WAIT;
 use crate::events::delivery::Polled;
 use crate::events::endpoints::{EndpointUpdate, IssuedEndpoint};
 use crate::events::event::EventType;
@@ -53,22 +53,15 @@ struct ChangedWebhook {
     events: Option<Vec<String>>,
 }
 
-/// The tenant's administrator, once it is known that the access still holds.
-async fn held(scope: &TenantScope, parts: &Parts) -> Result<(), Error> {
-    parts.store.head(&scope.access).await?;
-    Ok(())
-}
-
 /// `POST /webhooks`: makes one. The only time, with rotation, that the secret is shown.
 ///
 /// # Errors
 /// 400 for a body that is not right, and as the store.
 pub async fn create(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     bytes: Bytes,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let new: NewWebhook = read(&bytes, "kind, url, audience, description, events")?;
     let update = EndpointUpdate {
         url: Some(new.url),
@@ -89,10 +82,9 @@ pub async fn create(
 /// # Errors
 /// As the store.
 pub async fn list(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let endpoints = parts.endpoints.list(&scope.access.tenant).await?;
     let shown: Vec<Value> = endpoints.iter().map(show).collect();
     Ok(answer(StatusCode::OK, &json!({ "webhooks": shown })))
@@ -103,11 +95,10 @@ pub async fn list(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn get(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let endpoint = parts.endpoints.get(&scope.access.tenant, &id).await?;
     Ok(answer(StatusCode::OK, &show(&endpoint)))
 }
@@ -117,12 +108,11 @@ pub async fn get(
 /// # Errors
 /// 400 for a body that is not right, 404 if there is none, and as the store.
 pub async fn change(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     bytes: Bytes,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let ChangedWebhook {
         url,
         audience,
@@ -145,11 +135,10 @@ pub async fn change(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn delete(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let (tenant, by) = (&scope.access.tenant, scope.author());
     parts.endpoints.delete(tenant, &id, by).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -160,11 +149,10 @@ pub async fn delete(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn rotate(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let (tenant, by) = (&scope.access.tenant, scope.author());
     let issued = parts.endpoints.rotate(tenant, &id, by).await?;
     Ok(answer(StatusCode::OK, &show_issued(&issued)))
@@ -175,7 +163,7 @@ pub async fn rotate(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn pause(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -187,7 +175,7 @@ pub async fn pause(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn resume(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
@@ -200,7 +188,6 @@ async fn set_paused(
     parts: &Parts,
     is_paused: bool,
 ) -> Result<HttpResponse, Error> {
-    held(scope, parts).await?;
     let (tenant, by) = (&scope.access.tenant, scope.author());
     let endpoint = parts
         .endpoints
@@ -214,11 +201,10 @@ async fn set_paused(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn test(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let sent = parts.endpoints.test(&scope.access.tenant, &id).await?;
     let error = sent.err().map(|error| error.to_string());
     Ok(answer(
@@ -232,11 +218,10 @@ pub async fn test(
 /// # Errors
 /// 404 if there is none, and as the store.
 pub async fn replay(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    held(&scope, &parts).await?;
     let replayed = parts.endpoints.replay(&scope.access.tenant, &id).await?;
     Ok(answer(StatusCode::OK, &json!({ "replayed": replayed })))
 }
@@ -267,7 +252,7 @@ struct SetError {
 /// # Errors
 /// 400 for a body that is not right, 404 if there is no such receiver, and as the store.
 pub async fn poll(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     bytes: Bytes,
     parts: Data<Parts>,
@@ -284,7 +269,8 @@ pub async fn poll(
     let end = Instant::now() + if waits { LONGEST_WAIT } else { Duration::ZERO };
     let mut rung = parts.bell.listen();
     loop {
-        held(&scope, &parts).await?;
+        // It has to hold at each look.
+        parts.store.head(&scope.access).await?;
         let tenant = &scope.access.tenant;
         let polled = parts
             .endpoints
@@ -293,9 +279,7 @@ pub async fn poll(
         if !polled.sets.is_empty() || Instant::now() >= end {
             return Ok(answer(StatusCode::OK, &show_polled(polled)));
         }
-        let next_look = end.min(Instant::now() + LOOK_EVERY);
-        // A ring, or the next look at what other nodes may have written.
-        let _rung_or_late = timeout_at(next_look, rung.changed()).await;
+        rung.next_or_look(end).await;
     }
 }
 
@@ -320,13 +304,12 @@ pub struct LettersQuery {
 /// # Errors
 /// 400 for a query that is not right, 404 if there is none, and as the store.
 pub async fn dead_letters(
-    AdminScope(scope): AdminScope,
+    AdminScope { scope, .. }: AdminScope,
     id: Path<String>,
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     let query: LettersQuery = read_query(&request, "cursor")?;
-    held(&scope, &parts).await?;
     let (tenant, after) = (&scope.access.tenant, query.cursor.unwrap_or(0));
     let letters = parts
         .endpoints

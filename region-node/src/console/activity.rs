@@ -30,7 +30,7 @@ pub async fn list(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let form = Form::of_query(request.query_string());
     let (query, problem) = match read(&form) {
         Ok(query) => (query, None),
@@ -252,7 +252,7 @@ pub async fn show(
     number: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let number = number.parse().map(EntryNumber);
     let number = number.map_err(|_| Error::Store(StoreError::NotFound))?;
     write_what_waits(&parts).await;
@@ -339,7 +339,7 @@ pub async fn cycles(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let before = Form::of_query(request.query_string());
     let before = before.get("before").and_then(|text| text.parse().ok());
     write_what_waits(&parts).await;

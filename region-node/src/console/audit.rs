@@ -35,7 +35,7 @@ pub async fn list(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let form = Form::of_query(request.query_string());
     let filter = AuditFilter {
         kind: form.get("kind").map(str::to_owned),
@@ -106,13 +106,22 @@ fn older(form: &Form, next: i64) -> String {
 
 fn row(frame: &Frame<'_>, record: &AuditRecord) -> Vec<Markup> {
     let names: Vec<String> = serde_json::from_str(&record.names).unwrap_or_default();
+    // Several refusals by one rule are one record, which says how many.
+    let is_count = record.kind.ends_with("refused");
+    let (about, changed) = if is_count {
+        let rule = record.subject.replace('_', " ");
+        (html! { (rule) }, html! { (names.concat()) " ×" })
+    } else {
+        let names = html! { @for name in &names { code { (name) } " " } };
+        (subject(&record.subject), names)
+    };
     vec![
         html! {
             (in_words(&record.kind))
             @if !record.request.is_empty() { span.sub { "Request " code { (record.request) } } }
         },
-        subject(&record.subject),
-        html! { @for name in &names { code { (name) } " " } },
+        about,
+        changed,
         actor(&record.actor),
         frame.brief(record.at),
         cell(&record.number.to_string()),
@@ -152,8 +161,13 @@ fn in_words(kind: &str) -> &str {
     }
 }
 
-/// What a record is about, with a link where there is a page of it.
+/// What a record is about, with a link where there is a page of it. Of a resource's id there is room
+/// for the end.
 fn subject(subject: &str) -> Markup {
+    let shown = match subject.split_once('/') {
+        Some((kind, id)) => format!("{kind} …{}", id.rsplit('-').next().unwrap_or_default()),
+        None => subject.to_owned(),
+    };
     let path = match subject.split_once('/') {
         Some(("User", id)) => Some(format!("/console/users/{id}")),
         Some(("Group", id)) => Some(format!("/console/groups/{id}")),
@@ -163,7 +177,7 @@ fn subject(subject: &str) -> Markup {
     };
     html! {
         @match path {
-            Some(path) => { a href=(path) { code { (subject) } } }
+            Some(path) => { a.whole href=(path) title=(subject) { code { (shown) } } }
             None => { (subject) }
         }
     }
@@ -172,7 +186,7 @@ fn subject(subject: &str) -> Markup {
 fn actor(actor: &str) -> Markup {
     html! {
         @if TokenId::parse(actor).is_ok() {
-            a href={ "/console/tokens/" (actor) } { code { (actor) } }
+            a.whole href={ "/console/tokens/" (actor) } { code { (actor) } }
         } @else { (actor) }
     }
 }
@@ -182,7 +196,7 @@ fn actor(actor: &str) -> Markup {
 /// # Errors
 /// As the store.
 pub async fn verify(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let verified = parts.audit.verify(&visitor.scope.access.tenant).await?;
     let body = html! {
         (trail(&[("/console/audit", "Audit")], "Verify"))

@@ -197,7 +197,7 @@ impl Scale {
         let (x, width) = self.place(at);
         html! {
             @if let Some(label) = &column.label {
-                text x=(x + width / 2) y=(HEIGHT - 6) text-anchor="middle" { (label) }
+                text.below x=(x + width / 2) y=(HEIGHT - 6) text-anchor="middle" { (label) }
             }
         }
     }

@@ -51,7 +51,7 @@ pub async fn search(
     parts: Data<Parts>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let query = Form::of_query(request.query_string());
     let text = query.get("search");
     let asked = Search {
@@ -246,7 +246,7 @@ pub async fn show(
     parts: Data<Parts>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let (caller, base_url) = (visitor.scope.caller(), visitor.scope.base_url.as_str());
     let id = resource_id(&id)?;
     let changes = resources.history(caller, kind, id, None, CHANGES).await?;
@@ -313,7 +313,7 @@ pub async fn members(
     parts: Data<Parts>,
     resources: Data<Resources>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let (caller, base_url) = (visitor.scope.caller(), visitor.scope.base_url.as_str());
     let id = resource_id(&id)?;
     let query = Form::of_query(request.query_string());

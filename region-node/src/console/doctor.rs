@@ -17,7 +17,7 @@ use crate::store::activity::Finding;
 /// # Errors
 /// As the store.
 pub async fn list(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     write_what_waits(&parts).await;
     let findings = parts.activities.findings(&visitor.scope.access).await?;
     let base_url = visitor.scope.base_url.as_str();

@@ -56,7 +56,7 @@ struct Values {
 /// # Errors
 /// As the store.
 pub async fn list(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let body = html! {
         (head("Set-up guides", "Each needs two things: the base URL, and an API token of its own.", None))
         div.card.stack {
@@ -87,7 +87,7 @@ pub async fn show(
 ) -> Result<HttpResponse, Error> {
     let guide = GUIDES.iter().find(|guide| guide.name == name.as_str());
     let guide = guide.ok_or(Error::NoSuchPage)?;
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let values = Values {
         base_url: visitor.scope.base_url.as_str().to_owned(),
         token_url: token_url(&visitor.scope.base_url),

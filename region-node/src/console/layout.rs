@@ -6,7 +6,6 @@ use maud::{DOCTYPE, Markup, html};
 use shared::{RegionId, Timestamp};
 
 use super::session::{PROOF, Visitor};
-use crate::error::Error;
 use crate::scim::datetime;
 use crate::startup::Parts;
 
@@ -94,24 +93,21 @@ const NAVIGATION: &[(&str, &[Section])] = &[
 pub struct Frame<'f> {
     visitor: &'f Visitor,
     region: &'f RegionId,
-    tenant: String,
+    tenant: &'f str,
     /// The time of the page.
     pub now: Timestamp,
 }
 
 impl<'f> Frame<'f> {
-    /// Reads what stands in it. The store is asked, so the session is good at this moment.
-    ///
-    /// # Errors
-    /// As the store.
-    pub async fn open(visitor: &'f Visitor, parts: &'f Parts) -> Result<Self, Error> {
-        let tenant = parts.tenants.get_own(&visitor.scope.access).await?;
-        Ok(Self {
+    /// The frame of what a visitor is shown.
+    #[must_use]
+    pub fn of(visitor: &'f Visitor, parts: &'f Parts) -> Self {
+        Self {
             visitor,
             region: &parts.region,
-            tenant: tenant.name,
+            tenant: &visitor.tenant.name,
             now: parts.clock.now(),
-        })
+        }
     }
 
     /// A page of a section.
@@ -164,7 +160,7 @@ impl<'f> Frame<'f> {
                 main #main tabindex="-1" { (body) }
             }
         };
-        answer(status, &document(title, &self.tenant, "", &content))
+        answer(status, &document(title, self.tenant, "", &content))
     }
 
     /// The field that proves that a form is of this session.
@@ -193,7 +189,7 @@ impl<'f> Frame<'f> {
             3_600..86_400 => format!("{} h ago", seconds / 3_600),
             _ => day(at),
         };
-        html! { time datetime=(datetime::format(at)) title=(words(at)) { (text) } }
+        html! { time.whole datetime=(datetime::format(at)) title=(words(at)) { (text) } }
     }
 }
 

@@ -66,6 +66,11 @@ pub fn pages(config: &mut ServiceConfig) {
         .service(page("/webhooks/new", "GET").route(get().to(webhooks::new)))
         .service(page("/webhooks/{id}", "GET").route(get().to(webhooks::show)))
         .service(
+            page("/webhooks/{id}/edit", "GET, POST")
+                .route(get().to(webhooks::edit))
+                .route(post().to(webhooks::change)),
+        )
+        .service(
             page("/webhooks/{id}/delete", "GET, POST")
                 .route(get().to(webhooks::ask_delete))
                 .route(post().to(webhooks::delete)),

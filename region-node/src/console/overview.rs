@@ -29,9 +29,9 @@ const NAMED: usize = 8;
 /// # Errors
 /// As the store.
 pub async fn show(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let access = &visitor.scope.access;
-    let tenant = parts.tenants.get_own(access).await?;
+    let tenant = &visitor.tenant;
     write_what_waits(&parts).await;
     let overview = parts.activities.overview(access).await?;
     let failed = ActivityQuery {
@@ -51,7 +51,7 @@ pub async fn show(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, 
     let body = html! {
         (head("Overview", "The last 24 hours.", None))
         @for seen in &overview.clients { (missed(seen)) }
-        (tiles(&overview.hours, &tenant))
+        (tiles(&overview.hours, tenant))
         @if overview.clients.is_empty() && overview.hours.iter().all(|hour| hour.requests == 0) {
             (first_steps(&visitor))
         } @else {

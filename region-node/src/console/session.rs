@@ -6,26 +6,28 @@
 //! and the holder of the token can know. So another site cannot make a form, whatever a browser
 //! sends along with it.
 
-use std::future::{Ready, ready};
-
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use futures_util::future::LocalBoxFuture;
 use sha2::{Digest as _, Sha256};
 use shared::TokenDigest;
 use shared::link::SESSION;
 use subtle::ConstantTimeEq as _;
 
 use crate::error::Error;
+use crate::store::Tenant;
 use crate::tenant_scope::{AdminScope, TenantScope};
 
 /// The field of a form that holds its proof.
 pub const PROOF: &str = "proof";
 
-/// An administrator in a session.
+/// An administrator in a session, which is good: the store was asked when the call came.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     /// What may be touched.
     pub scope: TenantScope,
+    /// The tenant, as the store has it.
+    pub tenant: Tenant,
     /// The session.
     pub session: TokenDigest,
     proof: String,
@@ -33,23 +35,25 @@ pub struct Visitor {
 
 impl FromRequest for Visitor {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let scope = AdminScope::from_request(request, payload).into_inner();
-        ready(scope.and_then(|AdminScope(scope)| {
-            let session = request
-                .headers()
-                .get(SESSION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| TokenDigest::try_from(text.to_owned()).ok())
-                .ok_or(Error::Link("a session"))?;
+        let scope = AdminScope::from_request(request, payload);
+        let session = request
+            .headers()
+            .get(SESSION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| TokenDigest::try_from(text.to_owned()).ok());
+        Box::pin(async move {
+            let AdminScope { scope, tenant } = scope.await?;
+            let session = session.ok_or(Error::Link("a session"))?;
             Ok(Self {
                 proof: proof(&session),
                 session,
                 scope,
+                tenant,
             })
-        }))
+        })
     }
 }
 
@@ -93,6 +97,16 @@ impl Form {
         Self(
             form_urlencoded::parse(query.as_bytes())
                 .into_owned()
+                .collect(),
+        )
+    }
+
+    /// A form that is filled in already.
+    pub fn of_fields<'v>(fields: impl IntoIterator<Item = (&'static str, &'v String)>) -> Self {
+        let fields = fields.into_iter();
+        Self(
+            fields
+                .map(|(name, value)| (name.to_owned(), value.clone()))
                 .collect(),
         )
     }

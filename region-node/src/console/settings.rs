@@ -32,13 +32,13 @@ pub async fn show(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
-    let tenant = parts.tenants.get_own(&visitor.scope.access).await?;
+    let frame = Frame::of(&visitor, &parts);
+    let tenant = &visitor.tenant;
     let is_saved = request.query_string() == "saved";
     let body = html! {
         (head("Settings", "They hold for all of your identity providers.", None))
         @if is_saved { (notice("good", "The settings are saved, and hold from now on.")) }
-        (form(&frame, &tenant))
+        (form(&frame, tenant))
         section.stack aria-labelledby="limits" {
             h2 #limits { "Limits" }
             p { "Your operator sets them." }

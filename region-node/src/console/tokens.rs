@@ -50,7 +50,7 @@ pub async fn list(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let tokens = parts.tokens.list_own(&visitor.scope.access).await?;
     let clients = parts.activities.clients(&visitor.scope.access).await?;
     let (live, ended): (Vec<_>, Vec<_>) = tokens
@@ -153,7 +153,7 @@ fn last_used(frame: &Frame<'_>, token: &StoredToken) -> Markup {
 /// # Errors
 /// As the store.
 pub async fn new(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let body = new_form(&frame, &Form::default(), None);
     Ok(frame.page(Section::Tokens, "Create token", &body))
 }
@@ -236,7 +236,7 @@ pub async fn create(
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     let form = visitor.form(&body)?;
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let refused = |problem: &str| {
         let body = new_form(&frame, &form, Some(problem));
         frame.page_with(
@@ -353,7 +353,7 @@ pub async fn show(
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let token = parts
         .tokens
         .get_own(&visitor.scope.access, &token_id(&id)?)
@@ -433,7 +433,7 @@ pub async fn rotate(
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     let form = visitor.form(&body)?;
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let (access, id) = (&visitor.scope.access, token_id(&id)?);
     let chosen = form.get("overlap").unwrap_or_default();
     let is_offered = OVERLAPS.iter().any(|(value, _)| *value == chosen);
@@ -477,7 +477,7 @@ pub async fn ask_revoke(
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let token = parts
         .tokens
         .get_own(&visitor.scope.access, &token_id(&id)?)

@@ -12,7 +12,7 @@ use super::layout::{
 use super::session::{Form, Visitor};
 use crate::error::Error;
 use crate::events::endpoints::{EndpointError, EndpointUpdate, IssuedEndpoint};
-use crate::events::event::EventType;
+use crate::events::event::{EventType, GAP};
 use crate::startup::Parts;
 use crate::store::events::EndpointKind;
 use crate::store::{DeadLetter, Endpoint, StoreError};
@@ -29,7 +29,7 @@ pub async fn list(
     request: HttpRequest,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let endpoints = parts.endpoints.list(&visitor.scope.access.tenant).await?;
     let rows: Vec<Vec<Markup>> = endpoints
         .iter()
@@ -37,12 +37,15 @@ pub async fn list(
             vec![
                 html! {
                     a href={ "/console/webhooks/" (endpoint.id) } { (title_of(endpoint)) }
-                    @if !endpoint.settings.description.is_empty() { span.sub { (endpoint.settings.description) } }
+                    span.sub { (subtitle_of(endpoint)) }
                 },
                 state(endpoint),
                 cell(&endpoint.lag().to_string()),
                 cell(&endpoint.dead_letters.to_string()),
-                endpoint.progress.last_success.map_or_else(|| html! { span.quiet { "Never" } }, |at| frame.ago(at)),
+                endpoint
+                    .progress
+                    .last_success
+                    .map_or_else(|| html! { span.quiet { "Never" } }, |at| frame.ago(at)),
             ]
         })
         .collect();
@@ -76,7 +79,7 @@ fn state(endpoint: &Endpoint) -> Markup {
 /// # Errors
 /// As the store.
 pub async fn new(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let body = new_form(&frame, &Form::default(), None);
     Ok(frame.page(Section::Webhooks, "Create webhook", &body))
 }
@@ -98,42 +101,79 @@ fn new_form(frame: &Frame<'_>, form: &Form, problem: Option<&str>) -> Markup {
                     }
                 }
             }
-            div.field {
-                label for="url" { "URL" }
-                input #url name="url" type="url" maxlength="2000" autocomplete="off"
-                    value=[form.get("url")] aria-describedby="url-hint";
-                p.hint #url-hint { "Where your application takes events, by HTTPS. Not for one that comes for them." }
-            }
-            div.field {
-                label for="audience" { "Audience" }
-                input #audience name="audience" type="text" maxlength="200" autocomplete="off"
-                    value=[form.get("audience")] aria-describedby="audience-hint";
-                p.hint #audience-hint { "Who security event tokens are for, as the receiver is called. Webhooks have none." }
-            }
-            div.field {
-                label for="description" { "Description" }
-                input #description name="description" type="text" maxlength="200" autocomplete="off"
-                    value=[form.get("description")];
-            }
-            fieldset {
-                legend { "Events" }
-                p.hint { "None chosen means all." }
-                ul.checks {
-                    @for event in EventType::ALL {
-                        @let name = event.as_str();
-                        li {
-                            input type="checkbox" id=(name) name="events" value=(name)
-                                checked[form.all("events").any(|chosen| chosen == name)];
-                            label for=(name) { code { (name) } }
-                        }
-                    }
-                }
-            }
+            (fields(form, None))
             div.actions {
                 button.primary type="submit" { "Create webhook" }
                 a.button href="/console/webhooks" { "Cancel" }
             }
         }
+    }
+}
+
+/// What an administrator can say of an endpoint of a kind, and of one whose kind is yet to be
+/// chosen.
+fn fields(form: &Form, kind: Option<EndpointKind>) -> Markup {
+    let names = EventType::ALL.iter().map(|event| event.as_str());
+    html! {
+        @if kind != Some(EndpointKind::SetPoll) {
+            div.field {
+                label for="url" { "URL" }
+                input #url name="url" type="url" maxlength="2000" autocomplete="off"
+                    value=[form.get("url")] aria-describedby="url-hint";
+                p.hint #url-hint {
+                    "Where your application takes events, by HTTPS."
+                    @if kind.is_none() { " Not for one that comes for them." }
+                }
+            }
+        }
+        @if kind != Some(EndpointKind::Webhook) {
+            div.field {
+                label for="audience" { "Audience" }
+                input #audience name="audience" type="text" maxlength="200" autocomplete="off"
+                    value=[form.get("audience")] aria-describedby="audience-hint";
+                p.hint #audience-hint {
+                    "Who security event tokens are for, as the receiver is called."
+                    @if kind.is_none() { " Webhooks have none." }
+                }
+            }
+        }
+        div.field {
+            label for="description" { "Description" }
+            input #description name="description" type="text" maxlength="200" autocomplete="off"
+                value=[form.get("description")];
+        }
+        fieldset {
+            legend { "Events" }
+            p.hint { "None chosen means all. That events were lost is told in any case." }
+            ul.checks {
+                @for name in names.chain([GAP]) {
+                    li {
+                        input type="checkbox" id=(name) name="events" value=(name)
+                            checked[form.all("events").any(|chosen| chosen == name)];
+                        label for=(name) { code { (name) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a form says of an endpoint.
+fn update_of(form: &Form) -> EndpointUpdate {
+    let text = |name: &str| Some(form.get(name).unwrap_or_default().to_owned());
+    EndpointUpdate {
+        url: text("url"),
+        description: text("description"),
+        events: Some(form.all("events").map(str::to_owned).collect()),
+        audience: text("audience"),
+    }
+}
+
+/// A mistake of the administrator's, in a sentence; all else is ours.
+fn mistake(error: EndpointError) -> Result<String, Error> {
+    match error {
+        EndpointError::Store(_) | EndpointError::Randomness(_) => Err(error.into()),
+        mistake => Ok(mistake.to_string()),
     }
 }
 
@@ -179,6 +219,16 @@ fn title_of(endpoint: &Endpoint) -> String {
         .map_or_else(|| kind_name(settings.kind).to_owned(), Clone::clone)
 }
 
+/// Its description, where that is not what it is called.
+fn subtitle_of(endpoint: &Endpoint) -> &str {
+    let settings = &endpoint.settings;
+    if settings.url.is_empty() {
+        ""
+    } else {
+        &settings.description
+    }
+}
+
 /// `POST /console/webhooks`: makes one, and shows its secret, this once.
 ///
 /// # Errors
@@ -189,26 +239,19 @@ pub async fn create(
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     let form = visitor.form(&body)?;
-    let frame = Frame::open(&visitor, &parts).await?;
-    let update = EndpointUpdate {
-        url: Some(form.get("url").unwrap_or_default().to_owned()),
-        description: Some(form.get("description").unwrap_or_default().to_owned()),
-        events: Some(form.all("events").map(str::to_owned).collect()),
-        audience: Some(form.get("audience").unwrap_or_default().to_owned()),
-    };
+    let frame = Frame::of(&visitor, &parts);
     let (tenant, by) = (&visitor.scope.access.tenant, visitor.scope.author());
     let created = parts
         .endpoints
-        .create(tenant, by, kind_of(&form), update)
+        .create(tenant, by, kind_of(&form), update_of(&form))
         .await;
     match created {
         Ok(issued) => {
             let body = shown_once(&issued, "Webhook created");
             Ok(frame.page(Section::Webhooks, "Webhook created", &body))
         }
-        Err(error @ (EndpointError::Store(_) | EndpointError::Randomness(_))) => Err(error.into()),
-        Err(problem) => {
-            let body = new_form(&frame, &form, Some(&problem.to_string()));
+        Err(error) => {
+            let body = new_form(&frame, &form, Some(&mistake(error)?));
             let status = StatusCode::BAD_REQUEST;
             Ok(frame.page_with(status, Section::Webhooks, "Create webhook", &body))
         }
@@ -252,10 +295,14 @@ pub async fn show(
             "good",
             "It gets its events again, from where it stopped.",
         )),
+        "changed" => Some(notice(
+            "good",
+            "The change is saved, and holds from the next event on.",
+        )),
         "replayed" => Some(notice("good", "What it did not take is sent once more.")),
         _ => None,
     };
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     detail(&frame, &visitor, &id, &parts, said).await
 }
 
@@ -272,7 +319,7 @@ async fn detail(
     let title = &title_of(&endpoint);
     let body = html! {
         (trail(&[("/console/webhooks", "Webhooks")], title))
-        (head(title, &endpoint.settings.description, None))
+        (head(title, subtitle_of(&endpoint), None))
         @if let Some(said) = said { (said) }
         @else if let Some(reason) = &endpoint.paused { (notice("warn", &format!("Paused: {reason}."))) }
         (facts(&endpoint))
@@ -285,6 +332,7 @@ async fn detail(
                 @if endpoint.settings.kind == EndpointKind::Webhook {
                     (act(frame, id, "rotate", "Rotate the secret", ""))
                 }
+                a.button href={ "/console/webhooks/" (id) "/edit" } { "Edit" }
                 a.button.danger href={ "/console/webhooks/" (id) "/delete" } { "Delete…" }
             }
         }
@@ -334,7 +382,7 @@ fn not_taken(frame: &Frame<'_>, id: &str, letters: &[DeadLetter]) -> Markup {
         .map(|letter| {
             let change = &letter.change;
             vec![
-                html! { code { (EventType::of(change).as_str()) } },
+                html! { code.whole { (EventType::of(change).as_str()) } },
                 html! { code { (change.id) } },
                 cell(&change.seq.to_string()),
                 cell(&letter.attempts.to_string()),
@@ -355,6 +403,73 @@ fn not_taken(frame: &Frame<'_>, id: &str, letters: &[DeadLetter]) -> Markup {
     }
 }
 
+/// `GET /console/webhooks/{id}/edit`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn edit(
+    visitor: Visitor,
+    id: Path<String>,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let frame = Frame::of(&visitor, &parts);
+    let tenant = &visitor.scope.access.tenant;
+    let endpoint = parts.endpoints.get(tenant, &id).await?;
+    let settings = &endpoint.settings;
+    let texts = [
+        ("url", &settings.url),
+        ("audience", &settings.audience),
+        ("description", &settings.description),
+    ];
+    let events = settings.events.iter().map(|event| ("events", event));
+    let form = Form::of_fields(texts.into_iter().chain(events));
+    let body = edit_form(&frame, &endpoint, &form, None);
+    Ok(frame.page(Section::Webhooks, "Edit webhook", &body))
+}
+
+fn edit_form(frame: &Frame<'_>, endpoint: &Endpoint, form: &Form, problem: Option<&str>) -> Markup {
+    let path = format!("/console/webhooks/{}", endpoint.id);
+    html! {
+        (trail(&[("/console/webhooks", "Webhooks"), (&path, &title_of(endpoint))], "Edit"))
+        (head("Edit webhook", "", None))
+        @if let Some(problem) = problem { (notice("bad", problem)) }
+        form.stack.narrow method="post" action={ (path) "/edit" } {
+            (frame.proof())
+            (fields(form, Some(endpoint.settings.kind)))
+            div.actions {
+                button.primary type="submit" { "Save webhook" }
+                a.button href=(path) { "Cancel" }
+            }
+        }
+    }
+}
+
+/// `POST /console/webhooks/{id}/edit`
+///
+/// # Errors
+/// 404 if there is none, and as the store.
+pub async fn change(
+    visitor: Visitor,
+    id: Path<String>,
+    body: Bytes,
+    parts: Data<Parts>,
+) -> Result<HttpResponse, Error> {
+    let form = visitor.form(&body)?;
+    let frame = Frame::of(&visitor, &parts);
+    let (tenant, by) = (&visitor.scope.access.tenant, visitor.scope.author());
+    let changed = parts.endpoints.update(tenant, &id, by, update_of(&form));
+    match changed.await {
+        Ok(_) => Ok(see(&format!("/console/webhooks/{id}?changed"))),
+        Err(error) => {
+            let problem = mistake(error)?;
+            let endpoint = parts.endpoints.get(tenant, &id).await?;
+            let body = edit_form(&frame, &endpoint, &form, Some(&problem));
+            let status = StatusCode::BAD_REQUEST;
+            Ok(frame.page_with(status, Section::Webhooks, "Edit webhook", &body))
+        }
+    }
+}
+
 /// `GET /console/webhooks/{id}/delete`: asks whether it is meant.
 ///
 /// # Errors
@@ -364,7 +479,7 @@ pub async fn ask_delete(
     id: Path<String>,
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let endpoint = parts
         .endpoints
         .get(&visitor.scope.access.tenant, &id)
@@ -398,7 +513,6 @@ pub async fn delete(
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     visitor.form(&body)?;
-    parts.store.head(&visitor.scope.access).await?;
     let (tenant, by) = (&visitor.scope.access.tenant, visitor.scope.author());
     parts.endpoints.delete(tenant, &id, by).await?;
     Ok(see("/console/webhooks?deleted"))
@@ -415,7 +529,7 @@ pub async fn act_on(
     parts: Data<Parts>,
 ) -> Result<HttpResponse, Error> {
     visitor.form(&body)?;
-    let frame = Frame::open(&visitor, &parts).await?;
+    let frame = Frame::of(&visitor, &parts);
     let (id, deed) = path.into_inner();
     let (tenant, by) = (&visitor.scope.access.tenant, visitor.scope.author());
     let endpoints = &parts.endpoints;

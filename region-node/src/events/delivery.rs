@@ -15,19 +15,17 @@ use shared::{Clock, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Bell;
 use super::egress::{Egress, SendError};
 use super::event::{Event, GAP, Showing};
 use super::signature;
 use super::token::{self, Tokens};
+use super::{Bell, LOOK_EVERY};
 use crate::provider::ProviderError;
 use crate::store::events::{EndpointKind, Progress};
 use crate::store::{
     Access, AuditKind, AuditNote, Author, Change, Endpoint, Report, Store, StoreError, TenantState,
 };
 
-/// How often a node looks whether another one has written.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a node has the right to deliver to an endpoint without saying so again.
 const LEASE: Duration = Duration::from_secs(10);
 /// Changes that are read at once.
@@ -157,8 +155,8 @@ impl Deliverer {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                // Its sender is ours, so it never ends. Writes wake nobody where nobody is to be told.
-                _ = rung.changed(), if has_any => {}
+                // Writes wake nobody where nobody is to be told.
+                () = rung.next(), if has_any => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
                     if let Ok(id) = ended {
                         served.remove(&id);
@@ -492,6 +490,26 @@ impl Deliverer {
             return Ok(polled);
         };
         let mut run = Run::begin(endpoint);
+        if endpoint.has_replays {
+            let letters = self
+                .store
+                .dead_letters(&endpoint.tenant, &endpoint.id, true, 0, CHANGES_AT_ONCE)
+                .await?;
+            for letter in letters {
+                let event = self.showing.event(&access, &letter.change).await?;
+                if acked.contains(&event.id) {
+                    run.report.replayed.push((letter.number, None));
+                } else if let Some(reason) = refused.get(&event.id) {
+                    let reason = Some(reason.clone());
+                    run.report.replayed.push((letter.number, reason));
+                } else if polled.sets.len() < most {
+                    let token = self.token(endpoint, event, &letter.change).await?;
+                    polled.sets.push(token);
+                } else {
+                    polled.has_more = true;
+                }
+            }
+        }
         let mut is_at_the_front = true;
         let mut cursor = endpoint.progress.cursor;
         'walk: loop {
@@ -518,9 +536,7 @@ impl Deliverer {
                             polled.has_more = true;
                             break 'walk;
                         }
-                        let token = self.tokens.token(endpoint, &event, Some(change)).await;
-                        let token = token.map_err(|_| StoreError::Corrupt("a token unsigned"))?;
-                        polled.sets.push((event.id, token));
+                        polled.sets.push(self.token(endpoint, event, change).await?);
                     }
                 }
                 if let (true, Some(change)) = (is_at_the_front, of_write.first()) {
@@ -528,7 +544,8 @@ impl Deliverer {
                 }
             }
         }
-        if run.report.progress.cursor > endpoint.progress.cursor {
+        let has_moved = run.report.progress.cursor > endpoint.progress.cursor;
+        if has_moved || !run.report.replayed.is_empty() {
             let now = self.clock.now();
             run.taken(now);
             self.store
@@ -540,6 +557,18 @@ impl Deliverer {
             endpoint.progress = run.report.progress;
         }
         Ok(polled)
+    }
+
+    /// An event's id, and its token.
+    async fn token(
+        &self,
+        endpoint: &Endpoint,
+        event: Event,
+        change: &Change,
+    ) -> Result<(String, String), StoreError> {
+        let token = self.tokens.token(endpoint, &event, Some(change)).await;
+        let token = token.map_err(|_| StoreError::Corrupt("a token unsigned"))?;
+        Ok((event.id, token))
     }
 }
 

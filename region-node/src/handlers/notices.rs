@@ -25,10 +25,15 @@ pub async fn take(
         let Some(found) = parts.store.find_token(&notice.digest).await? else {
             continue;
         };
-        if let Some(finding) = doctor::of_notice(notice, found.token.id) {
-            parts.activity.find(&found.tenant.id, finding);
-            taken += 1;
+        let (tenant, token) = (&found.tenant.id, found.token.id);
+        parts.refusals.at_gateway(tenant, &token, notice);
+        // Who signs in is a person, whose mistake says nothing of how provisioning is set up.
+        if !notice.is_sign_in()
+            && let Some(finding) = doctor::of_notice(notice, token)
+        {
+            parts.activity.find(tenant, finding);
         }
+        taken += 1;
     }
     Ok(web::Json(NoticesAnswer { taken }))
 }

@@ -119,7 +119,7 @@ mod tests {
         ] {
             let (token, _) = new_token(ends.map(at));
             store
-                .create_token(&access.tenant, &token, at(0))
+                .create_token(&access.tenant, &token, None, at(0))
                 .await
                 .unwrap();
             if used {
@@ -128,7 +128,7 @@ mod tests {
             }
             if revoked {
                 store
-                    .revoke_token(&token.id, &Author::operator(), at(0))
+                    .revoke_token(&token.id, &Author::operator(), None, at(0))
                     .await
                     .unwrap();
             }

@@ -144,14 +144,6 @@ impl Tenants {
         Ok(tenant)
     }
 
-    /// The tenant whose administrator asks.
-    ///
-    /// # Errors
-    /// As the store.
-    pub async fn get_own(&self, access: &Access) -> Result<Tenant, TenantError> {
-        Ok(self.store.head(access).await?)
-    }
-
     /// Changes what a tenant's administrator may change of its settings; effective when it
     /// returns.
     ///
@@ -163,7 +155,7 @@ impl Tenants {
         by: Author,
         change: OwnSettings,
     ) -> Result<Tenant, TenantError> {
-        let present = self.get_own(access).await?;
+        let present = self.store.head(access).await?;
         let mut settings = present.settings.clone();
         settings.user_name = change.user_name.unwrap_or(settings.user_name);
         settings.groups = change.groups.unwrap_or(settings.groups);

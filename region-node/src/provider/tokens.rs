@@ -174,9 +174,18 @@ impl Tokens {
         tenant: &TenantId,
         request: &TokenRequest,
     ) -> Result<IssuedToken, TokenError> {
+        self.create_under(None, tenant, request).await
+    }
+
+    async fn create_under(
+        &self,
+        under: Option<&Access>,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> Result<IssuedToken, TokenError> {
         let now = self.clock.now();
         let (new, secret) = self.new_token(request, now)?;
-        let stored = self.store.create_token(tenant, &new, now).await?;
+        let stored = self.store.create_token(tenant, &new, under, now).await?;
         log("token created", &stored);
         Ok(IssuedToken { stored, secret })
     }
@@ -209,6 +218,16 @@ impl Tokens {
         rotation: Rotation,
         created_by: &str,
     ) -> Result<IssuedToken, TokenError> {
+        self.rotate_under(None, id, rotation, created_by).await
+    }
+
+    async fn rotate_under(
+        &self,
+        under: Option<&Access>,
+        id: &TokenId,
+        rotation: Rotation,
+        created_by: &str,
+    ) -> Result<IssuedToken, TokenError> {
         let now = self.clock.now();
         let overlap = rotation.overlap.unwrap_or(self.default_overlap);
         if overlap > LONGEST_OVERLAP {
@@ -232,7 +251,8 @@ impl Tokens {
             networks: rotation.networks.unwrap_or(before.networks),
         };
         let (new, secret) = self.new_token(&request, now)?;
-        let stored = match self.store.rotate_token(id, &new, overlap, now).await {
+        let rotated = self.store.rotate_token(id, &new, overlap, under, now);
+        let stored = match rotated.await {
             // It was live a moment ago, so it ended meanwhile.
             Err(StoreError::NotFound) => return Err(TokenError::Ended),
             stored => stored?,
@@ -246,7 +266,17 @@ impl Tokens {
     /// # Errors
     /// [`StoreError::NotFound`] if there is none, and as the store.
     pub async fn revoke(&self, id: &TokenId, by: &Author) -> Result<StoredToken, TokenError> {
-        let stored = self.store.revoke_token(id, by, self.clock.now()).await?;
+        self.revoke_under(None, id, by).await
+    }
+
+    async fn revoke_under(
+        &self,
+        under: Option<&Access>,
+        id: &TokenId,
+        by: &Author,
+    ) -> Result<StoredToken, TokenError> {
+        let now = self.clock.now();
+        let stored = self.store.revoke_token(id, by, under, now).await?;
         log("token revoked", &stored);
         Ok(stored)
     }
@@ -362,14 +392,8 @@ impl Tokens {
         access: &Access,
         request: &TokenRequest,
     ) -> Result<IssuedToken, TokenError> {
-        self.store.head(access).await?;
-        let issued = self.create(&access.tenant, request).await?;
-        // Whoever lost the access meanwhile is given no new one.
-        if let Err(error) = self.store.head(access).await {
-            self.revoke(&issued.stored.id, &Author::node()).await?;
-            return Err(error.into());
-        }
-        Ok(issued)
+        let tenant = &access.tenant;
+        self.create_under(Some(access), tenant, request).await
     }
 
     /// As [`Self::rotate`], a token of the tenant whose administrator asks, who holds the token
@@ -386,16 +410,8 @@ impl Tokens {
         by: &TokenId,
     ) -> Result<IssuedToken, TokenError> {
         self.get_own(access, id).await?;
-        let issued = self.rotate(id, rotation, by.as_str()).await?;
-        // A rotation moves the credential version by one. If something else moved it too, the access
-        // may have been over by then, and whoever lost it is given no new one.
-        let tenant = self.store.get_tenant(&access.tenant).await?;
-        let version = tenant.map(|tenant| tenant.credential_version);
-        if version != Some(access.credential_version + 1) {
-            self.revoke(&issued.stored.id, &Author::node()).await?;
-            return Err(StoreError::Refused.into());
-        }
-        Ok(issued)
+        self.rotate_under(Some(access), id, rotation, by.as_str())
+            .await
     }
 
     /// As [`Self::revoke`], a token of the tenant whose administrator asks.
@@ -410,7 +426,7 @@ impl Tokens {
         by: &Author,
     ) -> Result<StoredToken, TokenError> {
         self.get_own(access, id).await?;
-        self.revoke(id, by).await
+        self.revoke_under(Some(access), id, by).await
     }
 
     fn new_token(

@@ -58,7 +58,7 @@ impl Author {
 
 /// What happened. The names on the wire and in the store are never changed, because hashes cover
 /// them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuditKind {
     /// A user or a group was created.
     ResourceCreated,

@@ -149,7 +149,7 @@ pub(crate) async fn what_is_done_to_tokens_and_tenants_is_recorded(store: Subjec
     let id = &access.tenant;
     let (first, _) = new_token(None);
     let (second, _) = new_token(None);
-    store.create_token(id, &first, at(1)).await.unwrap();
+    store.create_token(id, &first, None, at(1)).await.unwrap();
     store
         .touch_tokens(&[(first.id.clone(), at(2))])
         .await
@@ -159,12 +159,12 @@ pub(crate) async fn what_is_done_to_tokens_and_tenants_is_recorded(store: Subjec
         .await
         .unwrap();
     store
-        .rotate_token(&first.id, &second, Duration::from_secs(9), at(701))
+        .rotate_token(&first.id, &second, Duration::from_secs(9), None, at(701))
         .await
         .unwrap();
     for _ in 0..2 {
         store
-            .revoke_token(&second.id, &author(), at(702))
+            .revoke_token(&second.id, &author(), None, at(702))
             .await
             .unwrap();
     }
@@ -224,8 +224,10 @@ pub(crate) async fn many_writers_make_one_chain(store: Subject) {
             let (token, _) = new_token(None);
             let content = user(&format!("u{number}"));
             let created = store.create(&access, USER, resource_id(number), content, written(1));
-            let (created, issued) =
-                tokio::join!(created, store.create_token(&access.tenant, &token, at(1)));
+            let (created, issued) = tokio::join!(
+                created,
+                store.create_token(&access.tenant, &token, None, at(1))
+            );
             created.unwrap();
             issued.unwrap();
         })

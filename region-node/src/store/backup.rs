@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 
 use super::audit::{AuditHead, AuditRecord};
-use super::events::{Endpoint, EndpointSettings, SigningSecret};
+use super::events::{DeadLetter, Endpoint, EndpointSettings, KeptChange, SigningSecret};
 use super::{ChangeKind, KeyOrigin, Keys, Related, StoreError, Stored, StoredToken, Tenant};
 use crate::scim::{ResourceId, ResourceKind};
 
@@ -221,7 +221,7 @@ pub struct OutcomeRow {
     pub at: Timestamp,
 }
 
-/// A receiver of events, and how far it has come; not what it did not take.
+/// A receiver of events, how far it has come, and what it did not take.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointRow {
@@ -239,11 +239,35 @@ pub struct EndpointRow {
     pub created: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// What it did not take, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead_letters: Vec<LetterRow>,
 }
 
-impl From<Endpoint> for EndpointRow {
-    fn from(endpoint: Endpoint) -> Self {
+/// An event that a receiver did not take, without its number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LetterRow {
+    pub(super) change: KeptChange,
+    pub(super) at: Timestamp,
+    pub(super) reason: String,
+    pub(super) attempts: i64,
+    pub(super) replay: bool,
+}
+
+impl EndpointRow {
+    /// An endpoint and what it did not take.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, letters: Vec<DeadLetter>) -> Self {
+        let letters = letters.into_iter().map(|letter| LetterRow {
+            change: KeptChange::from(&letter.change),
+            at: letter.at,
+            reason: letter.reason,
+            attempts: letter.attempts,
+            replay: letter.replay,
+        });
         Self {
+            dead_letters: letters.collect(),
             id: endpoint.id,
             settings: endpoint.settings,
             secrets: endpoint.secrets,

@@ -10,10 +10,10 @@ use super::story::{
     at, clients_key, group, is, named, new_token, receiver, resource_id, tenant, user, written,
 };
 use super::{
-    Access, AuditKind, AuditNote, AuditRange, Author, BackupRow, Content, Counts, Endpoint,
-    ExportRow, FoundToken, MemberChange, Narrowing, NewAccessToken, PageStart, RestoreError,
-    RestoreHow, RestoreStep, Restored, Store, StoreError, TenantSettings, TenantState, TextIndex,
-    UserNameRule,
+    Access, AuditKind, AuditNote, AuditRange, Author, BackupRow, Content, Counts, DeadLetter,
+    Endpoint, ExportRow, FoundToken, MemberChange, Narrowing, NewAccessToken, PageStart, Report,
+    RestoreError, RestoreHow, RestoreStep, Restored, Store, StoreError, TenantSettings,
+    TenantState, TextIndex, UserNameRule,
 };
 use crate::provider::audit::Audit;
 use crate::scim::{ResourceId, ResourceKind};
@@ -136,10 +136,10 @@ async fn acme(store: &Subject) -> Acme {
     let ((mut live, digest), (dead, _)) = (new_token(None), new_token(Some(at(10_000))));
     live.networks = Networks::new(vec!["203.0.113.0/24".parse().unwrap()]).unwrap();
     for token in [&live, &dead] {
-        store.create_token(&id, token, at(1)).await.unwrap();
+        store.create_token(&id, token, None, at(1)).await.unwrap();
     }
     store
-        .revoke_token(&dead.id, &Author::operator(), at(2))
+        .revoke_token(&dead.id, &Author::operator(), None, at(2))
         .await
         .unwrap();
     store
@@ -517,17 +517,23 @@ pub(crate) async fn credentials_do_not_go_back_in_time(store: Subject) {
     } = acme(&store).await;
     let id = &access.tenant;
     let (rotated, _) = new_token(None);
-    store.create_token(id, &rotated, at(5)).await.unwrap();
+    store.create_token(id, &rotated, None, at(5)).await.unwrap();
     let other = tenant(&*store).await;
     let rows = backup(&store).await;
 
     store
-        .revoke_token(&live.0, &Author::operator(), at(100))
+        .revoke_token(&live.0, &Author::operator(), None, at(100))
         .await
         .unwrap();
     let (successor, successors_digest) = new_token(None);
     store
-        .rotate_token(&rotated.id, &successor, Duration::from_secs(60), at(101))
+        .rotate_token(
+            &rotated.id,
+            &successor,
+            Duration::from_secs(60),
+            None,
+            at(101),
+        )
         .await
         .unwrap();
     let access_token = NewAccessToken {
@@ -768,6 +774,47 @@ pub(crate) async fn receivers_of_events_outlive_a_restore(store: Subject) {
         .create_endpoint(&receiver(id, "whk_1"), &note)
         .await
         .unwrap();
+    // One event of it was given up.
+    store
+        .create(&access, USER, resource_id(1), user("ann"), written(1))
+        .await
+        .unwrap();
+    let change = store.changes(id, 0, 1).await.unwrap().remove(0);
+    let until = at(1).after(Duration::from_secs(10));
+    store
+        .lease_endpoint("whk_1", "one", at(1), until)
+        .await
+        .unwrap();
+    let mut progress = made.progress.clone();
+    progress.cursor = change.seq;
+    let report = Report {
+        progress,
+        dead: vec![(change, "500".to_owned(), 12)],
+        replayed: Vec::new(),
+        pause: None,
+        notes: Vec::new(),
+    };
+    store
+        .report_endpoint("whk_1", "one", &report, at(2))
+        .await
+        .unwrap();
+    let letters = async || {
+        let letters = store.dead_letters(id, "whk_1", false, 0, 9).await.unwrap();
+        let told = letters.into_iter().map(|letter| {
+            let DeadLetter {
+                change,
+                at,
+                reason,
+                attempts,
+                replay,
+                ..
+            } = letter;
+            (change, at, reason, attempts, replay)
+        });
+        told.collect::<Vec<_>>()
+    };
+    let given_up = letters().await;
+    assert_eq!(given_up.len(), 1);
     let rows = backup(&store).await;
     let later = receiver(id, "whk_2");
     store.create_endpoint(&later, &note).await.unwrap();
@@ -790,9 +837,11 @@ pub(crate) async fn receivers_of_events_outlive_a_restore(store: Subject) {
         .map(same)
         .collect();
     assert_eq!(both, [same(&made), same(&later)]);
+    assert_eq!(letters().await, given_up, "once, and not twice");
     store.delete_tenant(id).await.unwrap();
     restore(&store, &rows, INTO_NOTHING).await.unwrap();
     let one = store.list_endpoints(Some(id)).await.unwrap();
     assert_eq!(one.iter().map(same).collect::<Vec<_>>(), [same(&made)]);
-    assert_eq!(one[0].progress.cursor, 0);
+    assert_eq!((one[0].progress.cursor, one[0].dead_letters), (1, 1));
+    assert_eq!(letters().await, given_up);
 }

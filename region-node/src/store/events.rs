@@ -172,8 +172,8 @@ pub struct DeadLetter {
 }
 
 /// A change as a dead letter keeps it.
-#[derive(Serialize, Deserialize)]
-pub(super) struct KeptChange {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptChange {
     seq: i64,
     at: Timestamp,
     what: ChangeKind,

@@ -650,11 +650,13 @@ pub trait Store: Send + Sync {
 
     // ---- API tokens ----------------------------------------------------------------------
 
-    /// Stores a token. `NotFound` if there is no such tenant.
+    /// Stores a token. `NotFound` if there is no such tenant. This and the next two are also done
+    /// `under` the access of the tenant's administrator: `Refused` unless it holds at the commit.
     async fn create_token(
         &self,
         tenant: &TenantId,
         token: &NewToken,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError>;
 
@@ -672,6 +674,7 @@ pub trait Store: Send + Sync {
         id: &TokenId,
         successor: &NewToken,
         overlap: Duration,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError>;
 
@@ -681,6 +684,7 @@ pub trait Store: Send + Sync {
         &self,
         id: &TokenId,
         by: &Author,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError>;
 

@@ -26,6 +26,7 @@ macro_rules! on_every_story {
             tenants_live_and_die,
             a_tenant_is_erased_with_all_it_owns,
             tokens_live_and_end,
+            tokens_change_under_an_access_that_holds,
             rotation_overlaps_and_never_prolongs,
             access_tokens_live_under_their_api_token,
             the_newest_access_tokens_stay,
@@ -284,7 +285,7 @@ pub(crate) async fn a_tenant_is_erased_with_all_it_owns(store: Subject) {
     let (gone, stays) = (tenant(&*store).await, tenant(&*store).await);
     let (token, digest) = new_token(None);
     store
-        .create_token(&gone.tenant, &token, at(0))
+        .create_token(&gone.tenant, &token, None, at(0))
         .await
         .unwrap();
     for access in [&gone, &stays] {
@@ -342,11 +343,71 @@ fn rand_bytes() -> [u8; 16] {
     bytes
 }
 
+/// What an administrator does to tokens is done while the access holds, or not at all.
+pub(crate) async fn tokens_change_under_an_access_that_holds(store: Subject) {
+    let (access, other) = (tenant(&*store).await, tenant(&*store).await);
+    let (first, _) = new_token(None);
+    let held = Some(&access);
+    store
+        .create_token(&access.tenant, &first, held, at(1))
+        .await
+        .unwrap();
+    let hour = Duration::from_secs(3600);
+    let (second, _) = new_token(None);
+    let foreign = store.rotate_token(&first.id, &second, hour, Some(&other), at(2));
+    assert!(matches!(foreign.await, Err(StoreError::Refused)));
+    store
+        .rotate_token(&first.id, &second, hour, held, at(2))
+        .await
+        .unwrap();
+    // That has moved the credential version: the access is one of before.
+    let before = store.list_tokens(&access.tenant).await.unwrap();
+    let (third, _) = new_token(None);
+    let refused = [
+        store
+            .create_token(&access.tenant, &third, held, at(3))
+            .await,
+        store
+            .rotate_token(&second.id, &third, hour, held, at(3))
+            .await,
+        store
+            .revoke_token(&second.id, &Author::operator(), held, at(3))
+            .await,
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(StoreError::Refused)), "{refused:?}");
+    }
+    assert_eq!(store.list_tokens(&access.tenant).await.unwrap(), before);
+    let access = Access {
+        credential_version: access.credential_version + 1,
+        ..access
+    };
+    store
+        .revoke_token(&second.id, &Author::operator(), Some(&access), at(4))
+        .await
+        .unwrap();
+    let access = Access {
+        credential_version: access.credential_version + 1,
+        ..access
+    };
+    store
+        .set_tenant_state(
+            &access.tenant,
+            TenantState::Suspended,
+            &Author::operator(),
+            at(4),
+        )
+        .await
+        .unwrap();
+    let suspended = store.create_token(&access.tenant, &third, Some(&access), at(5));
+    assert!(matches!(suspended.await, Err(StoreError::Refused)));
+}
+
 pub(crate) async fn tokens_live_and_end(store: Subject) {
     let access = tenant(&*store).await;
     let (token, digest) = new_token(Some(at(100)));
     let created = store
-        .create_token(&access.tenant, &token, at(1))
+        .create_token(&access.tenant, &token, None, at(1))
         .await
         .unwrap();
     assert_eq!(created.id, token.id);
@@ -371,24 +432,24 @@ pub(crate) async fn tokens_live_and_end(store: Subject) {
     assert!(store.get_token(&unknown.id).await.unwrap().is_none());
     let nobody = TenantId::generate().unwrap();
     assert!(matches!(
-        store.create_token(&nobody, &unknown, at(1)).await,
+        store.create_token(&nobody, &unknown, None, at(1)).await,
         Err(StoreError::NotFound)
     ));
 
     let before = store.head(&access).await.unwrap().credential_version;
     let revoked = store
-        .revoke_token(&token.id, &Author::operator(), at(5))
+        .revoke_token(&token.id, &Author::operator(), None, at(5))
         .await
         .unwrap();
     assert_eq!(revoked.revoked, Some(at(5)));
     let again = store
-        .revoke_token(&token.id, &Author::operator(), at(9))
+        .revoke_token(&token.id, &Author::operator(), None, at(9))
         .await
         .unwrap();
     assert_eq!(again.revoked, Some(at(5)));
     assert!(matches!(
         store
-            .revoke_token(&unknown.id, &Author::operator(), at(5))
+            .revoke_token(&unknown.id, &Author::operator(), None, at(5))
             .await,
         Err(StoreError::NotFound)
     ));
@@ -399,7 +460,7 @@ pub(crate) async fn tokens_live_and_end(store: Subject) {
     let network = "203.0.113.0/24".parse().unwrap();
     second.networks = Networks::new(vec![network]).unwrap();
     let created = store
-        .create_token(&access.tenant, &second, at(10))
+        .create_token(&access.tenant, &second, None, at(10))
         .await
         .unwrap();
     assert_eq!(created.networks, second.networks);
@@ -419,14 +480,14 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
     let access = tenant(&*store).await;
     let (old, old_digest) = new_token(None);
     store
-        .create_token(&access.tenant, &old, at(0))
+        .create_token(&access.tenant, &old, None, at(0))
         .await
         .unwrap();
     let (mut next, next_digest) = new_token(None);
     next.networks = Networks::new(vec!["2001:db8::/32".parse().unwrap()]).unwrap();
     let hour = Duration::from_secs(3600);
     let created = store
-        .rotate_token(&old.id, &next, hour, at(10))
+        .rotate_token(&old.id, &next, hour, None, at(10))
         .await
         .unwrap();
     assert_eq!(created.id, next.id);
@@ -444,11 +505,13 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
     // What it was meant to live is as it was.
     assert_eq!(before.token.meant_life, Some(MeantLife::of(at(0), None)));
     let (hourly, _) = new_token(Some(at(3600)));
-    let made = store.create_token(&access.tenant, &hourly, at(0)).await;
+    let made = store
+        .create_token(&access.tenant, &hourly, None, at(0))
+        .await;
     assert_eq!(made.unwrap().meant_life.unwrap().life(), Some(hour));
     let (half_as_long, _) = new_token(Some(at(1810)));
     let successor = store
-        .rotate_token(&hourly.id, &half_as_long, hour / 4, at(10))
+        .rotate_token(&hourly.id, &half_as_long, hour / 4, None, at(10))
         .await
         .unwrap();
     assert_eq!(successor.meant_life.unwrap().life(), Some(hour / 2));
@@ -459,7 +522,7 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
     // Rotated again with a longer overlap, the first one still ends when it was going to.
     let (third, _) = new_token(None);
     store
-        .rotate_token(&old.id, &third, hour * 10, at(20))
+        .rotate_token(&old.id, &third, hour * 10, None, at(20))
         .await
         .unwrap();
     let before = store.find_token(&old_digest).await.unwrap().unwrap();
@@ -468,12 +531,12 @@ pub(crate) async fn rotation_overlaps_and_never_prolongs(store: Subject) {
     // An ended token has no successor, and a failed rotation leaves nothing behind.
     let (late, late_digest) = new_token(None);
     store
-        .revoke_token(&third.id, &Author::operator(), at(30))
+        .revoke_token(&third.id, &Author::operator(), None, at(30))
         .await
         .unwrap();
     for ended in [&old.id, &third.id, &late.id] {
         assert!(matches!(
-            store.rotate_token(ended, &late, hour, at(5000)).await,
+            store.rotate_token(ended, &late, hour, None, at(5000)).await,
             Err(StoreError::NotFound)
         ));
     }
@@ -492,7 +555,7 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
     let access = tenant(&*store).await;
     let (token, digest) = new_token(Some(at(3000)));
     let api_token = store
-        .create_token(&access.tenant, &token, at(0))
+        .create_token(&access.tenant, &token, None, at(0))
         .await
         .unwrap();
     let before = store.head(&access).await.unwrap();
@@ -555,7 +618,7 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
     // A digest stands for one token.
     let (other, other_digest) = new_token(None);
     store
-        .create_token(&access.tenant, &other, at(0))
+        .create_token(&access.tenant, &other, None, at(0))
         .await
         .unwrap();
     for taken in [digest, other_digest, late.digest] {
@@ -570,7 +633,7 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
     // A rotation that leaves the API token no time leaves them none.
     let (successor, _) = new_token(None);
     store
-        .rotate_token(&token.id, &successor, Duration::from_secs(10), at(20))
+        .rotate_token(&token.id, &successor, Duration::from_secs(10), None, at(20))
         .await
         .unwrap();
     let found = store.find_token(&new.digest).await.unwrap().unwrap();
@@ -579,7 +642,7 @@ pub(crate) async fn access_tokens_live_under_their_api_token(store: Subject) {
     let of_other = new_access_token(at(1000));
     create(&other.id, of_other, 5).await.unwrap();
     store
-        .revoke_token(&other.id, &Author::operator(), at(6))
+        .revoke_token(&other.id, &Author::operator(), None, at(6))
         .await
         .unwrap();
     let found = store.find_token(&of_other.digest).await.unwrap().unwrap();
@@ -614,7 +677,7 @@ pub(crate) async fn the_newest_access_tokens_stay(store: Subject) {
     for _ in 0..2 {
         let (token, _) = new_token(None);
         store
-            .create_token(&access.tenant, &token, at(0))
+            .create_token(&access.tenant, &token, None, at(0))
             .await
             .unwrap();
         parents.push(token.id);
@@ -668,7 +731,7 @@ pub(crate) async fn last_use_never_moves_back(store: Subject) {
     let access = tenant(&*store).await;
     let (token, _) = new_token(None);
     store
-        .create_token(&access.tenant, &token, at(0))
+        .create_token(&access.tenant, &token, None, at(0))
         .await
         .unwrap();
     let unknown = TokenId::generate().unwrap();
@@ -958,14 +1021,14 @@ pub(crate) async fn an_access_ends_with_what_it_rests_on(store: Subject) {
         .unwrap();
     let (token, _) = new_token(None);
     store
-        .create_token(&access.tenant, &token, at(1))
+        .create_token(&access.tenant, &token, None, at(1))
         .await
         .unwrap();
     // Another token that begins ends nothing.
     store.head(&access).await.unwrap();
 
     store
-        .revoke_token(&token.id, &Author::operator(), at(2))
+        .revoke_token(&token.id, &Author::operator(), None, at(2))
         .await
         .unwrap();
     is_refused(&*store, &access, &present).await;

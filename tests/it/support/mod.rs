@@ -230,6 +230,17 @@ impl World {
         }
     }
 
+    /// Runs a statement on what region `us` has stored; no process has it open.
+    pub fn meddle(&self, sql: &str) {
+        match self.store("us") {
+            Stored::File(file) => {
+                let connection = rusqlite::Connection::open(file).unwrap();
+                connection.execute_batch(sql).unwrap();
+            }
+            Stored::Database(url) => drop(postgres::query(&url, sql)),
+        }
+    }
+
     /// Waits until the process ends by itself.
     pub fn ended(&mut self) -> std::process::ExitStatus {
         self.process.wait().unwrap()

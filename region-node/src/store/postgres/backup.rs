@@ -87,9 +87,7 @@ pub(super) async fn send_region(aside: &Aside, rows: &Sender<BackupRow>) -> Resu
         send_changes(&transaction, number, rows).await?;
         send_outcomes(&transaction, number, rows).await?;
         send_audit(&transaction, number, rows).await?;
-        let sql = events::select_endpoint!("WHERE e.tenant = $1 ORDER BY e.endpoint");
-        for row in &some_more(&transaction, sql, &[&number]).await? {
-            let endpoint = events::read(row)?.into();
+        for endpoint in events::rows_of(&transaction, number).await? {
             hand_on(rows, BackupRow::Endpoint(Box::new(endpoint))).await?;
         }
     }

@@ -152,7 +152,7 @@ impl Connections {
         }
         // The head row, `t` and `h`, is found by the tenant whatever happens; all others lose it.
         let mut sql = sql.to_owned();
-        for alias in ["r", "a", "m", "g", "c", "i"] {
+        for alias in ["r", "a", "m", "g", "c", "i", "e", "d"] {
             let predicate = format!("{alias}.tenant = $1");
             sql = sql.replace(&predicate, "$1::bigint IS NOT NULL");
         }

@@ -15,6 +15,9 @@ use crate::store::events::{
 use crate::store::staging::STAGED_ID;
 use crate::store::{AuditNote, StoreError};
 
+/// The scope of what looks across all tenants: the delivery of events.
+const EVERY_TENANT: i64 = -1;
+
 macro_rules! select_endpoint {
     ($rest:literal) => {
         concat!(
@@ -32,10 +35,9 @@ macro_rules! select_endpoint {
         )
     };
 }
-pub(super) use select_endpoint;
 
 /// Reads `select_endpoint`.
-pub(super) fn read(row: &Row) -> Result<Endpoint, StoreError> {
+fn read(row: &Row) -> Result<Endpoint, StoreError> {
     let is_paused = row.try_get::<_, &str>("state")? == PAUSED;
     let reason: Option<String> = row.try_get("reason")?;
     let time = |name: &str| -> Result<Option<Timestamp>, StoreError> {
@@ -81,6 +83,7 @@ pub(super) async fn create(
 ) -> Result<Endpoint, StoreError> {
     let mut lease = connections.take().await?;
     let transaction = lease.client()?.transaction().await?;
+    scope(&transaction, tenant).await?;
     audit::note(&transaction, tenant, endpoint.created, note).await?;
     transaction
         .execute(
@@ -120,12 +123,13 @@ pub(super) async fn stage(
     } else {
         ACTIVE
     };
-    transaction
-        .execute(
+    scope(transaction, tenant).await?;
+    let staged = transaction
+        .query_one(
             "INSERT INTO event_endpoint
                 (tenant, id, settings, secrets, state, reason, cursor, done, attempts,
                  next_attempt, lease, lease_until, created, created_by)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, '', 0, $8, $9)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, '', 0, $8, $9) RETURNING endpoint",
             &[
                 &tenant,
                 &format!("{STAGED_ID}{}", endpoint.id),
@@ -139,7 +143,41 @@ pub(super) async fn stage(
             ],
         )
         .await?;
+    let staged: i64 = staged.try_get(0)?;
+    for letter in &endpoint.dead_letters {
+        transaction
+            .execute(
+                INSERT_LETTER,
+                &[
+                    &tenant,
+                    &staged,
+                    &json(&letter.change)?,
+                    &letter.at.as_millis(),
+                    &letter.reason,
+                    &letter.attempts,
+                    &letter.replay,
+                ],
+            )
+            .await?;
+    }
     Ok(())
+}
+
+/// A tenant's endpoints with their dead letters, as a backup holds them.
+pub(super) async fn rows_of(
+    transaction: &Transaction<'_>,
+    tenant: i64,
+) -> Result<Vec<EndpointRow>, StoreError> {
+    let sql = select_endpoint!("WHERE e.tenant = $1 ORDER BY e.endpoint");
+    let mut all = Vec::new();
+    for row in &transaction.query(sql, &[&tenant]).await? {
+        let endpoint = read(row)?;
+        let letters: Parameters<'_> = &[&tenant, &endpoint.id, &0_i64, &MOST_DEAD_LETTERS, &false];
+        let letters = transaction.query(SELECT_LETTERS, letters).await?;
+        let letters: Result<_, _> = letters.iter().map(read_letter).collect();
+        all.push(EndpointRow::new(endpoint, letters?));
+    }
+    Ok(all)
 }
 
 pub(super) async fn get(
@@ -148,7 +186,9 @@ pub(super) async fn get(
     id: &str,
 ) -> Result<Option<Endpoint>, StoreError> {
     let sql = select_endpoint!("WHERE e.tenant = $1 AND e.id = $2");
-    let rows = connections.query(sql, &[&tenant, &id]).await?;
+    let rows = connections
+        .query_scoped(tenant, sql, &[&tenant, &id])
+        .await?;
     rows.first().map(read).transpose()
 }
 
@@ -160,7 +200,8 @@ pub(super) async fn list(
         "WHERE t.state IN ('active', 'suspended') AND ($1::bigint IS NULL OR t.tenant = $1)
          ORDER BY e.endpoint"
     );
-    let rows = connections.query(sql, &[&tenant]).await?;
+    let of = tenant.unwrap_or(EVERY_TENANT);
+    let rows = connections.query_scoped(of, sql, &[&tenant]).await?;
     rows.iter().map(read).collect()
 }
 
@@ -175,6 +216,7 @@ pub(super) async fn update(
     let (settings, secrets, state) = change.columns()?;
     let mut lease = connections.take().await?;
     let transaction = lease.client()?.transaction().await?;
+    scope(&transaction, tenant).await?;
     let rows = transaction
         .execute(
             "UPDATE event_endpoint e SET settings = $3, secrets = $4, state = $5, reason = $6,
@@ -236,7 +278,8 @@ pub(super) async fn lease(
     let sql = "UPDATE event_endpoint e SET lease = $2, lease_until = $4
                 WHERE e.id = $1 AND (e.lease = $2 OR e.lease_until <= $3) RETURNING 1";
     let parameters: Parameters<'_> = &[&id, &node, &now.as_millis(), &until.as_millis()];
-    Ok(!connections.query(sql, parameters).await?.is_empty())
+    let leased = connections.query_scoped(EVERY_TENANT, sql, parameters);
+    Ok(!leased.await?.is_empty())
 }
 
 /// Notes how far an endpoint has come, if the node still has the right to deliver; answers whether
@@ -251,6 +294,7 @@ pub(super) async fn report(
     let mut lease = connections.take().await?;
     let transaction = lease.client()?.transaction().await?;
     let progress = &report.progress;
+    scope(&transaction, EVERY_TENANT).await?;
     let update = transaction
         .prepare_cached(
             "UPDATE event_endpoint e SET cursor = $3, done = $4, attempts = $5, next_attempt = $6,
@@ -290,10 +334,10 @@ pub(super) async fn report(
         let event = json(&KeptChange::from(change))?;
         transaction
             .execute(
-                "INSERT INTO event_dead_letter
-                    (tenant, endpoint, event, at, reason, attempts, replay)
-                 VALUES ($1, $2, $3, $4, $5, $6, false)",
-                &[&tenant, &endpoint, &event, &now_ms, reason, attempts],
+                INSERT_LETTER,
+                &[
+                    &tenant, &endpoint, &event, &now_ms, reason, attempts, &false,
+                ],
             )
             .await?;
     }
@@ -338,23 +382,31 @@ pub(super) async fn dead_letters(
     after: i64,
     limit: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
-    let sql = "SELECT d.letter, d.event, d.at, d.reason, d.attempts, d.replay
-                 FROM event_dead_letter d JOIN event_endpoint e ON e.endpoint = d.endpoint
-                WHERE e.tenant = $1 AND e.id = $2 AND d.letter > $3 AND (d.replay OR NOT $5)
-                ORDER BY d.letter LIMIT $4";
     let parameters: Parameters<'_> = &[&tenant, &id, &after, &i64::from(limit), &only_replays];
-    let rows = connections.query_scoped(tenant, sql, parameters).await?;
-    let read = |row: &Row| {
-        Ok(DeadLetter {
-            number: row.try_get("letter")?,
-            change: read_json::<KeptChange>(row.try_get("event")?)?.change()?,
-            at: Timestamp(row.try_get("at")?),
-            reason: row.try_get("reason")?,
-            attempts: row.try_get("attempts")?,
-            replay: row.try_get("replay")?,
-        })
-    };
-    rows.iter().map(read).collect()
+    let rows = connections
+        .query_scoped(tenant, SELECT_LETTERS, parameters)
+        .await?;
+    rows.iter().map(read_letter).collect()
+}
+
+const SELECT_LETTERS: &str = "SELECT d.letter, d.event, d.at, d.reason, d.attempts, d.replay
+      FROM event_dead_letter d JOIN event_endpoint e ON e.endpoint = d.endpoint
+     WHERE e.tenant = $1 AND e.id = $2 AND d.letter > $3 AND (d.replay OR NOT $5)
+     ORDER BY d.letter LIMIT $4";
+
+const INSERT_LETTER: &str = "INSERT INTO event_dead_letter
+        (tenant, endpoint, event, at, reason, attempts, replay)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+fn read_letter(row: &Row) -> Result<DeadLetter, StoreError> {
+    Ok(DeadLetter {
+        number: row.try_get("letter")?,
+        change: read_json::<KeptChange>(row.try_get("event")?)?.change()?,
+        at: Timestamp(row.try_get("at")?),
+        reason: row.try_get("reason")?,
+        attempts: row.try_get("attempts")?,
+        replay: row.try_get("replay")?,
+    })
 }
 
 /// Says that all dead letters of an endpoint are to be sent once more; answers how many.
@@ -404,6 +456,16 @@ pub(super) async fn outlive_restore(
     staged: i64,
     seq: i64,
 ) -> Result<(), StoreError> {
+    // The rows of both tenants are there at once.
+    scope(transaction, EVERY_TENANT).await?;
+    transaction
+        .execute(
+            "DELETE FROM event_dead_letter d USING event_endpoint s, event_endpoint p
+              WHERE d.endpoint = s.endpoint
+                AND s.tenant = $2 AND p.tenant = $1 AND s.id = $3 || p.id",
+            &[&present, &staged, &STAGED_ID],
+        )
+        .await?;
     transaction
         .execute(
             "DELETE FROM event_endpoint s USING event_endpoint p
@@ -425,6 +487,7 @@ pub(super) async fn outlive_restore(
 
 /// Gives the receivers that a restore brought in their ids.
 pub(super) async fn appear(transaction: &Transaction<'_>, tenant: i64) -> Result<(), StoreError> {
+    scope(transaction, tenant).await?;
     transaction
         .execute(
             "UPDATE event_endpoint e SET id = substr(e.id, length($2) + 1)

@@ -67,6 +67,14 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         serves_since: 1,
         sql: include_str!("../migrations/postgres/0007_audit_events.sql"),
     },
+    Migration {
+        version: 8,
+        name: "event_policies",
+        // One that knows no receivers of events misses nothing. One that stops at 7 finds none, and
+        // delivers again when it is replaced.
+        serves_since: 1,
+        sql: include_str!("../migrations/postgres/0008_event_policies.sql"),
+    },
 ];
 
 /// Of all advisory locks, the one that stands for the schema.

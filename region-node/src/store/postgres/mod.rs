@@ -595,9 +595,10 @@ impl Store for PostgresStore {
         &self,
         tenant: &TenantId,
         token: &NewToken,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError> {
-        tokens::create(self.connections()?, tenant, token, now).await
+        tokens::create(self.connections()?, tenant, token, under, now).await
     }
 
     async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<StoredToken>, StoreError> {
@@ -613,18 +614,20 @@ impl Store for PostgresStore {
         id: &TokenId,
         successor: &NewToken,
         overlap: Duration,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError> {
-        tokens::rotate(self.connections()?, id, successor, overlap, now).await
+        tokens::rotate(self.connections()?, id, successor, overlap, under, now).await
     }
 
     async fn revoke_token(
         &self,
         id: &TokenId,
         by: &Author,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError> {
-        tokens::revoke(self.connections()?, id, by, now).await
+        tokens::revoke(self.connections()?, id, by, under, now).await
     }
 
     async fn find_token(&self, digest: &TokenDigest) -> Result<Option<FoundToken>, StoreError> {

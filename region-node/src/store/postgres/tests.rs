@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::store::story::{at, on_every_story, resource_id, tenant, user, written};
-use crate::store::{Counts, TextIndex, TextTest};
+use crate::store::story::{at, on_every_story, receiver, resource_id, tenant, user, written};
+use crate::store::{AuditKind, Author, Counts, TextIndex, TextTest};
 use server::Postgres;
 
 #[expect(
@@ -122,6 +122,9 @@ async fn without_a_tenant_nothing_is_there() {
         .create(&access, USER, resource_id(1), user("ann"), written(1))
         .await
         .unwrap();
+    let made = AuditNote::new(AuditKind::EndpointCreated, Author::operator(), "");
+    let endpoint = receiver(&access.tenant, "whk_1");
+    store.create_endpoint(&endpoint, &made).await.unwrap();
     let mut lease = store.connections().unwrap().take().await.unwrap();
     let client = lease.client().unwrap();
     // Whatever the connection was after before.
@@ -132,6 +135,9 @@ async fn without_a_tenant_nothing_is_there() {
         "member",
         "change",
         "idempotency",
+        "audit",
+        "event_endpoint",
+        "event_dead_letter",
     ] {
         let sql = format!("SELECT count(*) FROM {table}");
         let count: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);

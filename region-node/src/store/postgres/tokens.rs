@@ -10,8 +10,8 @@ use super::tenants::{self, tenant_columns, unsigned, with_head};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
-    AuditKind, AuditNote, Author, FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken,
-    NewToken, StoreError, StoredToken, networks_column, read_networks,
+    Access, AuditKind, AuditNote, Author, FoundToken, MOST_ACCESS_TOKENS, MeantLife,
+    NewAccessToken, NewToken, StoreError, StoredToken, networks_column, read_networks,
 };
 
 /// Access tokens that one step of housekeeping forgets.
@@ -56,10 +56,28 @@ fn only(rows: &[Row]) -> Result<StoredToken, StoreError> {
     rows.first().map_or(Err(StoreError::NotFound), read)
 }
 
+/// Whether an access, as tenant and credential version, holds for the tenant's row `h`; where there
+/// is none, nobody has to hold one. In the condition of an `UPDATE` of that row, and so looked at
+/// again when its lock was waited for.
+macro_rules! is_held {
+    ($tenant:literal, $version:literal) => {
+        concat!(
+            "(",
+            $tenant,
+            "::text IS NULL OR (h.id = ",
+            $tenant,
+            " AND h.state = 'active' AND h.credential_version = ",
+            $version,
+            "::bigint))"
+        )
+    };
+}
+
 pub(super) async fn create(
     connections: &Connections,
     tenant: &TenantId,
     token: &NewToken,
+    under: Option<&Access>,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     let sql = concat!(
@@ -68,7 +86,9 @@ pub(super) async fn create(
                 (id, digest, tenant, name, scope, dialect, created, created_by, expires, networks,
                  meant_life)
             SELECT $2, $3, t.tenant, $4, $5, $6, $7, $8, $9, $10, $11 FROM tenant t
-             WHERE t.id = $1 AND t.state IN ('active', 'suspended') FOR NO KEY UPDATE
+             WHERE t.id = $1 AND t.state IN ('active', 'suspended')
+               AND ($14::bigint IS NULL OR (t.state = 'active' AND t.credential_version = $14))
+               FOR NO KEY UPDATE
             RETURNING *)
          SELECT ",
         token_columns!(),
@@ -93,10 +113,14 @@ pub(super) async fn create(
                 &MeantLife::of(now, token.expires).0,
                 &note.kind.as_str(),
                 &note.names_json()?,
+                &under.map(|access| access.credential_version),
             ],
         )
         .await?;
-    only(&rows)
+    match (rows.first(), under) {
+        (None, Some(_)) => Err(StoreError::Refused),
+        _ => only(&rows),
+    }
 }
 
 pub(super) async fn list(
@@ -255,6 +279,7 @@ pub(super) async fn rotate(
     id: &TokenId,
     successor: &NewToken,
     overlap: Duration,
+    under: Option<&Access>,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     // Only a live token can be succeeded, and its end only ever moves nearer. One statement: what
@@ -272,17 +297,23 @@ pub(super) async fn rotate(
             RETURNING *),
          t AS (
             UPDATE tenant h SET credential_version = h.credential_version + 1
-              FROM old WHERE h.tenant = old.tenant
-            RETURNING h.tenant, h.id)
-         SELECT ",
+              FROM old WHERE h.tenant = old.tenant AND ",
+        is_held!("$15", "$16"),
+        " RETURNING h.tenant, h.id)
+         SELECT t.tenant IS NOT NULL AS is_held, ",
         token_columns!(),
-        ", note_audit(k.tenant, $3, $13, $9, '', $1, $14)
-           FROM k JOIN t ON t.tenant = k.tenant"
+        ", CASE WHEN t.tenant IS NOT NULL
+                THEN note_audit(k.tenant, $3, $13, $9, '', $1, $14) END
+           FROM k LEFT JOIN t ON t.tenant = k.tenant"
     );
     let note = AuditNote::rotated(id, successor);
-    let rows = connections
+    let (held_tenant, held_version) = columns_of(under);
+    let mut lease = connections.take().await?;
+    let transaction = lease.client()?.transaction().await?;
+    let statement = transaction.prepare_cached(sql).await?;
+    let rows = transaction
         .query(
-            sql,
+            &statement,
             &[
                 &id.as_str(),
                 &now.after(overlap).as_millis(),
@@ -298,38 +329,86 @@ pub(super) async fn rotate(
                 &MeantLife::of(now, successor.expires).0,
                 &note.kind.as_str(),
                 &note.names_json()?,
+                &held_tenant,
+                &held_version,
             ],
         )
         .await?;
-    only(&rows)
+    let is_held = end(transaction, &rows).await?;
+    lease.give_back();
+    match is_held {
+        true => only(&rows),
+        false => Err(StoreError::Refused),
+    }
 }
 
 pub(super) async fn revoke(
     connections: &Connections,
     id: &TokenId,
     by: &Author,
+    under: Option<&Access>,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
-    let sql = "WITH k AS (
-                   UPDATE api_token SET revoked = $2 WHERE id = $1 AND revoked IS NULL
-                   RETURNING tenant),
-               t AS (
-                   UPDATE tenant t SET credential_version = t.credential_version + 1
-                     FROM k WHERE t.tenant = k.tenant RETURNING t.tenant)
-               SELECT note_audit(t.tenant, $2, $3, $4, $5, $1, '[]') FROM t";
-    connections
+    let sql = concat!(
+        "WITH k AS (
+            UPDATE api_token SET revoked = $2 WHERE id = $1 AND revoked IS NULL
+            RETURNING tenant),
+         t AS (
+            UPDATE tenant h SET credential_version = h.credential_version + 1
+              FROM k WHERE h.tenant = k.tenant AND ",
+        is_held!("$6", "$7"),
+        " RETURNING h.tenant)
+         SELECT t.tenant IS NOT NULL AS is_held,
+                CASE WHEN t.tenant IS NOT NULL
+                     THEN note_audit(t.tenant, $2, $3, $4, $5, $1, '[]') END
+           FROM k LEFT JOIN t ON t.tenant = k.tenant"
+    );
+    let (held_tenant, held_version) = columns_of(under);
+    let mut lease = connections.take().await?;
+    let transaction = lease.client()?.transaction().await?;
+    let statement = transaction.prepare_cached(sql).await?;
+    let rows = transaction
         .query(
-            sql,
+            &statement,
             &[
                 &id.as_str(),
                 &now.as_millis(),
                 &AuditKind::TokenRevoked.as_str(),
                 &by.actor,
                 &by.request,
+                &held_tenant,
+                &held_version,
             ],
         )
         .await?;
-    get(connections, id).await?.ok_or(StoreError::NotFound)
+    let is_held = end(transaction, &rows).await?;
+    lease.give_back();
+    match is_held {
+        true => get(connections, id).await?.ok_or(StoreError::NotFound),
+        false => Err(StoreError::Refused),
+    }
+}
+
+/// An access as [`is_held`] takes it.
+fn columns_of(under: Option<&Access>) -> (Option<&str>, Option<i64>) {
+    (
+        under.map(|access| access.tenant.as_str()),
+        under.map(|access| access.credential_version),
+    )
+}
+
+/// Commits what was done, unless the access under which it was done turned out not to hold; answers
+/// whether it does.
+async fn end(
+    transaction: deadpool_postgres::Transaction<'_>,
+    rows: &[Row],
+) -> Result<bool, StoreError> {
+    let is_held = rows.first().map(|row| row.try_get("is_held")).transpose()?;
+    match is_held {
+        Some(false) => transaction.rollback().await?,
+        Some(true) | None => transaction.commit().await?,
+    }
+    Ok(is_held.unwrap_or(true))
 }
 
 pub(super) async fn find(

@@ -105,8 +105,8 @@ pub(super) fn send_region(
         send_changes(connection, key, rows)?;
         send_outcomes(connection, key, rows)?;
         send_audit(connection, key, rows)?;
-        for endpoint in events::list_of(connection, key)? {
-            send(rows, BackupRow::Endpoint(Box::new(endpoint.into())))?;
+        for endpoint in events::rows_of(connection, key)? {
+            send(rows, BackupRow::Endpoint(Box::new(endpoint)))?;
         }
     }
     Ok(())

@@ -28,6 +28,10 @@ macro_rules! select_endpoint {
     };
 }
 
+const INSERT_LETTER: &str =
+    "INSERT INTO event_dead_letter (tenant, endpoint, event, at, reason, attempts, replay)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
 fn read(row: &Row<'_>) -> Result<Endpoint, StoreError> {
     let is_paused = row.get_ref(4)?.as_str().unwrap_or_default() == PAUSED;
     let reason: Option<String> = row.get(5)?;
@@ -110,7 +114,31 @@ pub(super) fn stage(
             &endpoint.created_by,
         ),
     )?;
+    let staged = connection.last_insert_rowid();
+    for letter in &endpoint.dead_letters {
+        let row = (
+            key,
+            staged,
+            json(&letter.change)?,
+            letter.at.as_millis(),
+            &letter.reason,
+            letter.attempts,
+            letter.replay,
+        );
+        execute(connection, INSERT_LETTER, row)?;
+    }
     Ok(())
+}
+
+/// A tenant's endpoints with their dead letters, as a backup holds them.
+pub(super) fn rows_of(connection: &Connection, key: i64) -> Result<Vec<EndpointRow>, StoreError> {
+    let row = |endpoint: Endpoint| {
+        let (tenant, id) = (&endpoint.tenant, &endpoint.id);
+        let letters = dead_letters(connection, tenant, id, false, 0, u32::MAX)?;
+        Ok(EndpointRow::new(endpoint, letters))
+    };
+    let endpoints = list_of(connection, key)?;
+    endpoints.into_iter().map(row).collect()
 }
 
 pub(super) fn get(
@@ -141,8 +169,7 @@ pub(super) fn list(
     )
 }
 
-/// Those of a tenant by its number.
-pub(super) fn list_of(connection: &Connection, key: i64) -> Result<Vec<Endpoint>, StoreError> {
+fn list_of(connection: &Connection, key: i64) -> Result<Vec<Endpoint>, StoreError> {
     let sql = select_endpoint!("WHERE e.tenant = ?1 ORDER BY e.endpoint");
     all(connection, sql, [key], read)
 }
@@ -247,12 +274,16 @@ pub(super) fn report(
     };
     for (change, reason, attempts) in &report.dead {
         let event = json(&KeptChange::from(change))?;
-        execute(
-            connection,
-            "INSERT INTO event_dead_letter (tenant, endpoint, event, at, reason, attempts, replay)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
-            (tenant, endpoint, event, now.as_millis(), reason, attempts),
-        )?;
+        let row = (
+            tenant,
+            endpoint,
+            event,
+            now.as_millis(),
+            reason,
+            attempts,
+            false,
+        );
+        execute(connection, INSERT_LETTER, row)?;
     }
     if !report.dead.is_empty() {
         execute(
@@ -359,6 +390,13 @@ pub(super) fn outlive_restore(
     staged: i64,
     seq: i64,
 ) -> Result<(), StoreError> {
+    execute(
+        connection,
+        "DELETE FROM event_dead_letter WHERE endpoint IN (
+            SELECT s.endpoint FROM event_endpoint s JOIN event_endpoint p ON s.id = ?3 || p.id
+            WHERE s.tenant = ?2 AND p.tenant = ?1)",
+        (present, staged, STAGED_ID),
+    )?;
     execute(
         connection,
         "DELETE FROM event_endpoint WHERE tenant = ?2

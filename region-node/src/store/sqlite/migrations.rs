@@ -66,6 +66,12 @@ const MIGRATIONS: &[Migration] = &[
         serves_since: 2,
         sql: include_str!("../migrations/sqlite/0007_audit_events.sql"),
     },
+    Migration {
+        version: 8,
+        name: "event_policies",
+        serves_since: 2,
+        sql: include_str!("../migrations/sqlite/0008_event_policies.sql"),
+    },
 ];
 
 /// Why the schema could not be brought up to date.

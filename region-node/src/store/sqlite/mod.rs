@@ -401,11 +401,14 @@ impl Store for SqliteStore {
         &self,
         tenant: &TenantId,
         token: &NewToken,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError> {
-        let (tenant, token) = (tenant.clone(), token.clone());
+        let (tenant, token, under) = (tenant.clone(), token.clone(), under.cloned());
         self.writer
-            .write(move |connection| tokens::create(connection, &tenant, &token, now))
+            .write(move |connection| {
+                tokens::create(connection, &tenant, &token, under.as_ref(), now)
+            })
             .await
     }
 
@@ -426,11 +429,14 @@ impl Store for SqliteStore {
         id: &TokenId,
         successor: &NewToken,
         overlap: Duration,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError> {
-        let (id, successor) = (id.clone(), successor.clone());
+        let (id, successor, under) = (id.clone(), successor.clone(), under.cloned());
         self.writer
-            .write(move |connection| tokens::rotate(connection, &id, &successor, overlap, now))
+            .write(move |connection| {
+                tokens::rotate(connection, &id, &successor, overlap, under.as_ref(), now)
+            })
             .await
     }
 
@@ -438,11 +444,12 @@ impl Store for SqliteStore {
         &self,
         id: &TokenId,
         by: &Author,
+        under: Option<&Access>,
         now: Timestamp,
     ) -> Result<StoredToken, StoreError> {
-        let (id, by) = (id.clone(), by.clone());
+        let (id, by, under) = (id.clone(), by.clone(), under.cloned());
         self.writer
-            .write(move |connection| tokens::revoke(connection, &id, &by, now))
+            .write(move |connection| tokens::revoke(connection, &id, &by, under.as_ref(), now))
             .await
     }
 

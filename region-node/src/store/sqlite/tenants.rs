@@ -373,6 +373,18 @@ pub(super) fn held(connection: &Connection, access: &Access) -> Result<HeldHead,
         .ok_or(StoreError::Refused)
 }
 
+/// Refuses what is done to a tenant under an access that does not hold for it.
+pub(super) fn check_held(
+    connection: &Connection,
+    under: Option<&Access>,
+    key: i64,
+) -> Result<(), StoreError> {
+    match under {
+        Some(access) if held(connection, access)?.key != key => Err(StoreError::Refused),
+        _ => Ok(()),
+    }
+}
+
 /// What a list knows of its tenant.
 pub(super) struct HeldHead {
     pub(super) key: i64,

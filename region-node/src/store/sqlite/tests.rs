@@ -400,7 +400,7 @@ async fn a_restore_that_was_killed_leaves_the_region_as_it_was() {
     let access = tenant(&*store).await;
     let (token, digest) = crate::store::story::new_token(None);
     store
-        .create_token(&access.tenant, &token, at(0))
+        .create_token(&access.tenant, &token, None, at(0))
         .await
         .unwrap();
     for number in 0..600 {

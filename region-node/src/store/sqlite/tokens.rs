@@ -11,8 +11,8 @@ use super::tenants::{self, tenant_columns};
 use crate::store::backup::TokenRow;
 use crate::store::staging::{STAGED_DIGEST, STAGED_ID};
 use crate::store::{
-    AuditKind, AuditNote, Author, FoundToken, MOST_ACCESS_TOKENS, MeantLife, NewAccessToken,
-    NewToken, StoreError, StoredToken, networks_column, read_networks,
+    Access, AuditKind, AuditNote, Author, FoundToken, MOST_ACCESS_TOKENS, MeantLife,
+    NewAccessToken, NewToken, StoreError, StoredToken, networks_column, read_networks,
 };
 
 /// Access tokens that one step of housekeeping forgets.
@@ -62,9 +62,11 @@ pub(super) fn create(
     connection: &Connection,
     tenant: &TenantId,
     token: &NewToken,
+    under: Option<&Access>,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     let key = tenants::key(connection, tenant)?.ok_or(StoreError::NotFound)?;
+    tenants::check_held(connection, under, key)?;
     insert(connection, key, token, now)?;
     audit::note(connection, key, now, &AuditNote::created(token))?;
     get(connection, &token.id)?.ok_or(StoreError::Corrupt("a token vanished as it was created"))
@@ -260,6 +262,7 @@ pub(super) fn rotate(
     id: &TokenId,
     successor: &NewToken,
     overlap: Duration,
+    under: Option<&Access>,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     // Only a live token can be succeeded, and its end only ever moves nearer.
@@ -272,6 +275,7 @@ pub(super) fn rotate(
         |row| Ok(row.get(0)?),
     )?
     .ok_or(StoreError::NotFound)?;
+    tenants::check_held(connection, under, key)?;
     insert(connection, key, successor, now)?;
     tenants::move_credential_version(connection, key)?;
     audit::note(connection, key, now, &AuditNote::rotated(id, successor))?;
@@ -282,6 +286,7 @@ pub(super) fn revoke(
     connection: &Connection,
     id: &TokenId,
     by: &Author,
+    under: Option<&Access>,
     now: Timestamp,
 ) -> Result<StoredToken, StoreError> {
     let key = first(
@@ -291,6 +296,7 @@ pub(super) fn revoke(
         |row| Ok(row.get(0)?),
     )?;
     if let Some(key) = key {
+        tenants::check_held(connection, under, key)?;
         tenants::move_credential_version(connection, key)?;
         let note = AuditNote::new(AuditKind::TokenRevoked, by.clone(), id.as_str());
         audit::note(connection, key, now, &note)?;

@@ -1,0 +1,1 @@
+-- Nothing: on PostgreSQL this number brings row-level security, which SQLite has not.
