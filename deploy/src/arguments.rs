@@ -164,6 +164,11 @@ pub struct UpArguments {
     )]
     pub redis: Option<String>,
 
+    /// A collector of OpenTelemetry, which gets every request's trace and all metrics by OTLP over
+    /// HTTP: `http://127.0.0.1:4318`.
+    #[arg(long, value_name = "URL", env = "MERIDIAN_OTLP_ENDPOINT")]
+    pub otlp: Option<String>,
+
     /// Networks of this machine, or private ones, to which webhooks may be sent, over plain HTTP too:
     /// `127.0.0.0/8` to try them out.
     #[arg(
@@ -190,6 +195,7 @@ impl Default for UpArguments {
                 .collect(),
             postgres: std::env::var("MERIDIAN_POSTGRES_URL").ok(),
             redis: std::env::var("MERIDIAN_REDIS_URL").ok(),
+            otlp: std::env::var("MERIDIAN_OTLP_ENDPOINT").ok(),
             webhook_networks: std::env::var("MERIDIAN_WEBHOOK_NETWORKS")
                 .iter()
                 .flat_map(|networks| networks.split(','))

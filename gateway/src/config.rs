@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use shared::link::MAX_GROUP_REPLACE_BYTES;
 use shared::settings::{Layers, SettingsError};
 use shared::tls::{IdentityFiles, PemError};
 use shared::{LogFormat, LogLevel, Network, RegionId, Secret, TenantId};
+use telemetry::ExportSettings;
 
 use crate::link::{LinkTls, Node};
 
@@ -305,6 +307,34 @@ pub struct TelemetrySettings {
     pub level: LogLevel,
     /// How a line looks.
     pub format: LogFormat,
+    /// Whether clients are believed when they name a trace.
+    pub trust_traceparent: bool,
+    /// Tenants that have figures of their own.
+    pub tenants: usize,
+    /// The collector's address; absent sends nothing.
+    pub otlp_endpoint: Option<String>,
+    /// Authorities that the collector's certificate must come from; absent is the system's.
+    pub otlp_ca_file: Option<PathBuf>,
+    /// The share of requests that are traced.
+    pub sample_ratio: f64,
+    /// Spans that may wait for the collector.
+    pub otlp_queue: usize,
+    /// How often metrics are sent, in milliseconds.
+    pub otlp_metrics_ms: u64,
+}
+
+impl TelemetrySettings {
+    /// Where traces and metrics go.
+    #[must_use]
+    pub fn export(&self) -> ExportSettings {
+        ExportSettings {
+            endpoint: self.otlp_endpoint.clone(),
+            ca_file: self.otlp_ca_file.clone(),
+            sample_ratio: self.sample_ratio,
+            queue: self.otlp_queue,
+            metrics_every: Duration::from_millis(self.otlp_metrics_ms),
+        }
+    }
 }
 
 impl Settings {

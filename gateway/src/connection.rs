@@ -536,6 +536,13 @@ impl Seats {
         }
     }
 
+    /// How many places are taken.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.values().map(|count| u64::from(*count)).sum()
+    }
+
     /// A place for one more connection of an address, or `None` when it has too many.
     #[must_use]
     pub fn take(&self, source: IpAddr) -> Option<Seat> {

@@ -130,6 +130,49 @@ pub enum Error {
     Panic,
 }
 
+/// What errors are called in figures.
+pub const REASONS: [&str; 39] = [
+    "refused",
+    "header_too_large",
+    "expectation",
+    "host",
+    "no_such_endpoint",
+    "method",
+    "no_credential",
+    "malformed_credential",
+    "token_request",
+    "wrong_region",
+    "cross_site",
+    "token_unknown",
+    "token_expired",
+    "token_revoked",
+    "tenant_suspended",
+    "lookup_unavailable",
+    "lookup_given_up",
+    "lookups_limit",
+    "source_limit",
+    "scope",
+    "network",
+    "tenant_limit",
+    "tenant_bodies",
+    "body_encoding",
+    "body_too_large",
+    "body_too_slow",
+    "body_broken",
+    "body_memory",
+    "region_unreachable",
+    "region_no_answer",
+    "deadline",
+    "region_busy",
+    "resend_budget",
+    "grant_refused",
+    "link_refused",
+    "wrong_answer",
+    "contract",
+    "randomness",
+    "panic",
+];
+
 /// How an error looks to the client that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Face {
@@ -218,6 +261,54 @@ impl Error {
     #[must_use]
     pub fn fault(&self) -> Fault {
         self.answer().fault
+    }
+
+    /// What it is called in figures: one of [`REASONS`].
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::TargetTooLong | Self::HeaderTooLarge => "header_too_large",
+            Self::Expectation => "expectation",
+            Self::Host(_) => "host",
+            Self::NoSuchEndpoint => "no_such_endpoint",
+            Self::Method { .. } => "method",
+            Self::Credential(CredentialError::Missing) => "no_credential",
+            Self::Credential(_) => "malformed_credential",
+            Self::TokenRequest(_) => "token_request",
+            Self::WrongRegion { .. } => "wrong_region",
+            Self::CrossSite => "cross_site",
+            Self::Resolve(ResolveError::Refused(bad)) => match bad.reason {
+                Refusal::Unknown => "token_unknown",
+                Refusal::Expired => "token_expired",
+                Refusal::Revoked => "token_revoked",
+                Refusal::TenantSuspended => "tenant_suspended",
+            },
+            Self::Resolve(ResolveError::Unavailable(_)) => "lookup_unavailable",
+            Self::Resolve(ResolveError::GivenUp) => "lookup_given_up",
+            Self::Resolve(ResolveError::Overloaded { .. }) => "lookups_limit",
+            Self::Resolve(ResolveError::SourceLimited { .. }) => "source_limit",
+            Self::Scope { .. } => "scope",
+            Self::Network { .. } => "network",
+            Self::TenantLimit(_) => "tenant_limit",
+            Self::TenantBodies => "tenant_bodies",
+            Self::BodyEncoding => "body_encoding",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyBroken => "body_broken",
+            Self::Overloaded => "body_memory",
+            Self::Link(LinkError::Unreachable(_)) => "region_unreachable",
+            Self::Link(LinkError::NoAnswer(_)) => "region_no_answer",
+            Self::Link(LinkError::Deadline) => "deadline",
+            Self::Link(LinkError::Busy(_)) => "region_busy",
+            Self::Link(LinkError::OverBudget) => "resend_budget",
+            Self::GrantRefused => "grant_refused",
+            Self::LinkRefused => "link_refused",
+            Self::WrongAnswer => "wrong_answer",
+            Self::Contract(_) => "contract",
+            Self::Randomness(_) => "randomness",
+            Self::Panic => "panic",
+        }
     }
 
     /// Whether a browser's session is over, or was none.
@@ -523,6 +614,13 @@ mod tests {
 
     use super::*;
     use crate::resolver::BadToken;
+
+    #[test]
+    fn every_error_has_a_name_of_its_own_in_figures() {
+        for error in all() {
+            assert!(REASONS.contains(&error.reason()), "{error}");
+        }
+    }
 
     fn all() -> Vec<Error> {
         let wait = Duration::from_millis(1);

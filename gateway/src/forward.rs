@@ -19,6 +19,7 @@ use reqwest::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use shared::api_token::RandomnessError;
 use shared::{ApiToken, Dialect, TenantId, Timestamp, TokenDigest, link};
+use telemetry::{Parent, TraceText, Tracing};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -42,7 +43,8 @@ static TO_NODE: [HeaderName; 6] = [
     PREFER,
     header::USER_AGENT,
 ];
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The name of a trace and of the span above (W3C Trace Context).
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(link::IDEMPOTENCY_KEY);
 /// SCIM 1.1's way to send another method as POST (SCIM 1.1 API section 3).
 pub static METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
@@ -106,6 +108,8 @@ pub struct CallIds {
     span: [u8; 16],
     trace: [u8; 32],
     idempotency: [u8; 20],
+    is_sampled: bool,
+    parent: Option<Parent>,
 }
 
 /// Random bytes of a worker thread that are not used yet: one call of the operating system gives
@@ -157,7 +161,49 @@ impl CallIds {
             span: random_hex()?,
             trace: random_hex()?,
             idempotency: random_hex()?,
+            is_sampled: false,
+            parent: None,
         })
+    }
+
+    /// The same, with the decision whether the request is traced: its client's, whose trace goes on,
+    /// if it is believed and says so in a valid `traceparent`; else ours.
+    #[must_use]
+    pub fn traced(mut self, tracing: &Tracing, client: Option<&str>) -> Self {
+        if let Some(client) = client.and_then(TraceText::parse)
+            && let Ok(trace) = client.trace.as_bytes().try_into()
+        {
+            self.trace = trace;
+            self.is_sampled = client.is_sampled;
+            self.parent = Parent::of(client);
+        } else {
+            self.is_sampled = tracing.samples(text(&self.trace));
+        }
+        self
+    }
+
+    /// Whether the request is traced.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// The id of its trace, whether it is traced or not: 32 hexadecimal digits.
+    #[must_use]
+    pub fn trace(&self) -> &str {
+        text(&self.trace)
+    }
+
+    /// The id of the span that the node's work is below: 16 hexadecimal digits.
+    #[must_use]
+    pub fn span(&self) -> &str {
+        text(&self.span)
+    }
+
+    /// The span of the client's that the request is below, if its client is believed.
+    #[must_use]
+    pub fn parent(&self) -> Option<Parent> {
+        self.parent
     }
 
     /// The request's id. Ours alone: what a client calls its request is not trusted.
@@ -166,11 +212,10 @@ impl CallIds {
         text(&self.request_id)
     }
 
-    /// `traceparent` for the node: the client's trace goes on, if it is one.
-    fn traceparent(&self, client: Option<&str>) -> String {
-        let own = || (text(&self.trace), "00");
-        let (trace, flags) = client.and_then(trace_of).unwrap_or_else(own);
-        ["00-", trace, "-", text(&self.span), "-", flags].concat()
+    /// `traceparent` for the node (W3C Trace Context).
+    fn traceparent(&self) -> [&str; 6] {
+        let flags = if self.is_sampled { "01" } else { "00" };
+        ["00-", self.trace(), "-", self.span(), "-", flags]
     }
 
     /// The key under which a node keeps the outcome of this call. A client's own key counts for
@@ -185,25 +230,6 @@ impl CallIds {
             None => format!("{:012x}{}", begun.as_millis(), text(&self.idempotency)),
         }
     }
-}
-
-/// Trace id and flags of a valid `traceparent` (W3C Trace Context, version 00).
-fn trace_of(text: &str) -> Option<(&str, &str)> {
-    let is_hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let is_zero = |part: &str| part.bytes().all(|b| b == b'0');
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let valid = version == "00"
-        && is_hex(trace, 32)
-        && !is_zero(trace)
-        && is_hex(parent, 16)
-        && !is_zero(parent)
-        && is_hex(flags, 2)
-        && parts.next().is_none();
-    valid.then_some((trace, flags))
 }
 
 /// A call on its way.
@@ -293,7 +319,7 @@ impl Passage<'_> {
             }
         }
         line(&starts.request_id, self.ids.request_id().as_bytes());
-        let traceparent = self.ids.traceparent(self.text(&TRACEPARENT));
+        let traceparent = self.ids.traceparent().concat();
         line(&starts.traceparent, traceparent.as_bytes());
         if !self.is_read() {
             let of_client = self.text(&IDEMPOTENCY_KEY);
@@ -526,28 +552,19 @@ mod tests {
 
     #[test]
     fn a_valid_trace_goes_on_and_another_does_not() {
-        let ids = CallIds::generate().unwrap();
+        let (ids, off) = (CallIds::generate().unwrap(), Tracing::default());
         let trace = "0af7651916cd43dd8448eb211c80319c";
         let valid = format!("00-{trace}-b7ad6b7169203331-01");
-        let continued = ids.traceparent(Some(&valid));
-        assert_eq!(continued, format!("00-{trace}-{}-01", text(&ids.span)));
-        for odd in [
-            "",
-            "00",
-            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-zz",
-        ] {
-            let fresh = ids.traceparent(Some(odd));
-            assert_eq!(
-                fresh,
-                format!("00-{}-{}-00", text(&ids.trace), text(&ids.span)),
-                "{odd}"
-            );
-            assert!(trace_of(&fresh).is_some());
+        let continued = ids.clone().traced(&off, Some(&valid));
+        let told = format!("00-{trace}-{}-01", ids.span());
+        assert_eq!(continued.traceparent().concat(), told);
+        assert!(continued.parent().is_some());
+        let odd = format!("00-{trace}-b7ad6b7169203331-01-x");
+        for client in [None, Some(odd.as_str())] {
+            let fresh = ids.clone().traced(&off, client);
+            let told = format!("00-{}-{}-00", ids.trace(), ids.span());
+            assert_eq!(fresh.traceparent().concat(), told);
+            assert!(TraceText::parse(&told).is_some());
         }
     }
 

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use moka::sync::Cache;
 use shared::link::TenantLimits;
 use shared::{TenantId, Timestamp};
+use telemetry::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -90,12 +92,50 @@ impl Bucket {
 /// One tenant's bucket and in-flight counts. All of its tokens share it.
 #[derive(Debug)]
 pub struct TenantGate {
+    /// What became of its requests.
+    pub counts: TenantCounts,
+    gone: Arc<TenantCounts>,
     bucket: Bucket,
     in_flight: AtomicU32,
     /// Access tokens that may be in the making. Made with the first one.
     issuing: OnceLock<Arc<Semaphore>>,
     /// What the tenant's bodies may take of the memory.
     pub body_memory: BodyMemory,
+}
+
+/// What became of a tenant's requests since this was last asked, by [`OUTCOMES`].
+#[derive(Debug, Default)]
+pub struct TenantCounts([Counter; 4]);
+
+/// What can become of a tenant's request: it is answered, refused, or refused because it is one too
+/// many; or it fails.
+pub const OUTCOMES: [&str; 4] = ["answered", "refused", "limited", "failed"];
+
+impl TenantCounts {
+    /// Counts a request that has ended; `None` is one that got no answer.
+    pub fn count(&self, status: Option<StatusCode>) {
+        let [answered, refused, limited, failed] = &self.0;
+        let count = match status {
+            Some(StatusCode::TOO_MANY_REQUESTS) => limited,
+            Some(status) if status.is_client_error() => refused,
+            Some(status) if !status.is_server_error() => answered,
+            _ => failed,
+        };
+        count.increment();
+    }
+
+    fn take(&self) -> [u64; 4] {
+        self.0.each_ref().map(Counter::take)
+    }
+}
+
+impl Drop for TenantGate {
+    /// What was counted and not asked for yet stays with those that are gone.
+    fn drop(&mut self) {
+        for (count, left) in self.gone.0.iter().zip(self.counts.take()) {
+            count.add(left);
+        }
+    }
 }
 
 /// Leave to serve one request of a tenant. It ends when this is dropped.
@@ -162,6 +202,7 @@ impl TenantGate {
 #[derive(Debug)]
 pub struct Tenants {
     gates: Mutex<HashMap<TenantId, Weak<TenantGate>>>,
+    gone: Arc<TenantCounts>,
     body_mib: u32,
 }
 
@@ -171,6 +212,7 @@ impl Tenants {
     pub fn new(body_mib: u32) -> Self {
         Self {
             gates: Mutex::default(),
+            gone: Arc::default(),
             body_mib,
         }
     }
@@ -187,6 +229,8 @@ impl Tenants {
             gates.retain(|_, gate| gate.strong_count() > 0);
         }
         let gate = Arc::new(TenantGate {
+            counts: TenantCounts::default(),
+            gone: Arc::clone(&self.gone),
             bucket: Bucket::default(),
             in_flight: AtomicU32::new(0),
             issuing: OnceLock::new(),
@@ -194,6 +238,22 @@ impl Tenants {
         });
         gates.insert(tenant.clone(), Arc::downgrade(&gate));
         gate
+    }
+
+    /// What became of requests since this was last asked: of each tenant that is known, and of those
+    /// that are not any more.
+    #[must_use]
+    pub fn take_counts(&self) -> (Vec<(TenantId, [u64; 4])>, [u64; 4]) {
+        let gates: Vec<(TenantId, Arc<TenantGate>)> = {
+            let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            let gates = gates.iter();
+            gates
+                .filter_map(|(tenant, gate)| Some((tenant.clone(), gate.upgrade()?)))
+                .collect()
+        };
+        let gates = gates.into_iter();
+        let news = gates.map(|(tenant, gate)| (tenant, gate.counts.take()));
+        (news.collect(), self.gone.take())
     }
 }
 
@@ -247,7 +307,10 @@ pub fn network(source: IpAddr) -> IpAddr {
 
 /// Memory for request bodies, handed out in KiB.
 #[derive(Clone, Debug)]
-pub struct BodyMemory(Arc<Semaphore>);
+pub struct BodyMemory {
+    free: Arc<Semaphore>,
+    kib: usize,
+}
 
 impl BodyMemory {
     /// So many MiB.
@@ -263,7 +326,14 @@ impl BodyMemory {
     }
 
     fn of_kib(kib: usize) -> Self {
-        Self(Arc::new(Semaphore::new(kib)))
+        let free = Arc::new(Semaphore::new(kib));
+        Self { free, kib }
+    }
+
+    /// How many bytes are taken.
+    #[must_use]
+    pub fn taken_bytes(&self) -> usize {
+        self.kib.saturating_sub(self.free.available_permits()) * 1024
     }
 }
 
@@ -285,7 +355,7 @@ impl BodyRoom {
         let memories = memories.into_iter();
         Self(
             memories
-                .map(|memory| (Arc::clone(&memory.0), None))
+                .map(|memory| (Arc::clone(&memory.free), None))
                 .collect(),
         )
     }

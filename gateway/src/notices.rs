@@ -172,23 +172,11 @@ impl Notices {
         }
     }
 
-    /// In Prometheus' text format.
+    /// How many refused requests regions were told of, and could not be told of.
     #[must_use]
-    pub fn metrics(&self) -> String {
-        let (told, lost) = (
-            self.told.load(Ordering::Relaxed),
-            self.lost.load(Ordering::Relaxed),
-        );
-        format!(
-            "# HELP meridian_gateway_notices_total Refused requests that the region was told of, for \
-             the administrators of its tenants.\n\
-             # TYPE meridian_gateway_notices_total counter\n\
-             meridian_gateway_notices_total {told}\n\
-             # HELP meridian_gateway_notices_lost_total Refused requests that it could not be told \
-             of.\n\
-             # TYPE meridian_gateway_notices_lost_total counter\n\
-             meridian_gateway_notices_lost_total {lost}\n"
-        )
+    pub fn counts(&self) -> (u64, u64) {
+        let [told, lost] = [&self.told, &self.lost];
+        (told.load(Ordering::Relaxed), lost.load(Ordering::Relaxed))
     }
 }
 
@@ -238,11 +226,15 @@ fn kind_of(error: &Error, path: &str) -> Option<(NoticeKind, bool)> {
 mod tests {
     use actix_web::http::Method;
     use shared::TestClock;
+    use telemetry::Tracing;
 
     use super::*;
+    use crate::metrics::Metrics;
 
     fn record() -> RequestRecord {
-        let mut record = RequestRecord::begin(CallIds::generate().ok(), &Method::GET);
+        let metrics = Arc::new(Metrics::new(&[], 1));
+        let (ids, tracing) = (CallIds::generate().ok(), Tracing::default());
+        let mut record = RequestRecord::begin(ids, &Method::GET, &metrics, &tracing);
         record.region = RegionId::parse("us").ok();
         record
     }

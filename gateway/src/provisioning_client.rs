@@ -190,7 +190,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::limits::{BodyMemory, Bucket, Rate, Tenants};
     use crate::link::RegionLink;
-    use crate::region::LookupLimits;
+    use crate::region::{LookupCounts, LookupLimits};
     use crate::turns::Turns;
 
     /// Some client of some region, for tests of what is kept.
@@ -223,6 +223,7 @@ pub(crate) mod tests {
             },
             body_memory: BodyMemory::new(1),
             turns: Turns::new(1, 0, Duration::ZERO),
+            counts: LookupCounts::default(),
         });
         let tenant_id = TenantId::generate().unwrap();
         let mut resolved = Resolved {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared::RegionId;
+use telemetry::{Counter, Histogram, ShardedCounter};
 use tokio::sync::Semaphore;
 
 use crate::limits::{BodyMemory, Bucket, Rate};
@@ -24,6 +25,38 @@ pub struct Region {
     pub body_memory: BodyMemory,
     /// Whose call may be sent now: a slow region takes nothing from the others (DESIGN section 5).
     pub turns: Turns,
+    /// What became of questions about its tokens.
+    pub counts: LookupCounts,
+}
+
+/// What became of questions about tokens of a region.
+#[derive(Debug)]
+pub struct LookupCounts {
+    /// The memory had them as live.
+    pub live: ShardedCounter,
+    /// The memory had them as bad.
+    pub refused: Counter,
+    /// The memory had nothing, or what it had was too old.
+    pub missed: Counter,
+    /// How long the region took to say that a token is live.
+    pub region_live: Histogram,
+    /// How long it took to say that one is bad.
+    pub region_refused: Histogram,
+    /// How long it took to say nothing of use.
+    pub region_unavailable: Histogram,
+}
+
+impl Default for LookupCounts {
+    fn default() -> Self {
+        Self {
+            live: ShardedCounter::default(),
+            refused: Counter::default(),
+            missed: Counter::default(),
+            region_live: Histogram::of_durations(),
+            region_refused: Histogram::of_durations(),
+            region_unavailable: Histogram::of_durations(),
+        }
+    }
 }
 
 /// How many look-ups may be under way, for strangers and for tokens that were live here before, and

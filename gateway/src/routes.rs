@@ -129,6 +129,38 @@ static ADMIN: &[AdminEndpoint] = &[
     json("openapi.json", READ),
 ];
 
+/// The templates of all endpoints.
+pub fn templates() -> impl Iterator<Item = &'static str> {
+    let kinds = [Kind::Users, Kind::Groups];
+    let of_kinds = kinds.into_iter().flat_map(|kind| {
+        [
+            Endpoint::Collection(kind),
+            Endpoint::Resource(kind),
+            Endpoint::CollectionSearch(kind),
+        ]
+    });
+    let discovery = DISCOVERY.map(Endpoint::Discovery);
+    let others = [
+        Endpoint::Search,
+        Endpoint::Bulk,
+        Endpoint::Me,
+        Endpoint::Console,
+    ];
+    let endpoints = of_kinds.chain(discovery).chain(others);
+    let admin = ADMIN.iter().map(|endpoint| endpoint.template);
+    endpoints.map(Endpoint::template).chain(admin)
+}
+
+/// The templates of discovery (RFC 7644 section 4), and of SCIM 1.1's.
+const DISCOVERY: [&str; 6] = [
+    "ServiceProviderConfig",
+    "ServiceProviderConfigs",
+    "Schemas",
+    "Schemas/{id}",
+    "ResourceTypes",
+    "ResourceTypes/{id}",
+];
+
 /// The endpoints of the tenant admin's API.
 #[must_use]
 pub fn admin_endpoints() -> &'static [AdminEndpoint] {

@@ -17,9 +17,10 @@ use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _};
 use shared::link::CONSOLE_SIGN_OUT_PATH;
 use shared::{Clock, Dialect, Network};
+use telemetry::{Export, prometheus};
 use tokio::time::{Instant, timeout};
 
-use crate::connection::{Activity, ServerName, Serving};
+use crate::connection::{Activity, Seats, ServerName, Serving};
 use crate::console::{self, Door, session};
 use crate::credential::{self, CredentialError};
 use crate::error::{self, Error, Face};
@@ -27,6 +28,7 @@ use crate::forward::{self, CallIds, Passage};
 use crate::host::{HostError, Hosts, RegionalHost, ServedHost};
 use crate::limits::{BodyMemory, BodyRoom};
 use crate::link;
+use crate::metrics::{self, Metrics};
 use crate::notices::Notices;
 use crate::oauth::{self, OAuthEndpoint, TokenRequest};
 use crate::provisioning_client::identify;
@@ -34,7 +36,7 @@ use crate::region::Region;
 use crate::resolver::Resolver;
 use crate::routes::{self, Base, Endpoint, Route};
 use crate::source::source;
-use crate::telemetry::{Observed, RequestRecord, millis_since};
+use crate::telemetry::{Observed, RequestRecord, Step, millis_since};
 use crate::tls::EdgeTls;
 
 /// A longer target is refused. A filter has 8 KiB at most, and percent-encoding triples it.
@@ -84,6 +86,14 @@ pub struct Edge {
     pub tls: Option<Arc<EdgeTls>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where traces and metrics go.
+    pub export: Export,
+    /// Whether clients are believed when they name a trace.
+    pub trusts_traces: bool,
+    /// Connections of clients.
+    pub seats: Seats,
     /// Set when the gateway is about to stop.
     pub draining: AtomicBool,
 }
@@ -93,6 +103,14 @@ impl Edge {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The client's `traceparent`, where it is believed.
+    fn believed_trace<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        if !self.trusts_traces {
+            return None;
+        }
+        headers.get(&forward::TRACEPARENT)?.to_str().ok()
     }
 }
 
@@ -110,9 +128,12 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
     }
     let mut serving = Serving::begin(activity);
     let face = face_of(request.path());
+    let (metrics, tracing) = (&edge.metrics, edge.export.tracing());
     let (outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
-            let mut record = RequestRecord::begin(Some(ids.clone()), request.method());
+            let ids = ids.traced(tracing, edge.believed_trace(request.headers()));
+            let mut record =
+                RequestRecord::begin(Some(ids.clone()), request.method(), metrics, tracing);
             // Whatever goes wrong in one request must not end its connection without an answer.
             // The future is made where it is awaited: in a variable it would have its room twice.
             let outcome =
@@ -123,7 +144,7 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
             (outcome, record)
         }
         Err(error) => {
-            let record = RequestRecord::begin(None, request.method());
+            let record = RequestRecord::begin(None, request.method(), metrics, tracing);
             (Err(error.into()), record)
         }
     };
@@ -134,7 +155,7 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
             let (path, clock) = (request.path(), &*edge.clock);
             edge.notices.note(&error, path, token, &record, clock);
         }
-        record.failure = Some((error.fault(), error.to_string()));
+        record.failure = Some((&error).into());
         error.to_response(face, record.ids.as_ref().map(CallIds::request_id))
     });
     record.status = Some(response.status());
@@ -207,6 +228,7 @@ async fn answer(
         credential::present(request.headers())?
     };
 
+    record.enter(Step::Resolve);
     let client = identify(
         &edge.resolver,
         &edge.regions,
@@ -215,13 +237,14 @@ async fn answer(
         &token,
         source,
     )
-    .await?;
+    .await;
+    record.leave(client.is_err());
+    let client = client?;
     if is_console && !client.is_access_token {
         // A session has an end, and can be ended without ending the API token.
         return Err(CredentialError::Malformed.into());
     }
-    record.tenant_id = Some(client.tenant_id.clone());
-    record.token_id = Some(client.token_id.clone());
+    record.client = Some(Arc::clone(&client));
     client.check_source(source)?;
     let begun = edge.clock.now();
     let tenant_pass = client.gate.admit(client.limits, begun)?;
@@ -260,9 +283,11 @@ async fn answer(
         token: &token,
         session: is_console.then(|| token.digest()),
     };
+    record.enter(Step::Forward);
     let asked = Instant::now();
     let answer = forward::forward(&passage, client, &edge.resolver).await;
     record.upstream_ms = Some(millis_since(asked));
+    record.leave(answer.is_err());
     // The body was needed to send it again; the answer is here.
     drop((passage, body_pass));
     let max_bytes = match route.is_export() {
@@ -532,15 +557,9 @@ pub async fn readyz(edge: Data<Edge>) -> HttpResponse {
     HttpResponse::build(status).json(body)
 }
 
-/// `GET /metrics`: counters since the start, in Prometheus' text format.
+/// `GET /metrics`: all figures, in Prometheus' text format.
 pub async fn metrics(edge: Data<Edge>) -> HttpResponse {
-    let mut text = edge
-        .tls
-        .as_ref()
-        .map_or_else(String::new, |tls| tls.metrics());
-    text.push_str(&link::metrics(&edge.regions));
-    text.push_str(&edge.notices.metrics());
     HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(text)
+        .content_type(prometheus::MEDIA_TYPE)
+        .body(prometheus::text(&metrics::snapshot(&edge)))
 }

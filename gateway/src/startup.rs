@@ -20,6 +20,7 @@ use futures_util::FutureExt as _;
 use reqwest::header::HeaderValue;
 use shared::tls::trusting_nobody;
 use shared::{Clock, RegionId};
+use telemetry::{Export, ExportError};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -28,8 +29,9 @@ use crate::connection::{Connection, ConnectionLimits, Seat, Seats, Stream, Wire}
 use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate};
 use crate::link::{self, LinkTls, Looks, RegionLink};
+use crate::metrics::{self, Metrics};
 use crate::oauth;
-use crate::region::{LookupLimits, Region};
+use crate::region::{LookupCounts, LookupLimits, Region};
 use crate::reload::{Reload, warn_of_hostnames_not_served};
 use crate::resolver::Resolver;
 use crate::serve::{self, Edge, LINGER};
@@ -53,6 +55,9 @@ pub enum StartupError {
         #[source]
         source: io::Error,
     },
+    /// Traces and metrics cannot be sent.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The HTTP client cannot be built.
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),
@@ -146,6 +151,10 @@ impl Application {
         let watch = tokio::spawn(link::keep_watch(parts.regions.clone()));
         let notices = Arc::clone(&parts.notices);
         let telling = tokio::spawn(notices.keep_telling(parts.regions.clone()));
+        let export = parts.export.clone();
+        let counted = Data::clone(&parts);
+        let snapshot = move || std::future::ready(metrics::snapshot(&counted));
+        let sending = tokio::spawn(export.clone().keep_sending(snapshot));
         let reload = tokio::spawn(reload.keep_watch());
         let handles: [ServerHandle; 2] = [edge.handle(), management.handle()];
         let stopping = tokio::spawn(async move {
@@ -162,6 +171,8 @@ impl Application {
         watch.abort();
         telling.abort();
         reload.abort();
+        sending.abort();
+        export.close().await;
         ended.map(|_| ())
     }
 }
@@ -221,7 +232,6 @@ fn build_edge(
     Ok(Edge {
         hosts,
         tls: tls.transpose()?,
-        regions,
         resolver: Arc::new(Resolver::new(settings, Arc::clone(&clock))?),
         notices: Arc::default(),
         trusted_proxies: settings.trusted_proxies.clone(),
@@ -230,6 +240,17 @@ fn build_edge(
         body_read: Duration::from_millis(settings.timeouts.body_read_ms),
         request: Duration::from_millis(settings.timeouts.request_ms),
         answer_max_bytes: u64::from(settings.limits.answer_max_mib) * 1024 * 1024,
+        metrics: Arc::new(Metrics::new(
+            &regions
+                .iter()
+                .map(|region| region.id.clone())
+                .collect::<Vec<_>>(),
+            settings.telemetry.tenants,
+        )),
+        export: Export::new(&settings.telemetry.export(), "meridian-gateway", [])?,
+        trusts_traces: settings.telemetry.trust_traceparent,
+        seats: Seats::new(settings.limits.connections_per_source),
+        regions,
         clock,
         draining: AtomicBool::new(false),
     })
@@ -290,6 +311,7 @@ fn build_region(
             issuing: Arc::new(Semaphore::new(limits.issuing_in_flight as usize)),
             issuing_of_tenant: limits.issuing_in_flight.div_ceil(4),
         },
+        counts: LookupCounts::default(),
         // One region that hangs leaves room for the others' bodies.
         body_memory: BodyMemory::part(
             limits.body_memory_mib,
@@ -312,7 +334,7 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
         linger: LINGER,
     };
     let keep_alive = KeepAlive::Timeout(Duration::from_millis(timeouts.keep_alive_ms));
-    let seats = Seats::new(settings.limits.connections_per_source);
+    let seats = edge.seats.clone();
     let mut server = Server::build()
         .disable_signals()
         .max_concurrent_connections(settings.limits.connections)

@@ -1,21 +1,27 @@
-//! The one line in the log for each request.
+//! What is told of each request when it has ended: its line in the log, its figures, and its spans
+//! if it is traced.
 //!
-//! A line may hold tenant id, token id, region, route template, method, status, durations, byte
-//! counts and request id, and nothing else of a request (DESIGN section 8).
+//! All three may hold tenant id, token id, region, route template, method, status, durations, byte
+//! counts, request id and trace id, and nothing else of a request (DESIGN section 8).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use shared::{Fault, RegionId, TenantId, TokenId};
+use telemetry::{Label, Part, Trace, Tracing, method_name};
 use tokio::time::Instant;
 
+use crate::error::Error;
 use crate::forward::CallIds;
+use crate::metrics::{Metrics, is_failure};
+use crate::provisioning_client::ProvisioningClient;
 
-/// What is known of a request. Written as one line when it is dropped, which is when the answer's
-/// last byte was handed over or the client was gone.
+/// What is known of a request. Told when it is dropped, which is when the answer's last byte was
+/// handed over or the client was gone.
 #[derive(Debug)]
 pub struct RequestRecord {
     /// When it began.
@@ -28,63 +34,196 @@ pub struct RequestRecord {
     pub route: &'static str,
     /// The host's region.
     pub region: Option<RegionId>,
-    /// Whose users.
-    pub tenant_id: Option<TenantId>,
-    /// With which token.
-    pub token_id: Option<TokenId>,
+    /// Whose it is, and with which token, once the token was resolved.
+    pub client: Option<Arc<ProvisioningClient>>,
     /// The answer's status.
     pub status: Option<StatusCode>,
-    /// Who is at fault, and what our error says about itself: a fixed text for each kind.
-    pub failure: Option<(Fault, String)>,
+    /// What went wrong here.
+    pub failure: Option<Failure>,
     /// Body bytes that were read.
     pub bytes_in: usize,
     /// How long the region took until its answer began.
     pub upstream_ms: Option<u64>,
     bytes_out: usize,
     complete: bool,
+    metrics: Arc<Metrics>,
+    traced: Option<Box<Traced>>,
+}
+
+/// Why a request was not answered by its region.
+#[derive(Debug)]
+pub struct Failure {
+    /// Who is at fault.
+    pub fault: Fault,
+    /// In a word, for figures.
+    pub reason: &'static str,
+    /// What the error says about itself: a fixed text for each kind.
+    pub text: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self {
+            fault: error.fault(),
+            reason: error.reason(),
+            text: error.to_string(),
+        }
+    }
+}
+
+/// The trace of a request that is traced.
+#[derive(Debug)]
+struct Traced {
+    trace: Trace,
+    /// The part that is under way.
+    open: Option<(Step, Instant)>,
+}
+
+/// A part of a request's road that has a span of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Finding out whose the token is.
+    Resolve,
+    /// Sending the call to its region, until its answer begins.
+    Forward,
 }
 
 impl RequestRecord {
-    /// A request has begun.
+    /// A request has begun. Whether it is traced is decided here, before anything is made for it.
     #[must_use]
-    pub fn begin(ids: Option<CallIds>, method: &Method) -> Self {
+    pub fn begin(
+        ids: Option<CallIds>,
+        method: &Method,
+        metrics: &Arc<Metrics>,
+        tracing: &Tracing,
+    ) -> Self {
+        let traced = ids
+            .as_ref()
+            .filter(|ids| ids.is_sampled())
+            .and_then(|ids| tracing.begin(ids.trace(), ids.parent()))
+            .map(|trace| Box::new(Traced { trace, open: None }));
         Self {
             started: Instant::now(),
             ids,
-            method: method_name(method),
+            method: method_name(method.as_str()),
             route: "none",
             region: None,
-            tenant_id: None,
-            token_id: None,
+            client: None,
             status: None,
             failure: None,
             bytes_in: 0,
             upstream_ms: None,
             bytes_out: 0,
             complete: false,
+            metrics: Arc::clone(metrics),
+            traced,
         }
+    }
+
+    /// A part of its road begins.
+    pub fn enter(&mut self, step: Step) {
+        if let Some(traced) = &mut self.traced {
+            traced.open = Some((step, Instant::now()));
+        }
+    }
+
+    /// The part that was begun last is over.
+    pub fn leave(&mut self, has_failed: bool) {
+        let Self {
+            traced: Some(traced),
+            ids: Some(ids),
+            region,
+            ..
+        } = self
+        else {
+            return;
+        };
+        let Some((step, begun)) = traced.open.take() else {
+            return;
+        };
+        let part = |name| Part {
+            name,
+            begun: begun.into_std(),
+            ended: std::time::Instant::now(),
+            has_failed,
+        };
+        let region = region.as_ref().map(|region| ("region", region.into()));
+        match step {
+            Step::Resolve => traced.trace.part(&part("resolve"), region),
+            Step::Forward => traced.trace.call(&part("forward"), ids.span(), region),
+        }
+    }
+
+    fn end_trace(&mut self) {
+        // A client that is gone ended what was under way.
+        self.leave(true);
+        let Some(traced) = self.traced.take() else {
+            return;
+        };
+        let client = self.client.as_ref();
+        let number = |number: usize| Label::number(number as u64);
+        let labels = [
+            ("http.request.method", Some(Label::word(self.method))),
+            ("http.route", Some(Label::word(self.route))),
+            (
+                "http.response.status_code",
+                self.status.map(|it| Label::number(it.as_u16().into())),
+            ),
+            ("region", self.region.as_ref().map(Label::from)),
+            ("tenant.id", client.map(|it| (&it.tenant_id).into())),
+            ("token.id", client.map(|it| (&it.token_id).into())),
+            (
+                "request.id",
+                self.ids
+                    .as_ref()
+                    .and_then(|ids| Label::request_id(ids.request_id())),
+            ),
+            ("http.request.body.size", Some(number(self.bytes_in))),
+            ("http.response.body.size", Some(number(self.bytes_out))),
+            (
+                "error.type",
+                self.failure
+                    .as_ref()
+                    .map(|failure| Label::word(failure.reason)),
+            ),
+        ];
+        let labels = labels
+            .into_iter()
+            .filter_map(|(name, label)| Some((name, label?)));
+        let name = (self.method, self.route);
+        let begun = self.started.into_std();
+        traced
+            .trace
+            .request(name, begun, is_failure(self.status), labels);
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        let duration_ms = millis_since(self.started);
+        let duration = self.started.elapsed();
+        self.metrics.note(self, duration, self.bytes_out);
+        if self.traced.is_some() {
+            self.end_trace();
+        }
         let status = self.status.map_or(0, |status| status.as_u16());
+        let client = self.client.as_ref();
+        let failure = self.failure.as_ref();
         tracing::info!(
             request_id = self.ids.as_ref().map_or("", CallIds::request_id),
+            trace_id = self.ids.as_ref().map_or("", CallIds::trace),
             method = self.method,
             route = self.route,
             region = self.region.as_ref().map(RegionId::as_str),
-            tenant_id = self.tenant_id.as_ref().map(TenantId::as_str),
-            token_id = self.token_id.as_ref().map(TokenId::as_str),
+            tenant_id = client.map(|client| TenantId::as_str(&client.tenant_id)),
+            token_id = client.map(|client| TokenId::as_str(&client.token_id)),
             status,
-            duration_ms,
+            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             upstream_ms = self.upstream_ms,
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             complete = self.complete,
-            fault = self.failure.as_ref().map(|(fault, _)| fault.as_str()),
-            reason = self.failure.as_ref().map(|(_, reason)| reason.as_str()),
+            fault = failure.map(|failure| failure.fault.as_str()),
+            reason = failure.map(|failure| failure.text.as_str()),
             "request finished"
         );
     }
@@ -94,21 +233,6 @@ impl Drop for RequestRecord {
 #[must_use]
 pub fn millis_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::TRACE => "TRACE",
-        Method::CONNECT => "CONNECT",
-        _ => "other",
-    }
 }
 
 /// An answer's body that counts for its request's line, and holds `keep` until it is sent.
@@ -158,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_method_of_the_clients_invention_is_not_logged() {
-        let method = Method::from_bytes(b"jdoe@example.com").ok();
-        assert_eq!(method.as_ref().map(method_name), None);
-        assert_eq!(method_name(&Method::from_bytes(b"JDOE").unwrap()), "other");
+        for odd in ["jdoe", "JDOE", "get"] {
+            assert_eq!(method_name(odd), "other");
+        }
     }
 }

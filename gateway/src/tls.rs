@@ -246,33 +246,28 @@ impl EdgeTls {
         Ok(())
     }
 
-    /// Counters, in Prometheus' text format.
+    /// How many handshakes of clients succeeded, and how many did not, by reason.
     #[must_use]
-    pub fn metrics(&self) -> String {
+    pub fn handshakes(&self) -> (u64, [(&'static str, u64); 4]) {
         let [plain, name, slow, broken] = self
             .failed
             .each_ref()
             .map(|count| count.load(Ordering::Relaxed));
-        let done = self.done.load(Ordering::Relaxed);
-        let ends = {
-            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let ends = entries.iter().map(|entry| entry.identity.not_after());
-            ends.min().map_or(0, Timestamp::as_seconds)
-        };
-        format!(
-            "# HELP meridian_gateway_tls_handshakes_total TLS handshakes of clients that succeeded.\n\
-             # TYPE meridian_gateway_tls_handshakes_total counter\n\
-             meridian_gateway_tls_handshakes_total {done}\n\
-             # HELP meridian_gateway_tls_handshakes_failed_total Those that did not.\n\
-             # TYPE meridian_gateway_tls_handshakes_failed_total counter\n\
-             meridian_gateway_tls_handshakes_failed_total{{reason=\"plain_http\"}} {plain}\n\
-             meridian_gateway_tls_handshakes_failed_total{{reason=\"unknown_name\"}} {name}\n\
-             meridian_gateway_tls_handshakes_failed_total{{reason=\"too_slow\"}} {slow}\n\
-             meridian_gateway_tls_handshakes_failed_total{{reason=\"broken\"}} {broken}\n\
-             # HELP meridian_gateway_tls_certificate_ends_seconds When the first certificate ends.\n\
-             # TYPE meridian_gateway_tls_certificate_ends_seconds gauge\n\
-             meridian_gateway_tls_certificate_ends_seconds {ends}\n"
-        )
+        let failed = [
+            ("plain_http", plain),
+            ("unknown_name", name),
+            ("too_slow", slow),
+            ("broken", broken),
+        ];
+        (self.done.load(Ordering::Relaxed), failed)
+    }
+
+    /// When the first certificate ends, in seconds since 1970.
+    #[must_use]
+    pub fn ends(&self) -> i64 {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = entries.iter().map(|entry| entry.identity.not_after());
+        ends.min().map_or(0, Timestamp::as_seconds)
     }
 
     fn current(&self) -> Current {

@@ -6,11 +6,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use shared::settings::{Layers, SettingsError};
 use shared::tls::PemError;
 use shared::{LogFormat, LogLevel, Network, RegionId, Secret};
+use telemetry::ExportSettings;
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -244,13 +246,37 @@ pub struct ActivitySettings {
 }
 
 /// `[telemetry]`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetrySettings {
     /// How lines look.
     pub format: LogFormat,
     /// Which lines of ours are written.
     pub level: LogLevel,
+    /// The collector's address; absent sends nothing.
+    pub otlp_endpoint: Option<String>,
+    /// Authorities that the collector's certificate must come from; absent is the system's.
+    pub otlp_ca_file: Option<PathBuf>,
+    /// The share of requests that are traced.
+    pub sample_ratio: f64,
+    /// Spans that may wait for the collector.
+    pub otlp_queue: usize,
+    /// How often metrics are sent, in milliseconds.
+    pub otlp_metrics_ms: u64,
+}
+
+impl TelemetrySettings {
+    /// Where traces and metrics go.
+    #[must_use]
+    pub fn export(&self) -> ExportSettings {
+        ExportSettings {
+            endpoint: self.otlp_endpoint.clone(),
+            ca_file: self.otlp_ca_file.clone(),
+            sample_ratio: self.sample_ratio,
+            queue: self.otlp_queue,
+            metrics_every: Duration::from_millis(self.otlp_metrics_ms),
+        }
+    }
 }
 
 /// The live keys, read and checked.

@@ -16,6 +16,7 @@ pub mod handlers;
 pub mod housekeeping;
 pub mod keys;
 pub mod link_tls;
+pub mod metrics;
 pub mod provider;
 pub mod request;
 pub mod routes;

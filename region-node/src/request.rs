@@ -13,14 +13,19 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use shared::link::{CONSOLE_PATH, DEADLINE_MS, OPERATOR_PATH, REQUEST_ID, SCIM11_PATH};
 use shared::{Dialect, Fault};
+use telemetry::method_name;
 
 use crate::error::Error;
 use crate::provider::activity::Ended;
+use crate::provider::steps::traced;
 use crate::startup::Parts;
-use crate::telemetry::RequestRecord;
+use crate::telemetry::{Named, RequestRecord};
 
+/// The name of a trace and of the span above (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 /// Longest request id that is taken over.
 const LONGEST_REQUEST_ID: usize = 128;
 
@@ -108,11 +113,12 @@ pub async fn accompany(
     } else {
         Some(time_left(request.headers(), parts.longest_request))
     };
-    let record = RequestRecord::begin(
-        parts.region.clone(),
-        id.as_str(),
-        method_name(request.method()),
-    );
+    let traceparent = request.headers().get(TRACEPARENT);
+    let traceparent = traceparent.and_then(|value| value.to_str().ok());
+    let is_operators = request.path().starts_with(OPERATOR_PATH);
+    let named = Named::of(traceparent, is_operators, parts.export.tracing());
+    let method = method_name(request.method().as_str());
+    let record = RequestRecord::begin(parts, id.as_str(), method, named);
     request.extensions_mut().insert(record.clone());
     request.extensions_mut().insert(id.clone());
     let end = End {
@@ -123,6 +129,11 @@ pub async fn accompany(
 
     // The request itself must not be held here: the router needs to be its only owner.
     let served = AssertUnwindSafe(next.call(request)).catch_unwind();
+    let served = match record.trace() {
+        // In a box: it is rare.
+        Some(trace) => Either::Left(Box::pin(traced(trace, served))),
+        None => Either::Right(served),
+    };
     let served = async {
         match time_left {
             Some(time_left) => tokio::time::timeout(time_left, served).await,
@@ -228,20 +239,6 @@ fn time_left(headers: &HeaderMap, longest: Duration) -> Duration {
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse().ok())
         .map_or(longest, |ms| Duration::from_millis(ms).min(longest))
-}
-
-/// Methods by name; what HTTP does not define could be anything, and is not repeated.
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
 }
 
 /// Logs the error of an answer, if it is one, and gives it the face that the request asks for.

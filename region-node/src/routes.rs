@@ -25,6 +25,114 @@ use crate::tenant_scope::{AdminScope, FromOperator, TenantScope};
 /// Largest body of a call that is not SCIM.
 const SMALL_BODY: usize = 64 * 1024;
 
+/// The templates of all routes of the link listener: what may stand for a path in figures and
+/// traces. A route that is missing here is `other`.
+pub const TEMPLATES: [&str; 103] = [
+    "/scim/v2/Users/.search",
+    "/scim/v2/Users",
+    "/scim/v2/Users/{id}",
+    "/scim/v1/Users",
+    "/scim/v1/Users/{id}",
+    "/scim/v2/Groups/.search",
+    "/scim/v2/Groups",
+    "/scim/v2/Groups/{id}",
+    "/scim/v1/Groups",
+    "/scim/v1/Groups/{id}",
+    "/scim/v2/.search",
+    "/scim/v2/Bulk",
+    "/scim/v2/Me",
+    "/scim/v2/ServiceProviderConfig",
+    "/scim/v2/Schemas",
+    "/scim/v2/Schemas/{urn}",
+    "/scim/v2/ResourceTypes",
+    "/scim/v2/ResourceTypes/{name}",
+    "/scim/v1/ServiceProviderConfigs",
+    "/scim/v1/ServiceProviderConfig",
+    "/scim/v1/Schemas",
+    "/scim/v1/Schemas/{urn}",
+    "/scim/v1/ResourceTypes",
+    "/scim/v1/ResourceTypes/{name}",
+    "/admin/v1/schemas",
+    "/admin/v1/schemas/{urn}",
+    "/admin/v1/audit",
+    "/admin/v1/audit/verify",
+    "/admin/v1/events",
+    "/admin/v1/webhooks",
+    "/admin/v1/webhooks/{id}",
+    "/admin/v1/webhooks/{id}/poll",
+    "/admin/v1/events/jwks",
+    "/admin/v1/webhooks/{id}/dead-letters",
+    "/admin/v1/webhooks/{id}/rotate",
+    "/admin/v1/webhooks/{id}/test",
+    "/admin/v1/webhooks/{id}/replay",
+    "/admin/v1/webhooks/{id}/pause",
+    "/admin/v1/webhooks/{id}/resume",
+    "/admin/v1/tokens",
+    "/admin/v1/tokens/{id}",
+    "/admin/v1/tokens/{id}/rotate",
+    "/admin/v1/tokens/{id}/revoke",
+    "/admin/v1/settings",
+    "/admin/v1/export",
+    "/admin/v1/openapi.json",
+    "/admin/v1/users",
+    "/admin/v1/users/{id}",
+    "/admin/v1/users/{id}/history",
+    "/admin/v1/groups",
+    "/admin/v1/groups/{id}",
+    "/admin/v1/groups/{id}/history",
+    "/admin/v1/groups/{id}/members",
+    "/admin/v1/activity",
+    "/admin/v1/activity/cycles",
+    "/admin/v1/activity/overview",
+    "/admin/v1/activity/{number}",
+    "/admin/v1/doctor",
+    "/console",
+    "/console/sign-out",
+    "/console/tokens",
+    "/console/tokens/new",
+    "/console/tokens/{id}",
+    "/console/tokens/{id}/rotate",
+    "/console/tokens/{id}/revoke",
+    "/console/settings",
+    "/console/export",
+    "/console/activity",
+    "/console/activity/cycles",
+    "/console/activity/{number}",
+    "/console/doctor",
+    "/console/audit",
+    "/console/audit/verify",
+    "/console/webhooks",
+    "/console/webhooks/new",
+    "/console/webhooks/{id}",
+    "/console/webhooks/{id}/delete",
+    "/console/webhooks/{id}/{deed}",
+    "/console/guides",
+    "/console/guides/{name}",
+    "/console/groups/{id}/members",
+    "/console/users",
+    "/console/users/{id}",
+    "/console/groups",
+    "/console/groups/{id}",
+    "/internal/v1/resolve",
+    "/internal/v1/access-tokens",
+    "/internal/v1/notices",
+    "/internal/v1/health",
+    "/internal/v1/operator/region",
+    "/internal/v1/operator/tenants",
+    "/internal/v1/operator/tenants/{id}",
+    "/internal/v1/operator/backup",
+    "/internal/v1/operator/restore",
+    "/internal/v1/operator/tenants/{id}/export",
+    "/internal/v1/operator/tenants/{id}/audit/verify",
+    "/internal/v1/operator/tenants/{id}/suspend",
+    "/internal/v1/operator/tenants/{id}/resume",
+    "/internal/v1/operator/tenants/{id}/settings",
+    "/internal/v1/operator/tenants/{id}/tokens",
+    "/internal/v1/operator/tokens/{id}",
+    "/internal/v1/operator/tokens/{id}/rotate",
+    "/internal/v1/operator/tokens/{id}/revoke",
+];
+
 /// The link listener: gateways and the operator.
 pub fn link(config: &mut ServiceConfig) {
     config
@@ -313,4 +421,32 @@ fn operator_resource(path: &str, methods: &'static str) -> Resource {
 
 async fn refuse(methods: &'static str) -> Result<actix_web::HttpResponse, Error> {
     Err(Error::MethodNotAllowed(methods))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_endpoint_of_the_admins_description_has_a_template() {
+        let openapi: serde_json::Value =
+            serde_json::from_str(include_str!("admin/openapi.json")).unwrap();
+        let templates: BTreeSet<String> = TEMPLATES.iter().map(|it| unnamed(it)).collect();
+        let paths = openapi["paths"].as_object().unwrap();
+        assert!(paths.len() > 20);
+        for path in paths.keys() {
+            let below = path.trim_start_matches("/api/v1/admin");
+            let template = unnamed(&format!("{ADMIN_PATH}{below}"));
+            assert!(templates.contains(&template), "{template}");
+        }
+    }
+
+    /// A template whose values have no names.
+    fn unnamed(template: &str) -> String {
+        let segments = template.split('/');
+        let segments = segments.map(|it| if it.starts_with('{') { "{}" } else { it });
+        segments.collect::<Vec<_>>().join("/")
+    }
 }

@@ -18,6 +18,7 @@ use rustls::RootCertStore;
 use shared::api_token::{RandomnessError, random_base62};
 use shared::tls::LiveIdentity;
 use shared::{Clock, RegionId, Secret, TokenId};
+use telemetry::{Export, ExportError, Label};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
@@ -32,6 +33,7 @@ use crate::grant::Grants;
 use crate::housekeeping::{Housekeeping, keep_house};
 use crate::keys::KeySet;
 use crate::link_tls::LinkTls;
+use crate::metrics::{self, Metrics};
 use crate::provider::activity::ActivityLog;
 use crate::provider::activity::reading::Activities;
 use crate::provider::audit::Audit;
@@ -88,6 +90,9 @@ pub enum StartupError {
     /// The operating system's random generator failed.
     #[error("no key could be made")]
     Randomness(#[from] RandomnessError),
+    /// Traces and metrics cannot be sent.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// There is no way out to receivers of events.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -140,6 +145,10 @@ pub struct Parts {
     pub resources: Data<Resources>,
     /// Longest time that a request may take.
     pub longest_request: Duration,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where traces and metrics go.
+    pub export: Export,
     /// What the node proves itself with on its link, where that is encrypted.
     pub link_identity: Option<Arc<LiveIdentity>>,
     stopping: AtomicBool,
@@ -285,8 +294,15 @@ impl Application {
                 tls.keep_watch(certificates_look).await;
             }
         });
+        let export = parts.export.clone();
+        let counted = Data::clone(&parts);
+        let sending = tokio::spawn(export.clone().keep_sending(move || {
+            let counted = Data::clone(&counted);
+            async move { metrics::snapshot(&counted).await }
+        }));
         let ended = tokio::try_join!(link, management);
         stopping.abort();
+        sending.abort();
         house.abort();
         delivery.abort();
         renewal.abort();
@@ -309,6 +325,7 @@ impl Application {
                 "counts of refused requests were lost"
             );
         }
+        export.close().await;
         tracing::info!(region = parts.region.as_str(), "stopped");
         // The workers' threads end a moment after their servers; whoever starts a node on the same
         // store next must find it closed.
@@ -461,6 +478,12 @@ fn parts(
         long_polls: Semaphore::new(MOST_LONG_POLLS),
         resources: Data::new(resources),
         longest_request: Duration::from_millis(settings.limits.request_ms),
+        metrics: Arc::new(Metrics::new(&region)),
+        export: Export::new(
+            &settings.telemetry.export(),
+            "meridian-region-node",
+            [("region", Label::from(&region))],
+        )?,
         link_identity: None,
         stopping: AtomicBool::new(false),
         closing: AtomicBool::new(false),

@@ -36,5 +36,6 @@ mod revocation;
 mod rfc7643;
 mod rfc7644;
 mod scim11;
+mod telemetry;
 mod tenancy;
 mod users;

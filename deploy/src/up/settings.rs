@@ -55,6 +55,8 @@ pub(super) fn node(
         .allowed_networks
         .clone_from(&arguments.webhook_networks);
     settings.events.allow_http = !arguments.webhook_networks.is_empty();
+    settings.telemetry.otlp_endpoint.clone_from(&arguments.otlp);
+    settings.telemetry.sample_ratio = 1.0;
     Ok(settings)
 }
 
@@ -88,6 +90,9 @@ pub(super) fn gateway(
     settings.domain.clone_from(&arguments.domain);
     settings.public_port = Some(0);
     settings.redis.url = arguments.redis.as_deref().map(Secret::new);
+    settings.telemetry.otlp_endpoint.clone_from(&arguments.otlp);
+    // Who looks at a demonstration wants to see each request.
+    settings.telemetry.sample_ratio = 1.0;
     // Nobody balances load before it.
     settings.timeouts.drain_ms = 0;
     let regions = links.iter().map(|link| {

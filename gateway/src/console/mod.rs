@@ -62,6 +62,9 @@ static ASSETS: [Asset; 3] = [
 const ASSETS_FOLDER: &str = "assets";
 
 impl Door {
+    /// The template of all assets.
+    pub const ASSETS: &'static str = "console/assets";
+
     /// What a path names, if the gateway answers there. Empty segments are passed over.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
@@ -86,7 +89,7 @@ impl Door {
     pub fn template(self) -> &'static str {
         match self {
             Self::SignIn => SIGN_IN_ROUTE,
-            Self::Asset(_) => "console/assets",
+            Self::Asset(_) => Self::ASSETS,
         }
     }
 
@@ -131,8 +134,7 @@ pub async fn sign_in(
     if client.is_access_token {
         return Err(CredentialError::Malformed.into());
     }
-    record.tenant_id = Some(client.tenant_id.clone());
-    record.token_id = Some(client.token_id.clone());
+    record.client = Some(std::sync::Arc::clone(&client));
     client.check_source(source)?;
     if client.scope != Scope::Admin {
         return Err(Error::Scope {

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use rustls::ClientConfig;
+use telemetry::Counter;
 use tokio::time::{Instant, sleep};
 
-use crate::region::Region;
 use crate::turns::Busy;
 
 pub use self::answer::{AnswerHead, MalformedAnswer};
@@ -110,6 +110,19 @@ pub struct RegionLink {
     next: AtomicUsize,
     /// When a call may next try a region that is given up, in milliseconds of [`node::now_ms`].
     next_try: AtomicI64,
+    /// What became of calls that did not go through at once.
+    pub counts: LinkCounts,
+}
+
+/// Calls that did not go through at once.
+#[derive(Debug, Default)]
+pub struct LinkCounts {
+    /// They waited for a node to come back.
+    pub held: Counter,
+    /// Nothing was sent, and another attempt was made.
+    pub retried: Counter,
+    /// They were sent, got no answer, and were sent again.
+    pub resent: Counter,
 }
 
 impl RegionLink {
@@ -133,6 +146,7 @@ impl RegionLink {
             budget: Budget::default(),
             next: AtomicUsize::new(0),
             next_try: AtomicI64::new(0),
+            counts: LinkCounts::default(),
         }
     }
 
@@ -184,6 +198,7 @@ impl RegionLink {
                     }
                     Err(Attempt::NotSent(error)) => {
                         node.is_away();
+                        self.counts.retried.increment();
                         last = Some(error);
                         if round > 0 && self.away_since().is_some() {
                             break;
@@ -202,6 +217,9 @@ impl RegionLink {
             if Instant::now() + pause >= until {
                 return Err(LinkError::Unreachable(last));
             }
+            if round == 1 {
+                self.counts.held.increment();
+            }
             sleep(pause).await;
         }
     }
@@ -218,6 +236,7 @@ impl RegionLink {
         if !self.budget.spend() {
             return Err(LinkError::OverBudget);
         }
+        self.counts.resent.increment();
         sleep(PAUSE_BEFORE_AGAIN).await;
         self.send(deadline, attempt).await
     }
@@ -290,28 +309,6 @@ impl Looks {
             every,
         })
     }
-}
-
-/// When the certificates of the links end, in Prometheus' text format.
-#[must_use]
-pub fn metrics(regions: &[Arc<Region>]) -> String {
-    let ends: String = regions
-        .iter()
-        .filter_map(|region| {
-            let (id, ends) = (&region.id, region.link.tls()?.not_after().as_seconds());
-            Some(format!(
-                "meridian_gateway_link_certificate_ends_seconds{{region=\"{id}\"}} {ends}\n"
-            ))
-        })
-        .collect();
-    if ends.is_empty() {
-        return ends;
-    }
-    format!(
-        "# HELP meridian_gateway_link_certificate_ends_seconds When this gateway's certificate on \
-         the link ends.\n\
-         # TYPE meridian_gateway_link_certificate_ends_seconds gauge\n{ends}"
-    )
 }
 
 /// Follows no redirect, uses no proxy and tries nothing again by itself.

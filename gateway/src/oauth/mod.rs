@@ -46,6 +46,9 @@ pub enum OAuthEndpoint {
 }
 
 impl OAuthEndpoint {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Token, Self::Metadata];
+
     /// The endpoint that a path names, if it is one of OAuth. Empty segments are passed over, as
     /// everywhere.
     #[must_use]
@@ -140,8 +143,7 @@ pub async fn issue(
     if client.is_access_token || client.token_id != request.client_id {
         return Err(TokenRequestError::Client.into());
     }
-    record.tenant_id = Some(client.tenant_id.clone());
-    record.token_id = Some(client.token_id.clone());
+    record.client = Some(std::sync::Arc::clone(&client));
     client.check_source(source)?;
     if request.scope.is_some_and(|scope| scope != client.scope) {
         return Err(TokenRequestError::Scope.into());

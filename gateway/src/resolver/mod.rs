@@ -21,7 +21,7 @@ use shared::link::{
 };
 use shared::{ApiToken, Clock, TenantId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{ConfigError, Settings};
 use crate::limits::{ISSUING_WAIT, IssuingPass, Rate, SourceFailures, Tenants};
@@ -168,6 +168,12 @@ impl Resolver {
         })
     }
 
+    /// What is known of tenants whose tokens were looked up.
+    #[must_use]
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
+    }
+
     /// The Redis that is shared with other gateways, if there is one.
     #[must_use]
     pub fn redis(&self) -> Option<&Redis> {
@@ -197,6 +203,7 @@ impl Resolver {
         };
         match self.memory.get(&key, self.clock.now()) {
             Known::Live(live) => {
+                region.counts.live.increment();
                 if live.claim_refresh(self.clock.now()) {
                     // Whether it can start or not, this request has what it needs. What is in
                     // Redis is about as old as what we know, so the region is asked.
@@ -205,12 +212,17 @@ impl Resolver {
                 }
                 Ok(Arc::clone(&live.client))
             }
-            Known::Refused(bad) => Err(ResolveError::Refused(bad)),
+            Known::Refused(bad) => {
+                region.counts.refused.increment();
+                Err(ResolveError::Refused(bad))
+            }
             Known::Formerly => {
+                region.counts.missed.increment();
                 let question = question(key, Standing::Known, Way::Nearest);
                 self.look_up(region, question).await
             }
             Known::Nothing => {
+                region.counts.missed.increment();
                 let question = question(key, Standing::Stranger, Way::Nearest);
                 self.look_up(region, question).await
             }
@@ -525,7 +537,15 @@ impl TakenOff {
         let asked = clock.now();
         let question = ResolveRequest { digest: key.digest };
         let timeout = self.resolver.timeout;
+        let begun = Instant::now();
         let answer = region_node::ask(region, RESOLVE_PATH, &question, timeout).await;
+        let counts = &region.counts;
+        let took = match &answer {
+            Ok(ResolveAnswer::Granted(_)) => &counts.region_live,
+            Ok(ResolveAnswer::Refused { .. }) => &counts.region_refused,
+            Err(_) => &counts.region_unavailable,
+        };
+        took.record_duration(begun.elapsed());
         let unavailable = |error: LookupError| Err(unavailable(region, error));
         match answer {
             Ok(ResolveAnswer::Granted(resolved)) => {

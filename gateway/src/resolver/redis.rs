@@ -287,6 +287,26 @@ impl Redis {
         })
     }
 
+    /// What came of it since the start: for each of these words.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        [
+            ("hit", number(&counts.hits)),
+            ("miss", number(&counts.misses)),
+            ("rejected", number(&counts.rejected)),
+            ("failed", number(&counts.failures)),
+            ("spared", number(&counts.spared)),
+        ]
+    }
+
+    /// Whether it is left alone at the moment.
+    #[must_use]
+    pub fn is_resting(&self) -> bool {
+        self.breaker.is_open(self.clock.now())
+    }
+
     fn reject(&self) -> Option<Found> {
         self.worked();
         count(&self.counts.rejected);

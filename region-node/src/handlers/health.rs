@@ -5,8 +5,10 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde_json::json;
 use shared::link::STOPPING;
+use telemetry::prometheus;
 
 use crate::error::Error;
+use crate::metrics;
 use crate::startup::Parts;
 use crate::tenant_scope::FromGateway;
 
@@ -27,40 +29,11 @@ pub async fn readyz(parts: Data<Parts>) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Ok().json(json!({"status": "ready", "region": parts.region})))
 }
 
-/// `GET /metrics`: counters since the start, in Prometheus' text format.
+/// `GET /metrics`: all figures, in Prometheus' text format.
 pub async fn metrics(parts: Data<Parts>) -> HttpResponse {
-    let mut text = parts
-        .store
-        .write_counts()
-        .map_or_else(String::new, |counts| {
-            format!(
-                "# HELP meridian_store_commits_total Transactions that the store made durable.\n\
-             # TYPE meridian_store_commits_total counter\n\
-             meridian_store_commits_total {}\n\
-             # HELP meridian_store_writes_total Writes that were kept by them.\n\
-             # TYPE meridian_store_writes_total counter\n\
-             meridian_store_writes_total {}\n",
-                counts.commits, counts.writes
-            )
-        });
-    text.push_str(&format!(
-        "# HELP meridian_activity_lost_total Requests that found no room to be kept as activity.\n\
-         # TYPE meridian_activity_lost_total counter\n\
-         meridian_activity_lost_total {}\n",
-        parts.activity.lost()
-    ));
-    if let Some(identity) = &parts.link_identity {
-        let ends = identity.not_after().as_seconds();
-        text.push_str(&format!(
-            "# HELP meridian_region_node_link_certificate_ends_seconds When this node's certificate \
-             on the link ends.\n\
-             # TYPE meridian_region_node_link_certificate_ends_seconds gauge\n\
-             meridian_region_node_link_certificate_ends_seconds {ends}\n"
-        ));
-    }
     HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(text)
+        .content_type(prometheus::MEDIA_TYPE)
+        .body(prometheus::text(&metrics::snapshot(&parts).await))
 }
 
 /// `GET /internal/v1/health`: a gateway looks whether this node answers, and whether it should go to

@@ -71,6 +71,12 @@ impl LastUsed {
         Ok(())
     }
 
+    /// How many uses wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, Timestamp>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,6 +19,7 @@ pub mod refusals;
 mod repeated;
 pub mod resources;
 pub mod settings;
+pub mod steps;
 pub mod tenants;
 pub mod tokens;
 mod users;

@@ -101,6 +101,12 @@ impl Refusals {
         }
     }
 
+    /// How many different refusals wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Writes what was counted. What cannot be written is lost: it is only a count.
     ///
     /// # Errors

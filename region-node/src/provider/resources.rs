@@ -13,6 +13,7 @@ use super::noted::Facts;
 use super::query::{Bookmarks, ScanTurns};
 use super::repeated::Done;
 use super::settings::{Profile, Profiles};
+use super::steps::{Step, Steps};
 use super::{Caller, Lens, ProviderError, Shown, View, groups, users};
 use crate::events::Bell;
 use crate::scim::document::{self, Derived, Meta, Tree};
@@ -87,6 +88,7 @@ pub struct Resources {
     turns: Arc<Turns>,
     /// Rung when something was written.
     pub(super) bell: Bell,
+    pub(super) steps: Arc<Steps>,
 }
 
 impl Resources {
@@ -109,7 +111,14 @@ impl Resources {
             scan_turns: ScanTurns::new(),
             turns: Arc::new(Turns::new()),
             bell,
+            steps: Arc::default(),
         }
+    }
+
+    /// How long the steps of requests took.
+    #[must_use]
+    pub fn steps(&self) -> &Steps {
+        &self.steps
     }
 
     /// `POST` to an endpoint, RFC 7644 section 3.3.
@@ -146,6 +155,7 @@ impl Resources {
         let profile = self.writable(caller.access, kind).await?;
         let id = new_id(self.clock.now())?;
         let mut notes = Notes::default();
+        let planning = self.steps.begin(Step::Plan);
         let content = match kind {
             ResourceKind::User => {
                 let tree = users::tree(&profile, body, None, &mut notes);
@@ -159,11 +169,15 @@ impl Resources {
                 groups::content(id, &tree?, members.into_iter().collect(), &profile)?
             }
         };
+        planning.end(false);
         let write = self.write_context(caller);
-        Ok(self
+        let committing = self.steps.begin(Step::Commit);
+        let created = self
             .store
             .create(caller.access, kind, id, content, write)
-            .await?)
+            .await;
+        committing.end(created.is_err());
+        Ok(created?)
     }
 
     fn write_context(&self, caller: Caller<'_>) -> WriteContext {
@@ -330,10 +344,12 @@ impl Resources {
             let expected = self.expected_version(access, kind, id, expected).await?;
             let write = self.write_context(caller);
             let now = write.now;
+            let committing = self.steps.begin(Step::Commit);
             let changed = self
                 .store
                 .change_members(access, id, expected, changes, write)
                 .await;
+            committing.end(changed.is_err());
             let version = conditional(changed)?;
             return Ok(Patched::Members(Some((version, now))));
         }
@@ -380,7 +396,10 @@ impl Resources {
         self.writable(access, kind).await?;
         let expected = self.expected_version(access, kind, id, expected).await?;
         let write = self.write_context(caller);
-        conditional(self.store.delete(access, kind, id, expected, write).await)
+        let committing = self.steps.begin(Step::Commit);
+        let deleted = self.store.delete(access, kind, id, expected, write).await;
+        committing.end(deleted.is_err());
+        conditional(deleted)
     }
 
     /// The version that a condition holds for: that of the resource as it is.
@@ -421,6 +440,7 @@ impl Resources {
             if let Some(expected) = expected {
                 check_condition(expected, current.version)?;
             }
+            let planning = self.steps.begin(Step::Plan);
             let before = document::from_document(&current.document)?;
             let mut notes = Notes::default();
             let tree = change(&profile, &before, &mut notes);
@@ -434,6 +454,10 @@ impl Resources {
                 }
             };
             let same = content.document == current.document;
+            if !same {
+                content.changed = document::changed(profile.schema(kind), &before, &tree);
+            }
+            planning.end(false);
             if same && content.members.is_empty() {
                 caller.noted.written(true);
                 return Ok(current);
@@ -441,6 +465,7 @@ impl Resources {
             let before_write = current.version;
             let write = self.write_context(caller);
             let now = write.now;
+            let committing = self.steps.begin(Step::Commit);
             let written = if same {
                 let version = Some(current.version);
                 let changes = content.members;
@@ -461,11 +486,11 @@ impl Resources {
                     }
                 })
             } else {
-                content.changed = document::changed(profile.schema(kind), &before, &tree);
                 self.store
                     .replace(access, kind, id, current.version, content, write)
                     .await
             };
+            committing.end(written.is_err());
             match written {
                 Err(StoreError::Stale { .. }) => {}
                 other => {
@@ -486,8 +511,10 @@ impl Resources {
         kind: ResourceKind,
         id: ResourceId,
     ) -> Result<Stored, ProviderError> {
-        let stored = self.store.get(access, kind, id).await?;
-        Ok(stored.ok_or(StoreError::NotFound)?)
+        let reading = self.steps.begin(Step::Read);
+        let stored = self.store.get(access, kind, id).await;
+        reading.end(stored.is_err());
+        Ok(stored?.ok_or(StoreError::NotFound)?)
     }
 
     /// The tenant's profile, if its resources of the kind may be written.

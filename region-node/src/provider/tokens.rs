@@ -8,6 +8,7 @@ use shared::link::Refusal;
 use shared::{
     ApiToken, Clock, Dialect, Networks, RegionId, Scope, TenantId, Timestamp, TokenDigest, TokenId,
 };
+use telemetry::Counter;
 
 use super::tenants::checked_name;
 use crate::store::{
@@ -146,6 +147,7 @@ pub struct Tokens {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     default_overlap: Duration,
+    revoked: Counter,
 }
 
 impl Tokens {
@@ -162,6 +164,7 @@ impl Tokens {
             store,
             clock,
             default_overlap,
+            revoked: Counter::default(),
         }
     }
 
@@ -277,8 +280,15 @@ impl Tokens {
     ) -> Result<StoredToken, TokenError> {
         let now = self.clock.now();
         let stored = self.store.revoke_token(id, by, under, now).await?;
+        self.revoked.increment();
         log("token revoked", &stored);
         Ok(stored)
+    }
+
+    /// How many tokens were revoked since the start.
+    #[must_use]
+    pub fn revoked(&self) -> u64 {
+        self.revoked.get()
     }
 
     /// Whose token has this digest?

@@ -13,6 +13,7 @@ pub mod activity;
 pub mod audit;
 pub mod backup;
 pub mod change;
+mod commits;
 pub mod events;
 pub mod narrowing;
 mod position;
@@ -49,6 +50,7 @@ pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod story;
 
+pub use self::commits::CommitCounts;
 pub use audit::{AuditHead, AuditKind, AuditNote, AuditRange, AuditRecord, Author};
 pub use backup::{
     BackupRow, Counts, Erased, ExportRow, RestoreError, RestoreHow, RestoreStep, Restored,
@@ -593,15 +595,6 @@ pub struct Page {
     pub resources: Vec<Stored>,
 }
 
-/// How much an engine has written since it was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteCounts {
-    /// Transactions that were made durable.
-    pub commits: u64,
-    /// Writes that were kept by them.
-    pub writes: u64,
-}
-
 /// Durable storage of one region. A write that returned `Ok` survives kill -9 and power loss.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -1039,8 +1032,8 @@ pub trait Store: Send + Sync {
 
     // ---- the store itself ----------------------------------------------------------------
 
-    /// How much was written since the store was opened, if the engine counts.
-    fn write_counts(&self) -> Option<WriteCounts> {
+    /// What was written since the store was opened, if the engine counts.
+    fn commit_counts(&self) -> Option<&CommitCounts> {
         None
     }
 

@@ -94,9 +94,13 @@ impl Node {
             .await
             .unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let counters = lines.map(|line| line.split_once(' ').unwrap());
-        counters
-            .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
+        let figures = lines.map(|line| line.rsplit_once(' ').unwrap());
+        figures
+            .map(|(name, figure)| {
+                // The region stands beside everything.
+                let name = name.replace("{region=\"us\"}", "");
+                (name, figure.parse::<f64>().unwrap() as u64)
+            })
             .collect()
     }
 

@@ -119,14 +119,15 @@ impl Node {
     pub(crate) async fn usage(&self) -> Usage {
         let metrics = self.metrics().await;
         let count = |name: &str| {
-            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|count| count.trim().parse().ok())
+            let line = metrics.lines().find(|line| line.starts_with(name));
+            let count = line.and_then(|line| line.rsplit_once(' '));
+            count.and_then(|(_, count)| count.parse().ok())
         };
         Usage {
             threads: cpu::threads(self.process.pid()),
             server: self.server.map(cpu::family).unwrap_or_default(),
-            commits: count("meridian_store_commits_total "),
-            writes: count("meridian_store_writes_total "),
+            commits: count("meridian_store_commits_total"),
+            writes: count("meridian_store_writes_total"),
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod authority;
 pub mod balancer;
+pub mod collector;
 pub mod consumer;
 pub mod conversation;
 pub mod disk;
@@ -12,6 +13,7 @@ pub mod fleet;
 pub mod history;
 pub mod link;
 pub mod postgres;
+pub mod prometheus;
 pub mod raw;
 #[expect(dead_code, reason = "the gateway's own tests use more of it")]
 pub mod redis;
@@ -70,6 +72,15 @@ pub enum Stored {
     Database(String),
 }
 
+/// What runs beside it.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// The URL of a Redis.
+    pub redis: Option<String>,
+    /// The URL of a collector of traces and metrics.
+    pub collector: Option<String>,
+}
+
 /// A running Meridian.
 pub struct World {
     process: Child,
@@ -78,7 +89,7 @@ pub struct World {
     regions: Vec<&'static str>,
     log_level: &'static str,
     store: Store,
-    redis: Option<String>,
+    beside: Beside,
     /// What `meridian up --json` said when it was ready.
     pub ready: Value,
 }
@@ -130,9 +141,18 @@ impl World {
     /// One region, `us`, and a gateway with a Redis; at an address that is the same after a
     /// restart.
     pub fn with_redis(url: &str) -> Self {
+        let redis = Some(url.to_owned());
+        Self::with_beside(Beside {
+            redis,
+            ..Beside::default()
+        })
+    }
+
+    /// One region, `us`, with something beside it; at an address that is the same after a restart.
+    pub fn with_beside(beside: Beside) -> Self {
         let (folder, listen) = (new_folder(), address_to_come_back_to());
         let store = Store::of_this_run();
-        Self::starting(folder, listen, &["us"], "info", store, Some(url.to_owned()))
+        Self::starting(folder, listen, &["us"], "info", store, beside)
     }
 
     fn listening(
@@ -142,7 +162,8 @@ impl World {
         log_level: &'static str,
         store: Store,
     ) -> Self {
-        Self::starting(folder, listen, regions, log_level, store, None)
+        let beside = Beside::default();
+        Self::starting(folder, listen, regions, log_level, store, beside)
     }
 
     fn starting(
@@ -151,17 +172,10 @@ impl World {
         regions: &[&'static str],
         log_level: &'static str,
         store: Store,
-        redis: Option<String>,
+        beside: Beside,
     ) -> Self {
         let regions = regions.to_vec();
-        let (process, ready) = up(
-            folder.path(),
-            &listen,
-            &regions,
-            log_level,
-            &store,
-            redis.as_deref(),
-        );
+        let (process, ready) = up(folder.path(), &listen, &regions, log_level, &store, &beside);
         Self {
             process,
             folder,
@@ -169,7 +183,7 @@ impl World {
             regions,
             log_level,
             store,
-            redis,
+            beside,
             ready,
         }
     }
@@ -218,7 +232,7 @@ impl World {
             &self.regions,
             self.log_level,
             &self.store,
-            self.redis.as_deref(),
+            &self.beside,
         );
     }
 
@@ -435,6 +449,7 @@ pub fn meridian_command() -> Command {
         "MERIDIAN_OPERATOR_KEY_FILE",
         "MERIDIAN_POSTGRES_URL",
         "MERIDIAN_REDIS_URL",
+        "MERIDIAN_OTLP_ENDPOINT",
     ] {
         command.env_remove(name);
     }
@@ -512,7 +527,7 @@ fn up(
     regions: &[&str],
     log_level: &str,
     store: &Store,
-    redis: Option<&str>,
+    beside: &Beside,
 ) -> (Child, Value) {
     let log = File::options()
         .create(true)
@@ -527,10 +542,11 @@ fn up(
         Store::Disk(disk) => drop(command.envs(disk.environment(&data_dir.join("us")))),
         Store::Postgres(url) => drop(command.env("MERIDIAN_POSTGRES_URL", url)),
     }
-    if let Some(url) = redis {
-        command.args(["up", "--redis", url]);
-    } else {
-        command.arg("up");
+    command.arg("up");
+    for (argument, url) in [("--redis", &beside.redis), ("--otlp", &beside.collector)] {
+        if let Some(url) = url {
+            command.args([argument, url]);
+        }
     }
     let mut process = command
         .args(["--json", "--listen", listen, "--log-level", log_level])

@@ -117,6 +117,12 @@ impl ActivityLog {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// How many requests wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().entries
+    }
+
     /// Takes a request down.
     pub fn note(&self, noted: &Noted, ended: Ended<'_>) {
         if !self.is_enabled {
@@ -420,7 +426,7 @@ mod tests {
         let options = SqliteOptions::default();
         let store = SqliteStore::open(&folder.path().join("db"), options).unwrap();
         let acme = tenant(&store).await;
-        let commits = || store.write_counts().unwrap().commits;
+        let commits = || store.commit_counts().unwrap().commits.get();
         let before = commits();
         let log = ActivityLog::new(false, 1000, Arc::new(TestClock::at(START))).unwrap();
         note(&log, &acme);

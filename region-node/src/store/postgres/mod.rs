@@ -51,11 +51,11 @@ use super::activity::{
 };
 use super::{
     Access, AuditHead, AuditNote, AuditRange, AuditRecord, Author, BackupRow, Candidates, Change,
-    Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
-    Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related,
-    Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store,
-    StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext,
-    WriteCounts,
+    CommitCounts, Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken,
+    MemberChange, Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart,
+    Position, Related, Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored,
+    Retention, Store, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
+    WriteContext,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -1020,7 +1020,7 @@ impl Store for PostgresStore {
         events::key(self.connections()?, candidate, now).await
     }
 
-    fn write_counts(&self) -> Option<WriteCounts> {
+    fn commit_counts(&self) -> Option<&CommitCounts> {
         Some(self.ready().ok()?.writer.counts())
     }
 

@@ -7,8 +7,7 @@
 //! Nobody is answered before the commit is; if it fails, nothing of the batch is acknowledged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::{join, join_all};
@@ -21,7 +20,7 @@ use super::connection::Connections;
 use super::error::{PostgresError, of_state};
 use crate::scim::{ResourceId, ResourceKind, Version};
 use crate::store::position::kind_of;
-use crate::store::{ChangeKind, Outcome, Position, StoreError, WriteCounts};
+use crate::store::{ChangeKind, CommitCounts, Outcome, Position, StoreError};
 use shared::Timestamp;
 
 /// Most writes that share one commit: PostgreSQL keeps the savepoints of a transaction at hand up
@@ -96,29 +95,19 @@ pub(super) struct Writer {
 struct Commits {
     connections: Connections,
     longest: Duration,
-    counters: Arc<Counters>,
-}
-
-#[derive(Default)]
-struct Counters {
-    commits: AtomicU64,
-    writes: AtomicU64,
-    failing: AtomicBool,
+    counters: Arc<CommitCounts>,
 }
 
 impl Commits {
     /// Does the calls in one transaction, within the time; one row for each. An error is the loss
     /// of them all, or of the knowledge whether they were kept.
     async fn commit(&self, calls: &[Call]) -> Result<Vec<Row>, StoreError> {
+        let begun = Instant::now();
         let committed = tokio::time::timeout(self.longest, commit(&self.connections, calls)).await;
         let rows = committed.unwrap_or_else(|_| Err(PostgresError::Slow.into()))?;
-        let counters = &self.counters;
         let kept = rows.iter().filter(|row| is_done(row)).count();
-        counters.commits.fetch_add(1, Ordering::Relaxed);
-        counters.writes.fetch_add(kept as u64, Ordering::Relaxed);
-        if counters.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("the store takes writes again");
-        }
+        self.counters
+            .committed(calls.len(), kept as u64, begun.elapsed());
         Ok(rows)
     }
 }
@@ -153,13 +142,9 @@ impl Writer {
         }
     }
 
-    /// How much was written since the start.
-    pub(super) fn counts(&self) -> WriteCounts {
-        let counters = &self.large.counters;
-        WriteCounts {
-            commits: counters.commits.load(Ordering::Relaxed),
-            writes: counters.writes.load(Ordering::Relaxed),
-        }
+    /// What was written since the start.
+    pub(super) fn counts(&self) -> &CommitCounts {
+        &self.large.counters
     }
 
     /// Does a write and answers when it is durable. A caller that gives up before the write is
@@ -224,12 +209,7 @@ async fn commit_batch(commits: &Commits, mut batch: Vec<Job>) {
         }
         Err(error) => {
             let error = Arc::new(error);
-            if !commits.counters.failing.swap(true, Ordering::Relaxed) {
-                tracing::error!(
-                    error = &*error as &(dyn std::error::Error + 'static),
-                    "the store takes no writes"
-                );
-            }
+            commits.counters.failed(&*error);
             for answer in answers {
                 let lost = PostgresError::CommitFailed(Arc::clone(&error));
                 drop(answer.send(Err(lost.into())));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::writer::Counters;
+use crate::store::CommitCounts;
 
 const PERIOD: Duration = Duration::from_millis(250);
 /// 64 MiB of pages: the log should begin anew.
@@ -38,7 +38,7 @@ impl Checkpointer {
     /// how many readers there are that it must not wait for.
     pub(super) fn start(
         connection: Connection,
-        written: Arc<Counters>,
+        written: Arc<CommitCounts>,
         long_reads: Arc<AtomicUsize>,
     ) -> std::io::Result<Self> {
         let (requests, received) = channel();
@@ -100,7 +100,7 @@ struct Progress {
 
 fn run(
     connection: &Connection,
-    written: &Counters,
+    written: &CommitCounts,
     long_reads: &AtomicUsize,
     requests: &Receiver<Request>,
 ) {
@@ -119,7 +119,7 @@ fn run(
                 let _gone = answer.send(());
             }
         }
-        let present = Some(written.commits());
+        let present = Some(written.commits.get());
         if present == seen {
             continue;
         }

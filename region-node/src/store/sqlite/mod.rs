@@ -40,7 +40,7 @@ use self::connection::{Role, execute, first};
 use self::exact::Exact;
 pub use self::migrations::MigrationError;
 use self::readers::{Readers, snapshot};
-use self::writer::{Counters, Writer};
+use self::writer::Writer;
 use super::activity::{
     ActivityBatch, ActivityPage, ActivityQuery, ActivityRetention, Cycle, Entry, EntryNumber,
     Finding, Hour,
@@ -48,11 +48,11 @@ use super::activity::{
 use super::narrowing::MOST_INDEX_ROWS;
 use super::{
     Access, AuditHead, AuditNote, AuditRange, AuditRecord, Author, BackupRow, Candidates, Change,
-    Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
-    Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related,
-    Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store,
-    StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext,
-    WriteCounts,
+    CommitCounts, Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken,
+    MemberChange, Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart,
+    Position, Related, Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored,
+    Retention, Store, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
+    WriteContext,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -180,7 +180,7 @@ impl SqliteStore {
             path: path.to_owned(),
             source,
         };
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(CommitCounts::default());
         let long_reads = Arc::new(AtomicUsize::new(0));
         let checkpointer = Checkpointer::start(
             checkpointing,
@@ -987,7 +987,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    fn write_counts(&self) -> Option<WriteCounts> {
+    fn commit_counts(&self) -> Option<&CommitCounts> {
         Some(self.writer.counts())
     }
 

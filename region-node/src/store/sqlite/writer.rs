@@ -7,15 +7,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::connection::execute;
-use crate::store::{StoreError, WriteCounts};
+use crate::store::{CommitCounts, StoreError};
 
 /// Most jobs that share one commit.
 const LARGEST_BATCH: usize = 256;
@@ -47,20 +47,7 @@ impl WriteError {
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
-    counters: Arc<Counters>,
-}
-
-/// Counted by the thread, read by others.
-#[derive(Default)]
-pub(super) struct Counters {
-    commits: AtomicU64,
-    writes: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
+    counters: Arc<CommitCounts>,
 }
 
 impl Writer {
@@ -69,14 +56,13 @@ impl Writer {
         connection: Connection,
         reopen: Opener,
         queue_length: usize,
-        counters: Arc<Counters>,
+        counters: Arc<CommitCounts>,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(queue_length);
         let mut state = State {
             connection: Some(connection),
             reopen,
             counters: Arc::clone(&counters),
-            failing: false,
         };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
@@ -89,11 +75,8 @@ impl Writer {
     }
 
     /// What the thread has done so far.
-    pub(super) fn counts(&self) -> WriteCounts {
-        WriteCounts {
-            commits: self.counters.commits(),
-            writes: self.counters.writes.load(Ordering::Relaxed),
-        }
+    pub(super) fn counts(&self) -> &CommitCounts {
+        &self.counters
     }
 
     /// Runs `work` in a transaction and answers when it is durable. A caller that gives up before
@@ -199,8 +182,7 @@ where
 struct State {
     connection: Option<Connection>,
     reopen: Opener,
-    counters: Arc<Counters>,
-    failing: bool,
+    counters: Arc<CommitCounts>,
 }
 
 impl State {
@@ -216,25 +198,17 @@ impl State {
     }
 
     fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        let begun = Instant::now();
         let lost = match self.try_commit(&mut batch) {
             Ok(kept) => {
-                self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                self.counters.writes.fetch_add(kept, Ordering::Relaxed);
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("the store takes writes again");
-                }
+                self.counters.committed(batch.len(), kept, begun.elapsed());
                 None
             }
             Err(error) => {
                 // A fresh connection knows nothing of what went wrong with this one.
                 self.connection = None;
                 let error = Arc::new(error);
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(
-                        error = &*error as &(dyn std::error::Error + 'static),
-                        "the store takes no writes"
-                    );
-                }
+                self.counters.failed(&*error);
                 Some(WriteError::CommitFailed(error))
             }
         };

@@ -1,0 +1,248 @@
+//! [`Metrics`]: what a node counts, and each figure's name.
+//!
+//! What each request counts is kept by `telemetry` without a lock; the rest is read where it is when
+//! somebody asks. What never lives here: anything of a user.
+
+use std::time::Duration;
+
+use shared::RegionId;
+use telemetry::{
+    Label, Metric, MetricKind, Requests, Snapshot, Unit, Value, export, process, requests,
+};
+use tokio::time::timeout;
+
+use crate::routes;
+use crate::startup::Parts;
+use crate::store::events::Endpoint;
+
+/// The store may take so long to say whether it is well.
+const LONGEST_CHECK: Duration = Duration::from_secs(2);
+
+const fn metric(
+    name: &'static str,
+    kind: MetricKind,
+    unit: Unit,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+        labels,
+    }
+}
+
+static STEP_DURATION: Metric = metric(
+    "meridian.provisioning.step.duration",
+    MetricKind::Histogram,
+    Unit::Seconds,
+    "How long the steps of provisioning requests took: read (the store is read), plan (what is to \
+     be written is worked out), commit (from the queue until it is durable).",
+    &["region", "step"],
+);
+static STORE_UP: Metric = metric(
+    "meridian.store.up",
+    MetricKind::Gauge,
+    Unit::Of("1"),
+    "1 while the store reads and writes.",
+    &["region"],
+);
+static COMMITS: Metric = metric(
+    "meridian.store.commits",
+    MetricKind::Counter,
+    Unit::Of("{commit}"),
+    "Transactions that the store made durable.",
+    &["region"],
+);
+static WRITES: Metric = metric(
+    "meridian.store.writes",
+    MetricKind::Counter,
+    Unit::Of("{write}"),
+    "Writes that were kept by them.",
+    &["region"],
+);
+static COMMIT_FAILURES: Metric = metric(
+    "meridian.store.commit.failures",
+    MetricKind::Counter,
+    Unit::Of("{commit}"),
+    "Transactions that the store did not make durable; nothing of them was acknowledged.",
+    &["region"],
+);
+static COMMIT_SIZE: Metric = metric(
+    "meridian.store.commit.size",
+    MetricKind::Histogram,
+    Unit::Of("{write}"),
+    "How many writes shared a transaction (group commit).",
+    &["region"],
+);
+static COMMIT_DURATION: Metric = metric(
+    "meridian.store.commit.duration",
+    MetricKind::Histogram,
+    Unit::Seconds,
+    "How long transactions took, from their begin until they were durable.",
+    &["region"],
+);
+static EVENTS_LAG: Metric = metric(
+    "meridian.events.lag",
+    MetricKind::Gauge,
+    Unit::Of("{write}"),
+    "Writes that the receiver of events which is furthest behind has not had.",
+    &["region"],
+);
+static EVENTS_ENDPOINTS: Metric = metric(
+    "meridian.events.endpoints",
+    MetricKind::Gauge,
+    Unit::Of("{endpoint}"),
+    "Receivers of events: active, failing (its last delivery was not taken), paused.",
+    &["region", "state"],
+);
+static EVENTS_DEAD_LETTERS: Metric = metric(
+    "meridian.events.dead_letters",
+    MetricKind::Gauge,
+    Unit::Of("{event}"),
+    "Events that receivers did not take and that are kept for them.",
+    &["region"],
+);
+static REVOCATIONS: Metric = metric(
+    "meridian.tokens.revoked",
+    MetricKind::Counter,
+    Unit::Of("{token}"),
+    "API tokens that this node revoked.",
+    &["region"],
+);
+static ACTIVITY_LOST: Metric = metric(
+    "meridian.activity.lost",
+    MetricKind::Counter,
+    Unit::Of("{request}"),
+    "Requests that found no room to be kept as activity: their tenants see a gap.",
+    &["region"],
+);
+static QUEUE: Metric = metric(
+    "meridian.queue.depth",
+    MetricKind::Gauge,
+    Unit::Of("{item}"),
+    "What waits to be written beside requests: activity, last_used (times of last use of tokens), \
+     refusals (counts for the audit).",
+    &["region", "queue"],
+);
+static STOPPING: Metric = metric(
+    "meridian.node.stopping",
+    MetricKind::Gauge,
+    Unit::Of("1"),
+    "1 once the node is about to stop.",
+    &["region"],
+);
+static LINK_CERTIFICATE_ENDS: Metric = metric(
+    "meridian.region.node.link.certificate.ends",
+    MetricKind::Gauge,
+    Unit::Seconds,
+    "When this node's certificate on the link ends, in seconds since 1970.",
+    &["region"],
+);
+
+static OWN: [&Metric; 16] = [
+    &requests::DURATION,
+    &STEP_DURATION,
+    &STORE_UP,
+    &COMMITS,
+    &WRITES,
+    &COMMIT_FAILURES,
+    &COMMIT_SIZE,
+    &COMMIT_DURATION,
+    &EVENTS_LAG,
+    &EVENTS_ENDPOINTS,
+    &EVENTS_DEAD_LETTERS,
+    &REVOCATIONS,
+    &ACTIVITY_LOST,
+    &QUEUE,
+    &STOPPING,
+    &LINK_CERTIFICATE_ENDS,
+];
+
+/// Every metric that a node has.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    OWN.into_iter()
+        .chain(export::METRICS)
+        .chain(process::METRICS)
+}
+
+/// What requests count.
+#[derive(Debug)]
+pub struct Metrics {
+    /// How long requests took.
+    pub requests: Requests,
+}
+
+impl Metrics {
+    /// Of a region.
+    #[must_use]
+    pub fn new(region: &RegionId) -> Self {
+        Self {
+            requests: Requests::new([region.clone()], routes::TEMPLATES),
+        }
+    }
+}
+
+/// All figures of a node at this moment.
+pub async fn snapshot(parts: &Parts) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    parts.metrics.requests.observe(&mut snapshot);
+    let region = || Label::from(&parts.region);
+    for (step, total) in parts.resources.steps().totals() {
+        snapshot.add(&STEP_DURATION, [region(), step], Value::Histogram(total));
+    }
+    let check = timeout(LONGEST_CHECK, parts.store.check()).await;
+    snapshot.add(&STORE_UP, [region()], matches!(check, Ok(Ok(()))));
+    if let Some(counts) = parts.store.commit_counts() {
+        snapshot.add(&COMMITS, [region()], &counts.commits);
+        snapshot.add(&WRITES, [region()], &counts.writes);
+        snapshot.add(&COMMIT_FAILURES, [region()], &counts.failures);
+        snapshot.add(&COMMIT_SIZE, [region()], &counts.sizes);
+        snapshot.add(&COMMIT_DURATION, [region()], &counts.durations);
+    }
+    // A store that does not answer is told of above.
+    if let Ok(Ok(endpoints)) = timeout(LONGEST_CHECK, parts.store.list_endpoints(None)).await {
+        observe_events(&mut snapshot, &parts.region, &endpoints);
+    }
+    snapshot.add(&REVOCATIONS, [region()], parts.tokens.revoked());
+    snapshot.add(&ACTIVITY_LOST, [region()], parts.activity.lost());
+    for (queue, waiting) in [
+        ("activity", parts.activity.waiting()),
+        ("last_used", parts.last_used.waiting()),
+        ("refusals", parts.refusals.waiting()),
+    ] {
+        snapshot.add(&QUEUE, [region(), Label::word(queue)], waiting);
+    }
+    snapshot.add(&STOPPING, [region()], parts.is_stopping());
+    if let Some(identity) = &parts.link_identity {
+        let ends = u64::try_from(identity.not_after().as_seconds()).unwrap_or(0);
+        snapshot.add(&LINK_CERTIFICATE_ENDS, [region()], ends);
+    }
+    parts.export.observe(&mut snapshot);
+    process::observe(&mut snapshot);
+    snapshot
+}
+
+fn observe_events(snapshot: &mut Snapshot, region: &RegionId, endpoints: &[Endpoint]) {
+    let running = || endpoints.iter().filter(|it| it.paused.is_none());
+    let lag = running().map(Endpoint::lag).max().unwrap_or(0);
+    let lag = u64::try_from(lag).unwrap_or(0);
+    snapshot.add(&EVENTS_LAG, [Label::from(region)], lag);
+    let failing = running()
+        .filter(|it| it.progress.failing_since.is_some())
+        .count();
+    let active = running().count() - failing;
+    for (state, count) in [
+        ("active", active),
+        ("failing", failing),
+        ("paused", endpoints.len() - running().count()),
+    ] {
+        let labels = [Label::from(region), Label::word(state)];
+        snapshot.add(&EVENTS_ENDPOINTS, labels, count);
+    }
+    let dead: i64 = endpoints.iter().map(|it| it.dead_letters).sum();
+    let dead = u64::try_from(dead).unwrap_or(0);
+    snapshot.add(&EVENTS_DEAD_LETTERS, [Label::from(region)], dead);
+}
