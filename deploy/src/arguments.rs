@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use shared::tls::IdentityFiles;
 use shared::{Dialect, LogLevel, Network, RegionId, Scope, TenantId, TokenId};
 
+use crate::commands::config::Program;
 use crate::duration;
 use crate::operator_api::LinkTlsFiles;
 
@@ -103,6 +104,8 @@ pub enum Command {
     Backup(BackupArguments),
     /// Put a backup into a region, all of it or nothing.
     Restore(RestoreArguments),
+    /// Check settings files of the programs before they are used.
+    Config(ConfigArguments),
     /// Say in sentences what is wrong, and what is well.
     Doctor(RemoteArguments),
 }
@@ -110,7 +113,7 @@ pub enum Command {
 impl Command {
     fn remote_mut(&mut self) -> Option<&mut RemoteArguments> {
         match self {
-            Self::Up(_) => None,
+            Self::Up(_) | Self::Config(_) => None,
             Self::Tenant(arguments) => Some(&mut arguments.remote),
             Self::Token(arguments) => Some(&mut arguments.remote),
             Self::Audit(arguments) => Some(&mut arguments.remote),
@@ -344,6 +347,29 @@ pub enum AuditCommand {
         /// The tenant; without it, every one.
         #[arg(long)]
         tenant: Option<TenantId>,
+    },
+}
+
+/// `meridian config …`
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What can be done with settings files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read files of either program as the program would, with the environment and with the keys and
+    /// certificates that they name, and say all that is wrong. Starts nothing, connects to nothing.
+    Check {
+        /// Settings files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Whose settings they are, where the files do not make it clear.
+        #[arg(long)]
+        program: Option<Program>,
     },
 }
 

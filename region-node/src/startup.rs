@@ -228,6 +228,25 @@ impl Application {
         })
     }
 
+    /// All that keeps a node with these settings from starting, as far as it can be told without
+    /// binding a listener or opening the store: settings, and the files that they name.
+    #[must_use]
+    pub fn problems(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<StartupError> {
+        let mut problems = settings.problems();
+        problems.extend(settings.read_keys().1);
+        if let Some(link_tls) = &settings.link_tls {
+            problems.extend(LinkTls::load(link_tls, Arc::clone(clock)).err());
+        }
+        let mut problems: Vec<_> = problems.into_iter().map(StartupError::from).collect();
+        if settings.store.engine == Engine::Postgres {
+            let options = postgres_options(settings).map_err(StartupError::from);
+            let checked = options.and_then(|options| Ok(options.check()?));
+            problems.extend(checked.err());
+        }
+        problems.extend(egress(settings).err());
+        problems
+    }
+
     /// Where gateways and the operator connect.
     #[must_use]
     pub fn link_address(&self) -> SocketAddr {
@@ -356,17 +375,21 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartupError>
             Ok(Arc::new(store))
         }
         Engine::Postgres => {
-            let options = PostgresOptions {
-                url: settings.store_url()?,
-                ca_file: settings.store.ca_file.clone(),
-                connections: settings.store.connections,
-                writers: settings.store.writers,
-                write_queue: settings.store.write_queue,
-                statement: Duration::from_millis(settings.limits.request_ms),
-            };
+            let options = postgres_options(settings)?;
             Ok(Arc::new(PostgresStore::open(options).await?))
         }
     }
+}
+
+fn postgres_options(settings: &Settings) -> Result<PostgresOptions, ConfigError> {
+    Ok(PostgresOptions {
+        url: settings.store_url()?,
+        ca_file: settings.store.ca_file.clone(),
+        connections: settings.store.connections,
+        writers: settings.store.writers,
+        write_queue: settings.store.write_queue,
+        statement: Duration::from_millis(settings.limits.request_ms),
+    })
 }
 
 fn parts(

@@ -6,13 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HOST};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::{Clock as _, RegionId, SystemClock, TenantId, Timestamp};
 
 use crate::arguments::RemoteArguments;
 use crate::commands::Regions;
 use crate::error::CommandError;
+use crate::findings::{Findings, Status};
 use crate::local_state::{self, LocalRegion, LocalState};
 use crate::operator_api::{ClientError, OperatorApi, OperatorApiError, http_client};
 use crate::output::{Output, cell};
@@ -24,42 +24,6 @@ const DISK_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// An API token in use that ends within so many days is a warning; later it is a note.
 const SOON_DAYS: u64 = 30;
-
-/// How one thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Ok,
-    Note,
-    Warning,
-    Failed,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, Serialize)]
-struct Finding {
-    check: String,
-    status: Status,
-    detail: String,
-}
-
-/// What was found so far.
-#[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn note(&mut self, status: Status, check: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(Finding {
-            check: check.into(),
-            status,
-            detail: detail.into(),
-        });
-    }
-
-    fn has(&self, status: Status) -> bool {
-        self.0.iter().any(|finding| finding.status == status)
-    }
-}
 
 /// Looks at everything and says how it is.
 ///
@@ -82,27 +46,7 @@ pub async fn run(
             Err(error) => findings.note(Status::Failed, "process", error.to_string()),
         }
     }
-    tell(&findings, output)
-}
-
-fn tell(findings: &Findings, output: Output) -> Result<(), CommandError> {
-    let well = !findings.has(Status::Failed);
-    let lines = findings.0.iter().map(|finding| {
-        let mark = match finding.status {
-            Status::Ok => "ok      ",
-            Status::Note => "note    ",
-            Status::Warning => "warning ",
-            Status::Failed => "FAILED  ",
-        };
-        format!("{mark} {}: {}\n", finding.check, finding.detail)
-    });
-    let text: String = lines.collect();
-    output.result(&json!({ "ok": well, "checks": findings.0 }), &text)?;
-    if well {
-        Ok(())
-    } else {
-        Err(CommandError::AlreadyTold)
-    }
+    findings.tell(output)
 }
 
 async fn local(state: &LocalState, data_dir: &Path, findings: &mut Findings) {
@@ -416,6 +360,8 @@ fn disk(data_dir: &Path, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -436,10 +382,7 @@ mod tests {
         let found = |gateway: Value| {
             let mut findings = Findings::default();
             redis(&gateway, &mut findings);
-            let found = findings.0.into_iter();
-            found
-                .map(|one| (one.status, one.detail))
-                .collect::<Vec<_>>()
+            findings.details()
         };
         assert!(found(json!({"ready": true})).is_empty());
         let good = found(json!({"redis": {"reachable": true, "rejected": 0}}));
@@ -462,6 +405,6 @@ mod tests {
         );
         assert!(findings.has(Status::Failed));
         clock("gateway", Some("no date"), &mut findings);
-        assert_eq!(findings.0.len(), 1);
+        assert_eq!(findings.details().len(), 1);
     }
 }

@@ -94,6 +94,17 @@ pub struct PostgresOptions {
     pub statement: Duration,
 }
 
+impl PostgresOptions {
+    /// Whether PostgreSQL could be connected to with them, as far as it can be told without it.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`], [`OpenError::Database`] or [`OpenError::Tls`].
+    pub fn check(&self) -> Result<(), OpenError> {
+        Tls::of(&mut read_url(&self.url)?, self.ca_file.as_deref())?;
+        Ok(())
+    }
+}
+
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
