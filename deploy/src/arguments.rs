@@ -107,7 +107,7 @@ pub enum Command {
     /// Check settings files of the programs before they are used.
     Config(ConfigArguments),
     /// Say in sentences what is wrong, and what is well.
-    Doctor(RemoteArguments),
+    Doctor(DoctorArguments),
 }
 
 impl Command {
@@ -119,7 +119,7 @@ impl Command {
             Self::Audit(arguments) => Some(&mut arguments.remote),
             Self::Backup(arguments) => Some(&mut arguments.remote),
             Self::Restore(arguments) => Some(&mut arguments.remote),
-            Self::Doctor(remote) => Some(remote),
+            Self::Doctor(arguments) => Some(&mut arguments.remote),
         }
     }
 }
@@ -348,6 +348,19 @@ pub enum AuditCommand {
         #[arg(long)]
         tenant: Option<TenantId>,
     },
+}
+
+/// `meridian doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// File that lists gateways and region-nodes: all of them are looked at, and held against each
+    /// other. deploy/example/deployment.toml is one.
+    #[arg(long, value_name = "FILE")]
+    pub deployment: Option<PathBuf>,
 }
 
 /// `meridian config …`

@@ -80,6 +80,11 @@ impl Findings {
         }
     }
 
+    /// Adds what others have found.
+    pub fn append(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Whether something is so.
     #[must_use]
     pub fn has(&self, status: Status) -> bool {

@@ -62,7 +62,7 @@ async fn dispatch(arguments: Arguments, output: Output) -> Result<(), CommandErr
         Command::Backup(backup) => commands::backup::backup(backup, data_dir, output).await,
         Command::Restore(restore) => commands::backup::restore(restore, data_dir, output).await,
         Command::Config(config) => commands::config::run(&config, output),
-        Command::Doctor(remote) => commands::doctor::run(&remote, data_dir, output).await,
+        Command::Doctor(doctor) => commands::doctor::run(&doctor, data_dir, output).await,
     }
 }
 

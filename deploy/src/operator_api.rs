@@ -236,6 +236,14 @@ impl OperatorApi {
         region.map(Some).ok_or_else(|| self.foreign())
     }
 
+    /// How the node is: its release, its store, the fingerprints of its keys.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]; `NotFound` where the node is of a release without this call.
+    pub async fn node_status(&self) -> Result<Value, OperatorApiError> {
+        self.call(Method::GET, "/node", None).await
+    }
+
     /// Creates a tenant.
     ///
     /// # Errors

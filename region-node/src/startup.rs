@@ -108,6 +108,8 @@ pub struct Parts {
     pub link_keys: KeySet,
     /// Keys of the operator.
     pub operator_keys: KeySet,
+    /// What grants are signed with, to be told apart from other nodes'.
+    pub grant_keys: KeySet,
     /// Mints and verifies grants.
     pub grants: Grants,
     /// The region's tenants.
@@ -453,6 +455,7 @@ fn parts(
     Ok(Parts {
         link_keys: KeySet::new(&keys.link),
         operator_keys: KeySet::new(&keys.operator),
+        grant_keys: KeySet::new(&keys.grant),
         grants,
         tenants: Tenants::new(Arc::clone(&store), Arc::clone(&clock)),
         tokens: Tokens::new(

@@ -54,8 +54,8 @@ use super::{
     Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken, MemberChange,
     Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart, Position, Related,
     Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored, Retention, Store,
-    StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState, WriteContext,
-    WriteCounts,
+    StoreCondition, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
+    WriteContext, WriteCounts,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -1068,6 +1068,18 @@ impl Store for PostgresStore {
         rows: mpsc::Sender<ExportRow>,
     ) -> Result<(), StoreError> {
         backup::send_tenant(&self.ready()?.aside, tenant, &rows).await
+    }
+
+    async fn condition(&self) -> Result<StoreCondition, StoreError> {
+        let sql = "SELECT max(version) FROM schema_migration";
+        let rows = self.connections()?.query(sql, &[]).await?;
+        let row = rows.first().ok_or(StoreError::Corrupt("no schema"))?;
+        Ok(StoreCondition {
+            engine: "postgres",
+            schema: row.try_get(0)?,
+            newest_schema: MIGRATIONS.last().map_or(0, |newest| newest.version),
+            free_bytes: None,
+        })
     }
 
     async fn check(&self) -> Result<(), StoreError> {
