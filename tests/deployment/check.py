@@ -89,6 +89,9 @@ def check_compose(meridian, work, made):
     refuses("an unknown network", lambda: parse(text.replace("networks: [cache]", "networks: [cashe]")))
     refuses("an unknown key", lambda: parse(text.replace("stop_grace_period: 45s", "stop_grace: 45s")))
     compose = yaml.safe_load(text)
+    for name, secret in compose["secrets"].items():
+        if not (made / pathlib.Path(secret["file"]).name).is_file():
+            fail(f"nobody makes secret {name}")
     services = compose["services"]
     for name, service in services.items():
         for of_config in service.get("configs", []):
@@ -260,6 +263,12 @@ def check_chart(meridian, work, made):
             pod_name = f"{node['metadata']['name']}-0.{node['spec']['serviceName']}.prod.svc:9001"
             if name != "nodes-alone" and pod_name not in config_maps["de-gateway"]["gateway.toml"]:
                 fail(f"{name}: the gateway calls no {pod_name}")
+
+        # Nodes first, then gateways.
+        upgrade = chart.render(values(node={"imageTag": "9.9.9"}), name="de", namespace="prod")
+        text = "".join(upgrade.values())
+        if "meridian-region-node:9.9.9" not in text or "meridian-gateway:9.9.9" in text:
+            fail("node.imageTag is not the nodes' alone")
 
         wrong = {
             "a release without a region": {**values(), "region": ""},

@@ -18,9 +18,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 meridian/region: {{ .root.Values.region }}
 {{- end -}}
 
-{{/* Call with (dict "root" $ "program" "gateway"). */}}
+{{/* Call with (dict "root" $ "program" "gateway" "tag" $gateway.imageTag). */}}
 {{- define "meridian.image" -}}
-{{ .root.Values.image.repository }}/meridian-{{ .program }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{ .root.Values.image.repository }}/meridian-{{ .program }}:{{ .tag | default .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 
 {{- define "meridian.podSecurity" -}}
