@@ -221,11 +221,16 @@ async fn the_example_serves_identity_providers_through_both_gateways() {
     }
     let pids = example.pids();
     assert_eq!(pids.len(), 7);
+    let ours = example.place("etc").display().to_string();
+    // One that has ended and was not waited for has no command line.
+    let runs = |pid: &String| {
+        let line = std::fs::read_to_string(Path::new("/proc").join(pid).join("cmdline"));
+        line.is_ok_and(|line| line.contains(&ours))
+    };
+    assert!(pids.iter().all(runs), "{pids:?}");
     let output = example.run("down");
     assert!(output.status.success(), "{output:?}");
-    for pid in pids {
-        assert!(!Path::new("/proc").join(&pid).exists(), "process {pid}");
-    }
+    assert!(!pids.iter().any(runs), "{pids:?}");
     for node in ["node-de-1", "node-de-2", "node-us-1", "node-us-2"] {
         let log = std::fs::read_to_string(example.place(&format!("log/{node}.log"))).unwrap();
         let last = log.lines().last().unwrap_or_default();
