@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use shared::tls::IdentityFiles;
 use shared::{Dialect, LogLevel, Network, RegionId, Scope, TenantId, TokenId};
 
 use crate::commands::config::Program;
@@ -255,13 +254,7 @@ impl RemoteArguments {
     /// The files for an encrypted link: all three, or none.
     #[must_use]
     pub fn link_tls(&self) -> Option<LinkTlsFiles> {
-        Some(LinkTlsFiles {
-            ca_file: self.ca_file.clone()?,
-            identity: IdentityFiles {
-                certificate_file: self.certificate_file.clone()?,
-                key_file: self.key_file.clone()?,
-            },
-        })
+        LinkTlsFiles::of([&self.ca_file, &self.certificate_file, &self.key_file])
     }
 }
 

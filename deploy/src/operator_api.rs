@@ -137,6 +137,21 @@ pub struct LinkTlsFiles {
 }
 
 impl LinkTlsFiles {
+    /// Of the authorities', the certificate's and the key's file; `None` unless all three are given.
+    #[must_use]
+    pub fn of(files: [&Option<PathBuf>; 3]) -> Option<Self> {
+        let [Some(ca_file), Some(certificate_file), Some(key_file)] = files else {
+            return None;
+        };
+        Some(Self {
+            ca_file: ca_file.clone(),
+            identity: IdentityFiles {
+                certificate_file: certificate_file.clone(),
+                key_file: key_file.clone(),
+            },
+        })
+    }
+
     fn client_config(&self) -> Result<ClientConfig, PemError> {
         let identity = LiveIdentity::read(self.identity.clone(), SystemClock.now())?;
         client_config(authorities(&self.ca_file)?, Some(Arc::new(identity)))

@@ -161,8 +161,14 @@ fn documents_speak_of_settings_that_exist() {
         .collect();
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut seen = 0;
-    for document in ["README.md", "docs/OPERATIONS.md", "docs/LIMITS.md"] {
-        let text = std::fs::read_to_string(root.join(document)).unwrap();
+    let folders = ["", "docs", "docs/operations", "docs/guides"];
+    let files = folders
+        .iter()
+        .flat_map(|folder| root.join(folder).read_dir().unwrap());
+    let files = files.map(|file| file.unwrap().path());
+    for file in files.filter(|file| file.extension().is_some_and(|end| end == "md")) {
+        let document = file.display();
+        let text = std::fs::read_to_string(&file).unwrap();
         for code in text.split('`').skip(1).step_by(2) {
             let Some((table, name)) = code.split_once('.') else {
                 continue;

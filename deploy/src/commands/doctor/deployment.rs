@@ -9,7 +9,6 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 use shared::settings::Layers;
-use shared::tls::IdentityFiles;
 use shared::{Clock as _, RegionId, SystemClock, Timestamp};
 
 use super::{free_space, operator_key, ready, redis};
@@ -79,18 +78,6 @@ struct DeployedNode {
     link: String,
     /// Its management listener, if it can be reached from here.
     management: Option<String>,
-}
-
-impl DeployedRegion {
-    fn link_tls(&self) -> Option<LinkTlsFiles> {
-        Some(LinkTlsFiles {
-            ca_file: self.ca_file.clone()?,
-            identity: IdentityFiles {
-                certificate_file: self.certificate_file.clone()?,
-                key_file: self.key_file.clone()?,
-            },
-        })
-    }
 }
 
 /// What one program said of itself.
@@ -235,7 +222,7 @@ fn api(
     node: &DeployedNode,
 ) -> Result<OperatorApi, CommandError> {
     let key = read_key(&region.operator_key_file)?;
-    let tls = region.link_tls();
+    let tls = LinkTlsFiles::of([&region.ca_file, &region.certificate_file, &region.key_file]);
     Ok(OperatorApi::new(
         Some(id.clone()),
         &node.link,
