@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use shared::tls::IdentityFiles;
 use shared::{Dialect, LogLevel, Network, RegionId, Scope, TenantId, TokenId};
 
+use crate::commands::config::Program;
 use crate::duration;
 use crate::operator_api::LinkTlsFiles;
 
@@ -103,20 +103,22 @@ pub enum Command {
     Backup(BackupArguments),
     /// Put a backup into a region, all of it or nothing.
     Restore(RestoreArguments),
+    /// Check settings files of the programs before they are used.
+    Config(ConfigArguments),
     /// Say in sentences what is wrong, and what is well.
-    Doctor(RemoteArguments),
+    Doctor(DoctorArguments),
 }
 
 impl Command {
     fn remote_mut(&mut self) -> Option<&mut RemoteArguments> {
         match self {
-            Self::Up(_) => None,
+            Self::Up(_) | Self::Config(_) => None,
             Self::Tenant(arguments) => Some(&mut arguments.remote),
             Self::Token(arguments) => Some(&mut arguments.remote),
             Self::Audit(arguments) => Some(&mut arguments.remote),
             Self::Backup(arguments) => Some(&mut arguments.remote),
             Self::Restore(arguments) => Some(&mut arguments.remote),
-            Self::Doctor(remote) => Some(remote),
+            Self::Doctor(arguments) => Some(&mut arguments.remote),
         }
     }
 }
@@ -258,13 +260,7 @@ impl RemoteArguments {
     /// The files for an encrypted link: all three, or none.
     #[must_use]
     pub fn link_tls(&self) -> Option<LinkTlsFiles> {
-        Some(LinkTlsFiles {
-            ca_file: self.ca_file.clone()?,
-            identity: IdentityFiles {
-                certificate_file: self.certificate_file.clone()?,
-                key_file: self.key_file.clone()?,
-            },
-        })
+        LinkTlsFiles::of([&self.ca_file, &self.certificate_file, &self.key_file])
     }
 }
 
@@ -350,6 +346,42 @@ pub enum AuditCommand {
         /// The tenant; without it, every one.
         #[arg(long)]
         tenant: Option<TenantId>,
+    },
+}
+
+/// `meridian doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Where.
+    #[command(flatten)]
+    pub remote: RemoteArguments,
+
+    /// File that lists gateways and region-nodes: all of them are looked at, and held against each
+    /// other. deploy/example/deployment.toml is one.
+    #[arg(long, value_name = "FILE")]
+    pub deployment: Option<PathBuf>,
+}
+
+/// `meridian config …`
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What can be done with settings files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read files of either program as the program would, with the environment and with the keys and
+    /// certificates that they name, and say all that is wrong. Starts nothing, connects to nothing.
+    Check {
+        /// Settings files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Whose settings they are, where the files do not make it clear.
+        #[arg(long)]
+        program: Option<Program>,
     },
 }
 

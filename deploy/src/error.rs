@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use region_node::provider::backup::BackupFileError;
 use shared::RegionId;
+use shared::settings::SettingsError;
 
 use crate::local_state::LocalStateError;
 use crate::operator_api::OperatorApiError;
@@ -22,6 +23,9 @@ pub enum CommandError {
     /// A region-node refused or did not answer.
     #[error(transparent)]
     OperatorApi(#[from] OperatorApiError),
+    /// The file of `--deployment` cannot be used.
+    #[error("{0} (--deployment)")]
+    Deployment(SettingsError),
     /// The key file of `--operator-key` cannot be used.
     #[error("cannot read the operator key {} (--operator-key)", path.display())]
     OperatorKey {

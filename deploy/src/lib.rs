@@ -15,10 +15,13 @@ mod documents;
 pub mod duration;
 pub mod error;
 pub mod files;
+pub mod findings;
 pub mod keys;
 pub mod local_state;
 pub mod operator_api;
 pub mod output;
+#[cfg(test)]
+mod settings_documents;
 pub mod up;
 
 use arguments::{Arguments, Command};
@@ -58,7 +61,8 @@ async fn dispatch(arguments: Arguments, output: Output) -> Result<(), CommandErr
         Command::Audit(audit) => commands::audit::run(audit, data_dir, output).await,
         Command::Backup(backup) => commands::backup::backup(backup, data_dir, output).await,
         Command::Restore(restore) => commands::backup::restore(restore, data_dir, output).await,
-        Command::Doctor(remote) => commands::doctor::run(&remote, data_dir, output).await,
+        Command::Config(config) => commands::config::run(&config, output),
+        Command::Doctor(doctor) => commands::doctor::run(&doctor, data_dir, output).await,
     }
 }
 

@@ -137,6 +137,21 @@ pub struct LinkTlsFiles {
 }
 
 impl LinkTlsFiles {
+    /// Of the authorities', the certificate's and the key's file; `None` unless all three are given.
+    #[must_use]
+    pub fn of(files: [&Option<PathBuf>; 3]) -> Option<Self> {
+        let [Some(ca_file), Some(certificate_file), Some(key_file)] = files else {
+            return None;
+        };
+        Some(Self {
+            ca_file: ca_file.clone(),
+            identity: IdentityFiles {
+                certificate_file: certificate_file.clone(),
+                key_file: key_file.clone(),
+            },
+        })
+    }
+
     fn client_config(&self) -> Result<ClientConfig, PemError> {
         let identity = LiveIdentity::read(self.identity.clone(), SystemClock.now())?;
         client_config(authorities(&self.ca_file)?, Some(Arc::new(identity)))
@@ -234,6 +249,14 @@ impl OperatorApi {
         let region = answer.get("region").and_then(Value::as_str);
         let region = region.and_then(|region| RegionId::parse(region).ok());
         region.map(Some).ok_or_else(|| self.foreign())
+    }
+
+    /// How the node is: its release, its store, the fingerprints of its keys.
+    ///
+    /// # Errors
+    /// [`OperatorApiError`]; `NotFound` where the node is of a release without this call.
+    pub async fn node_status(&self) -> Result<Value, OperatorApiError> {
+        self.call(Method::GET, "/node", None).await
     }
 
     /// Creates a tenant.

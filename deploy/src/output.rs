@@ -71,7 +71,8 @@ impl Output {
 
 /// An error and its causes in one line. Errors of the HTTP client lose their URL on the way in
 /// (`operator_api`), so no address of a person's data can appear here.
-fn chain(error: &dyn Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -398,58 +398,56 @@ impl Settings {
     /// Checks what types cannot: settings against each other.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] with the setting's name.
+    /// The first of [`Settings::problems`].
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that is wrong with settings of the right types: each a [`ConfigError::Invalid`] with the
+    /// setting's name.
+    #[must_use]
+    pub fn problems(&self) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
+        let mut problem =
+            |setting: &str, text: String| problems.push(ConfigError::invalid(setting, text));
         if self.regions.is_empty() {
-            return Err(ConfigError::invalid(
-                "regions",
-                "there is none: a gateway needs at least one [regions.<name>] table",
-            ));
+            let text = "there is none: a gateway needs at least one [regions.<name>] table";
+            problem("regions", text.to_owned());
         }
         if self.serves.as_ref().is_some_and(Vec::is_empty) {
-            return Err(ConfigError::invalid(
-                "serves",
-                "lists none: name the regions that this gateway serves, or leave it out for all",
-            ));
+            let text =
+                "lists none: name the regions that this gateway serves, or leave it out for all";
+            problem("serves", text.to_owned());
         }
         for region in self.serves.iter().flatten() {
             if !self.regions.contains_key(region) {
-                return Err(ConfigError::invalid(
-                    "serves",
-                    format!("region {region} has no [regions.{region}] table"),
-                ));
+                let text = format!("region {region} has no [regions.{region}] table");
+                problem("serves", text);
             }
         }
-        self.check_hostnames()?;
         if self
             .trusted_proxies
             .iter()
             .any(|proxies| proxies.prefix() == 0)
         {
-            return Err(ConfigError::invalid(
-                "trusted_proxies",
-                "has a network of all addresses: anybody could say where a request comes from. \
-                 List the addresses of your proxies alone",
-            ));
+            let text = "has a network of all addresses: anybody could say where a request comes \
+                        from. List the addresses of your proxies alone";
+            problem("trusted_proxies", text.to_owned());
         }
         if self.production && self.public_scheme != Scheme::Https {
-            return Err(ConfigError::invalid(
+            problem(
                 "public_scheme",
-                "must be \"https\" in production",
-            ));
+                "must be \"https\" in production".to_owned(),
+            );
         }
         if let Some(tls) = &self.tls {
             if tls.certificates.is_empty() {
-                return Err(ConfigError::invalid(
-                    "tls.certificates",
-                    "lists none: add one, or leave out [tls] for plain HTTP",
-                ));
+                let text = "lists none: add one, or leave out [tls] for plain HTTP";
+                problem("tls.certificates", text.to_owned());
             }
             if self.public_scheme != Scheme::Https {
-                return Err(ConfigError::invalid(
-                    "public_scheme",
-                    "must be \"https\" with [tls]: clients are told URLs that begin with it",
-                ));
+                let text = "must be \"https\" with [tls]: clients are told URLs that begin with it";
+                problem("public_scheme", text.to_owned());
             }
         }
         // actix-http reads a clock that moves in half seconds, and never fires for a time that is
@@ -459,15 +457,16 @@ impl Settings {
             ("timeouts.keep_alive_ms", self.timeouts.keep_alive_ms),
         ] {
             if value < 1000 {
-                return Err(ConfigError::invalid(setting, "must be at least 1000"));
+                problem(setting, "must be at least 1000".to_owned());
             }
         }
         for (setting, value) in self.amounts() {
             if value == 0 {
-                return Err(ConfigError::invalid(setting, "must be more than 0"));
+                problem(setting, "must be more than 0".to_owned());
             }
         }
-        Ok(())
+        problems.extend(self.check_hostnames().err());
+        problems
     }
 
     fn amounts(&self) -> [(&'static str, u64); 27] {
@@ -525,7 +524,8 @@ impl RedisSettings {
             (Some(url), None) => Ok(Some(url.clone())),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path).map_err(|error| {
-                    ConfigError::invalid("redis.url_file", format!("cannot be read: {error}"))
+                    let problem = format!("{} cannot be read: {error}", path.display());
+                    ConfigError::invalid("redis.url_file", problem)
                 })?;
                 Ok(Some(Secret::new(&text)))
             }
@@ -555,7 +555,7 @@ impl RegionSettings {
                 let text = std::fs::read_to_string(path).map_err(|error| {
                     ConfigError::invalid(
                         format!("{setting}_file"),
-                        format!("cannot be read: {error}"),
+                        format!("{} cannot be read: {error}", path.display()),
                     )
                 })?;
                 Secret::new(&text)

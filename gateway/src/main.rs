@@ -1,12 +1,13 @@
-//! `meridian-gateway [settings.toml]`: reads the settings, starts, and runs until it is told to
-//! stop.
+//! `meridian-gateway [FILE]`: reads the settings, starts, and runs until it is told to stop.
+//! `--health` asks one that runs with these settings whether it can serve.
 
-use std::path::PathBuf;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use gateway::config::Settings;
 use gateway::startup::Application;
+use shared::program::{Asked, look_at};
 use shared::{SystemClock, log};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,7 +34,16 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::hangup())?,
     );
-    let file = std::env::args_os().nth(1).map(PathBuf::from);
+    let file = match Asked::read("meridian-gateway", std::env::args_os().skip(1))? {
+        Asked::Serve(file) => file,
+        Asked::Health(file) => {
+            return Ok(look_at(Settings::load(file.as_deref())?.management_listen)?);
+        }
+        Asked::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            return Ok(writeln!(std::io::stdout(), "meridian-gateway {version}")?);
+        }
+    };
     let settings = Settings::load(file.as_deref())?;
     let _log = log::init(settings.telemetry.level, settings.telemetry.format)?;
     let application = Application::build(settings, Arc::new(SystemClock)).await?;

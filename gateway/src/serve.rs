@@ -509,9 +509,10 @@ async fn read_body(
         .unwrap_or(Err(Error::BodyTooSlow))
 }
 
-/// `GET /livez`: the program runs.
+/// `GET /livez`: the program runs, and which release it is.
 pub async fn livez() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({ "live": true }))
+    let version = env!("CARGO_PKG_VERSION");
+    HttpResponse::Ok().json(serde_json::json!({ "live": true, "version": version }))
 }
 
 /// `GET /readyz`: at least one region lets us in, and this gateway is not about to stop. Which ones,

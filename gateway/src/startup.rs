@@ -18,7 +18,7 @@ use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
 use futures_util::FutureExt as _;
 use reqwest::header::HeaderValue;
-use shared::tls::trusting_nobody;
+use shared::tls::{Identity, trusting_nobody};
 use shared::{Clock, RegionId};
 use telemetry::{Export, ExportError};
 use tokio::net::TcpStream;
@@ -34,6 +34,7 @@ use crate::oauth;
 use crate::region::{LookupCounts, LookupLimits, Region};
 use crate::reload::{Reload, warn_of_hostnames_not_served};
 use crate::resolver::Resolver;
+use crate::resolver::redis::Redis;
 use crate::serve::{self, Edge, LINGER};
 use crate::tls::EdgeTls;
 use crate::turns::Turns;
@@ -119,6 +120,24 @@ impl Application {
         })
     }
 
+    /// All that keeps a gateway with these settings from starting, as far as it can be told without
+    /// binding a listener: settings, and the files that they name.
+    #[must_use]
+    pub fn problems(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<StartupError> {
+        let mut problems = problems_of_parts(settings, clock);
+        if problems.is_empty() {
+            // What the parts are to each other: hostnames, and certificates for them.
+            let table = settings.link_tls.as_ref();
+            let whole = load_link_tls("link_tls", table, clock)
+                .map_err(StartupError::from)
+                .and_then(|tls| {
+                    build_edge(settings, tls.as_ref(), settings.listen, Arc::clone(clock))
+                });
+            problems.extend(whole.err());
+        }
+        problems
+    }
+
     /// Where provisioning clients connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -191,6 +210,40 @@ fn listen(
         address,
         source,
     })
+}
+
+/// What is wrong with each part by itself.
+fn problems_of_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<StartupError> {
+    let mut problems = settings.problems();
+    let for_all = load_link_tls("link_tls", settings.link_tls.as_ref(), clock);
+    let for_all = for_all.unwrap_or_else(|error| {
+        problems.push(error);
+        None
+    });
+    let regions = settings.regions.iter();
+    for (id, region) in regions.filter(|(id, _)| settings.is_served(id)) {
+        problems.extend(region.read_link_key(id, settings.production).err());
+        let table = format!("regions.{id}.link_tls");
+        match load_link_tls(&table, region.link_tls.as_ref(), clock) {
+            Ok(own) => {
+                let link_tls = own.as_ref().or(for_all.as_ref());
+                // Without the table for all regions there is nothing to hold the nodes against.
+                if link_tls.is_some() || settings.link_tls.is_none() {
+                    problems.extend(region.nodes(id, link_tls.map(Arc::as_ref)).err());
+                }
+            }
+            Err(error) => problems.push(error),
+        }
+    }
+    for files in settings.tls.iter().flat_map(|tls| &tls.certificates) {
+        let read = Identity::read(files);
+        problems.extend(
+            read.err()
+                .map(|error| ConfigError::tls("tls.certificates", error)),
+        );
+    }
+    problems.extend(Redis::build(&settings.redis, Arc::clone(clock)).err());
+    problems.into_iter().map(StartupError::from).collect()
 }
 
 /// The port in public URLs: none where it is the scheme's own.

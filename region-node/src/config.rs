@@ -363,8 +363,15 @@ impl Settings {
     /// Checks what types cannot.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`], which names the setting.
+    /// The first of [`Settings::problems`].
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that is wrong with settings of the right types: each a [`ConfigError::Invalid`] with the
+    /// setting's name.
+    #[must_use]
+    pub fn problems(&self) -> Vec<ConfigError> {
         let positive = [
             ("store.readers", self.store.readers as u64),
             ("store.connections", self.store.connections as u64),
@@ -395,13 +402,12 @@ impl Settings {
             ("events.pause_after_h", self.events.pause_after_h.into()),
             ("events.keep_days", self.events.keep_days.into()),
         ];
-        match positive.iter().find(|(_, value)| *value == 0) {
-            Some((setting, _)) => Err(ConfigError::Invalid {
-                setting,
-                problem: "must not be 0".to_owned(),
-            }),
-            None => Ok(()),
-        }
+        let zeros = positive.into_iter().filter(|(_, value)| *value == 0);
+        let problems = zeros.map(|(setting, _)| ConfigError::Invalid {
+            setting,
+            problem: "must not be 0".to_owned(),
+        });
+        problems.collect()
     }
 
     /// Reads the key files and checks all keys.
@@ -409,35 +415,50 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`], which names the setting and never shows a key.
     pub fn live_keys(&self) -> Result<LiveKeys, ConfigError> {
+        let (live, problems) = self.read_keys();
+        problems.into_iter().next().map_or(Ok(live), Err)
+    }
+
+    /// The keys that can be read, and all that is wrong with the keys.
+    #[must_use]
+    pub fn read_keys(&self) -> (LiveKeys, Vec<ConfigError>) {
         let keys = &self.keys;
-        let link = self.keys_of("keys.link", &keys.link, &keys.link_files, true)?;
-        let operator = self.keys_of("keys.operator", &keys.operator, &keys.operator_files, true)?;
-        let grant = self.keys_of(
+        let mut problems = Vec::new();
+        let mut read = |setting, texts, files, required| {
+            let read = self.keys_of(setting, texts, files, required);
+            read.unwrap_or_else(|error| {
+                problems.push(error);
+                Vec::new()
+            })
+        };
+        let link = read("keys.link", &keys.link, &keys.link_files, true);
+        let operator = read("keys.operator", &keys.operator, &keys.operator_files, true);
+        let grant = read(
             "keys.grant",
             &keys.grant,
             &keys.grant_files,
             self.production,
-        )?;
-        let shared_by = |setting, ours: &[Secret], others: &[&[Secret]]| {
+        );
+        let mut shared_by = |setting, ours: &[Secret], others: &[&[Secret]]| {
             let shared = ours
                 .iter()
                 .any(|key| others.iter().any(|other| other.contains(key)));
             if shared {
-                return Err(ConfigError::Invalid {
+                problems.push(ConfigError::Invalid {
                     setting,
                     problem: "a key has one purpose; this one is used for another as well"
                         .to_owned(),
                 });
             }
-            Ok(())
         };
-        shared_by("keys.operator", &operator, &[&link])?;
-        shared_by("keys.grant", &grant, &[&link, &operator])?;
-        Ok(LiveKeys {
+        shared_by("keys.operator", &operator, &[&link]);
+        shared_by("keys.grant", &grant, &[&link, &operator]);
+        let live = LiveKeys {
             link,
             operator,
             grant,
-        })
+        };
+        (live, problems)
     }
 
     fn keys_of(

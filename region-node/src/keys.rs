@@ -8,6 +8,9 @@ use sha2::{Digest as _, Sha256};
 use shared::Secret;
 use subtle::ConstantTimeEq as _;
 
+/// Enough to tell keys apart that were made for different purposes or regions.
+const FINGERPRINT_BYTES: usize = 4;
+
 /// The live keys of one purpose. Keeps digests only, so that a comparison takes the same time
 /// whatever is presented, its length included.
 #[derive(Clone)]
@@ -29,6 +32,19 @@ impl KeySet {
         matches
             .fold(subtle::Choice::from(0), |any, this| any | this)
             .into()
+    }
+
+    /// By what it can be told, without knowing them, whether two nodes have the same keys: for each
+    /// key 32 bits of a digest, which opens nothing.
+    #[must_use]
+    pub fn fingerprints(&self) -> Vec<String> {
+        let prints = self.0.iter().map(|key| {
+            let mut print =
+                digest(&[b"meridian key fingerprint".as_slice(), key].concat()).to_vec();
+            print.truncate(FINGERPRINT_BYTES);
+            hex::encode(print)
+        });
+        prints.collect()
     }
 }
 
@@ -54,6 +70,22 @@ mod tests {
             assert!(!keys.accepts(other));
         }
         assert!(!KeySet::new(&[]).accepts(b""));
+    }
+
+    #[test]
+    fn fingerprints_tell_keys_apart_and_nothing_more() {
+        let prints = |keys: &[&str]| {
+            let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(key)).collect();
+            KeySet::new(&keys).fingerprints()
+        };
+        let both = prints(&["first", "second"]);
+        assert_eq!(both, [prints(&["first"]), prints(&["second"])].concat());
+        assert_ne!(both[0], both[1]);
+        assert!(
+            both.iter()
+                .all(|print| print.len() == 2 * FINGERPRINT_BYTES)
+        );
+        assert!(!hex::encode(digest(b"first")).contains(&both[0]));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `meridian-region-node [FILE]`: reads the settings, starts, serves until it is told to stop.
+//! `--health` asks one that runs with these settings whether it can serve.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use region_node::config::Settings;
 use region_node::startup::Application;
+use shared::program::{Asked, look_at};
 use shared::{SystemClock, log};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,12 +31,20 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let _hangup = signal(SignalKind::hangup())?;
-    let mut arguments = std::env::args_os().skip(1);
-    let file = arguments.next();
-    if arguments.next().is_some() {
-        return Err("usage: meridian-region-node [SETTINGS FILE]".into());
-    }
-    let settings = Settings::load(file.as_deref().map(Path::new))?;
+    let file = match Asked::read("meridian-region-node", std::env::args_os().skip(1))? {
+        Asked::Serve(file) => file,
+        Asked::Health(file) => {
+            return Ok(look_at(Settings::load(file.as_deref())?.management_listen)?);
+        }
+        Asked::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            return Ok(writeln!(
+                std::io::stdout(),
+                "meridian-region-node {version}"
+            )?);
+        }
+    };
+    let settings = Settings::load(file.as_deref())?;
     let _log = log::init(settings.telemetry.level, settings.telemetry.format)?;
     let application = Application::build(settings, Arc::new(SystemClock)).await?;
     let stop = async move {

@@ -353,6 +353,7 @@ fn admin_calls(config: &mut ServiceConfig) {
 fn operator_calls(config: &mut ServiceConfig) {
     config
         .service(operator_resource("/region", "GET").route(get().to(operator::get_region)))
+        .service(operator_resource("/node", "GET").route(get().to(operator::get_node)))
         .service(
             operator_resource("/tenants", "GET, POST")
                 .route(get().to(operator::list_tenants))

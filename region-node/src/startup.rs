@@ -113,6 +113,8 @@ pub struct Parts {
     pub link_keys: KeySet,
     /// Keys of the operator.
     pub operator_keys: KeySet,
+    /// What grants are signed with, to be told apart from other nodes'.
+    pub grant_keys: KeySet,
     /// Mints and verifies grants.
     pub grants: Grants,
     /// The region's tenants.
@@ -235,6 +237,25 @@ impl Application {
             link_tls,
             certificates_look: Duration::from_millis(settings.limits.certificates_look_ms),
         })
+    }
+
+    /// All that keeps a node with these settings from starting, as far as it can be told without
+    /// binding a listener or opening the store: settings, and the files that they name.
+    #[must_use]
+    pub fn problems(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<StartupError> {
+        let mut problems = settings.problems();
+        problems.extend(settings.read_keys().1);
+        if let Some(link_tls) = &settings.link_tls {
+            problems.extend(LinkTls::load(link_tls, Arc::clone(clock)).err());
+        }
+        let mut problems: Vec<_> = problems.into_iter().map(StartupError::from).collect();
+        if settings.store.engine == Engine::Postgres {
+            let options = postgres_options(settings).map_err(StartupError::from);
+            let checked = options.and_then(|options| Ok(options.check()?));
+            problems.extend(checked.err());
+        }
+        problems.extend(egress(settings).err());
+        problems
     }
 
     /// Where gateways and the operator connect.
@@ -373,17 +394,21 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StartupError>
             Ok(Arc::new(store))
         }
         Engine::Postgres => {
-            let options = PostgresOptions {
-                url: settings.store_url()?,
-                ca_file: settings.store.ca_file.clone(),
-                connections: settings.store.connections,
-                writers: settings.store.writers,
-                write_queue: settings.store.write_queue,
-                statement: Duration::from_millis(settings.limits.request_ms),
-            };
+            let options = postgres_options(settings)?;
             Ok(Arc::new(PostgresStore::open(options).await?))
         }
     }
+}
+
+fn postgres_options(settings: &Settings) -> Result<PostgresOptions, ConfigError> {
+    Ok(PostgresOptions {
+        url: settings.store_url()?,
+        ca_file: settings.store.ca_file.clone(),
+        connections: settings.store.connections,
+        writers: settings.store.writers,
+        write_queue: settings.store.write_queue,
+        statement: Duration::from_millis(settings.limits.request_ms),
+    })
 }
 
 fn parts(
@@ -447,6 +472,7 @@ fn parts(
     Ok(Parts {
         link_keys: KeySet::new(&keys.link),
         operator_keys: KeySet::new(&keys.operator),
+        grant_keys: KeySet::new(&keys.grant),
         grants,
         tenants: Tenants::new(Arc::clone(&store), Arc::clone(&clock)),
         tokens: Tokens::new(

@@ -2,8 +2,8 @@
 //!
 //! Here live the types that cross the link between the two programs, and the vocabulary of the
 //! protocol that both must spell alike: regions, tenants, API tokens, networks, grants, the resolve
-//! contract, SCIM error bodies, URNs and media types; the log that both write alike, and the
-//! certificate and settings files that both read alike. What never lives here: any other I/O, a web framework,
+//! contract, SCIM error bodies, URNs and media types; the log that both write alike, the
+//! certificate and settings files that both read alike, and their command line. What never lives here: any other I/O, a web framework,
 //! SQL, or anything that only one of the two programs needs.
 
 pub mod api_token;
@@ -13,6 +13,7 @@ pub mod grant;
 pub mod link;
 pub mod log;
 pub mod network;
+pub mod program;
 pub mod region;
 pub mod scim_error;
 pub mod secret;

@@ -4,6 +4,7 @@
 //!
 //! What never lives here: the settings themselves, or what they mean.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use figment::error::{Actual, Kind};
@@ -103,6 +104,14 @@ impl Layers {
         };
         (line, column, named.filter(is_known))
     }
+}
+
+/// The names at the top of a text (TOML), tables and settings alike; those that stand there as
+/// comments are none of them. None at all where the text is no TOML.
+#[must_use]
+pub fn top_level_names(text: &str) -> BTreeSet<String> {
+    let values: Result<Dict, _> = Toml::from_str(text);
+    values.unwrap_or_default().into_keys().collect()
 }
 
 fn is_of_a_name(c: char) -> bool {

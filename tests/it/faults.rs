@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::fleet::{LINK_KEY, Fleet, Plan};
+use crate::support::fleet::{Fleet, LINK_KEY, Plan};
 use crate::support::history::Load;
 use crate::support::link::State;
 use crate::support::postgres::Postgres;

@@ -15,6 +15,7 @@ mod discovery;
 mod disk_faults;
 mod durability;
 mod events;
+mod example;
 mod extensions;
 mod faults;
 mod flood;

@@ -13,6 +13,7 @@ use crate::operator_api::{OperatorApi, OperatorApiError};
 
 pub mod audit;
 pub mod backup;
+pub mod config;
 pub mod doctor;
 pub mod tenant;
 pub mod token;

@@ -12,9 +12,10 @@ use crate::metrics;
 use crate::startup::Parts;
 use crate::tenant_scope::FromGateway;
 
-/// `GET /livez`: the process answers.
+/// `GET /livez`: the process answers, and which release it is.
 pub async fn livez() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"status": "alive"}))
+    let version = env!("CARGO_PKG_VERSION");
+    HttpResponse::Ok().json(json!({"status": "alive", "version": version}))
 }
 
 /// `GET /readyz`: the store reads and writes, and the node is not about to stop.

@@ -100,6 +100,30 @@ pub async fn get_region(_operator: FromOperator, parts: Data<Parts>) -> HttpResp
     answer(StatusCode::OK, &json!({ "region": parts.region }))
 }
 
+/// `GET …/node`: what the operator's command compares with the region's other nodes.
+///
+/// # Errors
+/// As the store.
+pub async fn get_node(_operator: FromOperator, parts: Data<Parts>) -> Result<HttpResponse, Error> {
+    let store = parts.store.condition().await?;
+    let body = json!({
+        "region": parts.region,
+        "version": env!("CARGO_PKG_VERSION"),
+        "store": {
+            "engine": store.engine,
+            "schema": store.schema,
+            "newest_schema": store.newest_schema,
+            "free_bytes": store.free_bytes,
+        },
+        "keys": {
+            "link": parts.link_keys.fingerprints(),
+            "operator": parts.operator_keys.fingerprints(),
+            "grant": parts.grant_keys.fingerprints(),
+        },
+    });
+    Ok(answer(StatusCode::OK, &body))
+}
+
 /// `POST …/tenants`
 ///
 /// # Errors

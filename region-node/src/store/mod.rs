@@ -595,6 +595,19 @@ pub struct Page {
     pub resources: Vec<Stored>,
 }
 
+/// How a store is, told without a look at anybody's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreCondition {
+    /// `sqlite` or `postgres`.
+    pub engine: &'static str,
+    /// The newest step of the schema that has been applied.
+    pub schema: i64,
+    /// The newest one that this program knows.
+    pub newest_schema: i64,
+    /// Room on the disk for what will be written, in bytes, where the store is on this machine.
+    pub free_bytes: Option<u64>,
+}
+
 /// Durable storage of one region. A write that returned `Ok` survives kill -9 and power loss.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -1036,6 +1049,9 @@ pub trait Store: Send + Sync {
     fn commit_counts(&self) -> Option<&CommitCounts> {
         None
     }
+
+    /// How the store is, for the operator.
+    async fn condition(&self) -> Result<StoreCondition, StoreError>;
 
     /// Whether the store can read and write at this moment; for readiness.
     async fn check(&self) -> Result<(), StoreError>;

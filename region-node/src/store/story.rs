@@ -1773,6 +1773,10 @@ pub(crate) async fn counters_survive_parallel_writes(store: Subject) {
 pub(crate) async fn the_store_says_that_it_works(store: Subject) {
     store.check().await.unwrap();
     store.check().await.unwrap();
+    let condition = store.condition().await.unwrap();
+    assert!(condition.newest_schema > 0);
+    assert_eq!(condition.schema, condition.newest_schema);
+    assert_eq!(condition.engine == "sqlite", condition.free_bytes.is_some());
 }
 
 /// A key as a gateway makes it at a time.

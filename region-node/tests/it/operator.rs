@@ -22,6 +22,7 @@ async fn only_the_operator_gets_in() {
         (Method::DELETE, "/internal/v1/operator/tenants/x"),
         (Method::GET, "/internal/v1/operator/nothing"),
         (Method::GET, "/internal/v1/operator/region"),
+        (Method::GET, "/internal/v1/operator/node"),
         (Method::GET, "/internal/v1/operator/backup"),
         (Method::POST, "/internal/v1/operator/restore"),
         (Method::GET, "/internal/v1/operator/tenants/x/export"),

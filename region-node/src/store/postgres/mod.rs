@@ -54,8 +54,8 @@ use super::{
     CommitCounts, Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken,
     MemberChange, Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart,
     Position, Related, Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored,
-    Retention, Store, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
-    WriteContext,
+    Retention, Store, StoreCondition, StoreError, Stored, StoredToken, Tenant, TenantSettings,
+    TenantState, WriteContext,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -92,6 +92,17 @@ pub struct PostgresOptions {
     pub write_queue: usize,
     /// Longest time for a statement or a commit.
     pub statement: Duration,
+}
+
+impl PostgresOptions {
+    /// Whether PostgreSQL could be connected to with them, as far as it can be told without it.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`], [`OpenError::Database`] or [`OpenError::Tls`].
+    pub fn check(&self) -> Result<(), OpenError> {
+        Tls::of(&mut read_url(&self.url)?, self.ca_file.as_deref())?;
+        Ok(())
+    }
 }
 
 /// Why the store could not be opened.
@@ -1060,6 +1071,18 @@ impl Store for PostgresStore {
         rows: mpsc::Sender<ExportRow>,
     ) -> Result<(), StoreError> {
         backup::send_tenant(&self.ready()?.aside, tenant, &rows).await
+    }
+
+    async fn condition(&self) -> Result<StoreCondition, StoreError> {
+        let sql = "SELECT max(version) FROM schema_migration";
+        let rows = self.connections()?.query(sql, &[]).await?;
+        let row = rows.first().ok_or(StoreError::Corrupt("no schema"))?;
+        Ok(StoreCondition {
+            engine: "postgres",
+            schema: row.try_get(0)?,
+            newest_schema: MIGRATIONS.last().map_or(0, |newest| newest.version),
+            free_bytes: None,
+        })
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -6,6 +6,9 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::connection::first;
+use crate::store::StoreError;
+
 /// One step of the schema.
 struct Migration {
     version: i64,
@@ -92,6 +95,18 @@ pub enum MigrationError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// The newest step that this program knows.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |newest| newest.version)
+}
+
+/// The newest step that has been applied.
+pub(super) fn applied(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT max(version) FROM schema_migration";
+    let found = first(connection, sql, [], |row| Ok(row.get(0)?))?;
+    found.ok_or(StoreError::Corrupt("a file without a schema"))
+}
+
 /// Brings the schema up to date, all steps in one transaction that excludes every other writer.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), MigrationError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -107,7 +122,7 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), MigrationError> {
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let program = MIGRATIONS.last().map_or(0, |newest| newest.version);
+    let program = newest();
     if serves_since > program {
         return Err(MigrationError::Newer { file, program });
     }

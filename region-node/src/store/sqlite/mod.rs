@@ -51,8 +51,8 @@ use super::{
     CommitCounts, Content, DeadLetter, Endpoint, EndpointChange, Erased, ExportRow, FoundToken,
     MemberChange, Memberships, Narrowing, NewAccessToken, NewToken, Outcome, Page, PageStart,
     Position, Related, Report, RequestKey, RestoreError, RestoreHow, RestoreStep, Restored,
-    Retention, Store, StoreError, Stored, StoredToken, Tenant, TenantSettings, TenantState,
-    WriteContext,
+    Retention, Store, StoreCondition, StoreError, Stored, StoredToken, Tenant, TenantSettings,
+    TenantState, WriteContext,
 };
 use crate::scim::client::Client;
 use crate::scim::{ResourceId, ResourceKind, Version};
@@ -1038,6 +1038,18 @@ impl Store for SqliteStore {
             backup::send_tenant(connection, &tenant, &rows)
         })
         .await
+    }
+
+    async fn condition(&self) -> Result<StoreCondition, StoreError> {
+        let schema = self.readers.point(migrations::applied).await?;
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let space = rustix::fs::statvfs(folder).ok();
+        Ok(StoreCondition {
+            engine: "sqlite",
+            schema,
+            newest_schema: migrations::newest(),
+            free_bytes: space.map(|space| space.f_bavail.saturating_mul(space.f_frsize)),
+        })
     }
 
     async fn check(&self) -> Result<(), StoreError> {
