@@ -294,6 +294,9 @@ impl Error {
                 response.insert_header((REFUSED, REFUSED_GRANT));
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
             }
+            Self::LinkKey => {
+                response.insert_header((WWW_AUTHENTICATE, "Meridian-Link-Key"));
+            }
             Self::OperatorKey => {
                 response.insert_header((WWW_AUTHENTICATE, "Meridian-Operator-Key"));
             }

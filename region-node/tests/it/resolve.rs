@@ -161,7 +161,7 @@ async fn only_a_gateway_may_ask() {
             request().header(LINK_KEY, LINK).header(LINK_KEY, LINK),
         ] {
             let (status, _) = answer(request).await;
-            assert_eq!(status, 403, "{path}");
+            assert_eq!(status, 401, "{path}");
         }
     }
     for path in [RESOLVE_PATH, ACCESS_TOKENS_PATH] {
