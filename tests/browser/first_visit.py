@@ -260,7 +260,7 @@ def webhooks(visit, meridian, token):
     page.get_by_role("link", name="To the webhook").click()
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("status").first).to_contain_text("held back")
-    visit.look_at("webhook")
+    visit.look_at()
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("status").first).to_contain_text("again")
     page.get_by_role("link", name="Edit").click()
@@ -280,7 +280,7 @@ def webhooks(visit, meridian, token):
     visit.look_at("webhooks")
     page.get_by_role("link", name="HR", exact=True).click()
     expect(page.get_by_text("jwtAud: The audience is another")).to_be_visible()
-    visit.look_at("not-taken")
+    visit.look_at("webhook")
     page.get_by_role("button", name="Send them once more").click()
     expect(page.get_by_role("status").first).to_contain_text("once more")
 

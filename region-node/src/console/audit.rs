@@ -112,7 +112,7 @@ fn row(frame: &Frame<'_>, record: &AuditRecord) -> Vec<Markup> {
         let rule = record.subject.replace('_', " ");
         (html! { (rule) }, html! { (names.concat()) " ×" })
     } else {
-        let names = html! { @for name in &names { code { (name) } " " } };
+        let names = html! { @for name in &names { (attribute(name)) " " } };
         (subject(&record.subject), names)
     };
     vec![
@@ -158,6 +158,15 @@ fn in_words(kind: &str) -> &str {
         "endpoint.resumed" => "Webhook resumed",
         "events.lost" => "Events lost",
         other => other,
+    }
+}
+
+/// The name of what changed; of an extension's attribute without its schema, which is shown where a
+/// pointer rests on it.
+fn attribute(name: &str) -> Markup {
+    match name.rsplit_once(':') {
+        Some((_, own)) if name.starts_with("urn:") => html! { code title=(name) { (own) } },
+        _ => html! { code { (name) } },
     }
 }
 
