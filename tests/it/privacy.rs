@@ -1,13 +1,15 @@
-//! Logs hold no token, body, query string, resource id or user attribute: every one of them
-//! carries a canary, everything is exercised at the most verbose level, and the log is searched.
+//! Logs, metrics and traces hold no token, body, query string, resource id or user attribute: every
+//! one of them carries a canary, everything is exercised at the most verbose level, and the log, the
+//! figures and what a collector received are searched.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::support::collector::Collector;
 use crate::support::raw::exchange;
-use crate::support::{Answer, World, encode};
+use crate::support::{Answer, Beside, World, encode};
 
 const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
 
@@ -41,7 +43,12 @@ fn encodings(word: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_most_verbose_log_tells_nothing_of_anybody() {
-    let mut world = World::restartable(&["us", "de"], "trace");
+    let collector = Collector::of("traces");
+    let beside = Beside {
+        collector: Some(collector.url()),
+        ..Beside::default()
+    };
+    let mut world = World::restartable_beside(&["us", "de"], "trace", beside);
     let acme = world.tenant("acme", "us").await;
     let german = world.tenant("acme", "de").await;
     let names = [
@@ -214,6 +221,12 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
     }
     acme.delete(&url).await;
 
+    let figures = world.metrics().await.concat();
+    assert!(figures.contains(&acme.id) && figures.contains("http_server_request_duration"));
+    // Spans are of what is over: the last ones are of the last request.
+    let deleted = |text: &str| text.contains("DELETE /scim/v2/Users/{id}").then_some(());
+    collector.until(deleted).await;
+
     // The end of a process, and a new one.
     world.kill_and_restart();
     let acme = acme.reconnected();
@@ -233,6 +246,7 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
     for beginning in ["eyJhbGci", "eyJ0eXAi", "eyJraWQi"] {
         assert!(!log.contains(beginning), "a grant is in the log");
     }
+    let log = [log, figures, collector.received()].join("\n");
     let log = log.to_lowercase();
     let mut secrets: Vec<(String, String)> = words
         .iter()
@@ -271,7 +285,7 @@ async fn the_most_verbose_log_tells_nothing_of_anybody() {
             let hit = log.lines().find(|line| line.contains(&form));
             assert!(
                 hit.is_none(),
-                "{name} is in the log as {form}: {}",
+                "{name} is in the log, the figures or the traces as {form}: {}",
                 hit.unwrap_or_default()
             );
         }

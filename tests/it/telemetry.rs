@@ -13,27 +13,10 @@ use telemetry::{Metric, MetricKind};
 use crate::support::collector::{Collector, Span};
 use crate::support::prometheus::{Prometheus, deployed, promtool};
 use crate::support::redis::Redis;
-use crate::support::{Answer, Beside, Tenant, Token, World, patch, path, plain_client};
+use crate::support::{Answer, Beside, Tenant, Token, World, patch, path};
 
 fn rename() -> Value {
     patch(&json!([{"op": "replace", "path": "displayName", "value": "Babs"}]))
-}
-
-async fn metrics_of(management: &Value) -> String {
-    let url = format!("{}/metrics", management.as_str().unwrap());
-    let answer = Answer::of(plain_client().get(url)).await;
-    assert_eq!(answer.status, 200);
-    String::from_utf8(answer.body).unwrap()
-}
-
-/// The management addresses of the gateway and of region `us`.
-fn managements(world: &World) -> [Value; 2] {
-    let state = fs::read(world.data_dir().join("local.json")).unwrap();
-    let state: Value = serde_json::from_slice(&state).unwrap();
-    [
-        state["management"].clone(),
-        state["regions"]["us"]["management"].clone(),
-    ]
 }
 
 /// The span of this name and program in a trace.
@@ -274,9 +257,11 @@ async fn traffic(world: &World) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn figures_are_what_was_done_and_name_nobody() {
     let world = World::start();
-    let [gateway, node] = managements(&world);
     traffic(&world).await;
-    let [edge, node] = [metrics_of(&gateway).await, metrics_of(&node).await];
+    let metrics = world.metrics().await;
+    let [edge, node] = metrics.as_slice() else {
+        panic!("{metrics:?}")
+    };
     let figure = |text: &str, start: &str| -> f64 {
         let line = text.lines().find(|line| line.starts_with(start));
         let line = line.unwrap_or_else(|| panic!("no {start} in {text}"));
@@ -285,19 +270,19 @@ async fn figures_are_what_was_done_and_name_nobody() {
     let patches = "http_server_request_duration_seconds_count{region=\"us\",\
                    http_route=\"Users/{id}\",http_request_method=\"PATCH\",\
                    http_response_status_code=\"200\"}";
-    assert!(figure(&edge, patches) >= 1.0);
-    assert!(figure(&node, &patches.replace("Users/", "/scim/v2/Users/")) >= 1.0);
+    assert!(figure(edge, patches) >= 1.0);
+    assert!(figure(node, &patches.replace("Users/", "/scim/v2/Users/")) >= 1.0);
     let failures = |reason: &str| {
         let name = format!("meridian_gateway_failures_total{{region=\"us\",reason=\"{reason}\"}}");
-        figure(&edge, &name)
+        figure(edge, &name)
     };
     assert!(failures("token_unknown") >= 2.0);
     assert!(failures("tenant_limit") >= 1.0);
-    assert!(figure(&node, "meridian_tokens_revoked_total") >= 1.0);
-    assert!(figure(&node, "meridian_store_up") >= 1.0);
+    assert!(figure(node, "meridian_tokens_revoked_total") >= 1.0);
+    assert!(figure(node, "meridian_store_up") >= 1.0);
     let steps = "meridian_provisioning_step_duration_seconds_count{region=\"us\",step=\"commit\"}";
-    assert!(figure(&node, steps) >= 3.0);
-    for text in [&edge, &node] {
+    assert!(figure(node, steps) >= 3.0);
+    for text in [edge, node] {
         promtool(&["check", "metrics"], Some(text));
         assert!(!text.contains("bjensen"));
         // Every route has its template: nothing that was answered well is `other`.

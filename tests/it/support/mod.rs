@@ -127,6 +127,34 @@ impl World {
         )
     }
 
+    /// As [`World::restartable`], with something beside it.
+    pub fn restartable_beside(
+        regions: &[&'static str],
+        log_level: &'static str,
+        beside: Beside,
+    ) -> Self {
+        let (folder, listen) = (new_folder(), address_to_come_back_to());
+        let store = Store::of_this_run();
+        Self::starting(folder, listen, regions, log_level, store, beside)
+    }
+
+    /// What both programs answer at `/metrics`, the gateway and each region's node.
+    pub async fn metrics(&self) -> Vec<String> {
+        let state = fs::read(self.data_dir().join("local.json")).unwrap();
+        let state: Value = serde_json::from_slice(&state).unwrap();
+        let regions = state["regions"].as_object().unwrap().values();
+        let managements = std::iter::once(&state["management"])
+            .chain(regions.map(|region| &region["management"]));
+        let mut texts = Vec::new();
+        for management in managements {
+            let url = format!("{}/metrics", management.as_str().unwrap());
+            let answer = Answer::of(plain_client().get(url)).await;
+            assert_eq!(answer.status, 200);
+            texts.push(String::from_utf8(answer.body).unwrap());
+        }
+        texts
+    }
+
     /// One region, `us`, on a store that the test has in its hand; at an address that is the same
     /// after a restart.
     pub fn on(store: Store) -> Self {
