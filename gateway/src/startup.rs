@@ -243,7 +243,11 @@ fn problems_of_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Startup
         );
     }
     problems.extend(Redis::build(&settings.redis, Arc::clone(clock)).err());
-    problems.into_iter().map(StartupError::from).collect()
+    let problems = problems.into_iter().map(StartupError::from);
+    let export = settings.telemetry.export().check();
+    problems
+        .chain(export.err().map(StartupError::from))
+        .collect()
 }
 
 /// The port in public URLs: none where it is the scheme's own.

@@ -255,6 +255,8 @@ impl Application {
             problems.extend(checked.err());
         }
         problems.extend(egress(settings).err());
+        let export = Export::new(&settings.telemetry.export(), "meridian-region-node", []);
+        problems.extend(export.err().map(StartupError::from));
         problems
     }
 

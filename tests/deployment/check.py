@@ -108,7 +108,7 @@ def check_compose(meridian, work, made):
         (config,) = service["configs"]
         file = COMPOSE.parent / compose["configs"][config["source"]]["file"]
         machine.write(config["target"], file.read_bytes())
-        machine.check(config["target"], {k: str(v) for k, v in service.get("environment", {}).items()})
+        machine.check(config["target"], {k: str(v) for k, v in service.get("environment", {}).items() if v})
         health = service["healthcheck"]["test"]
         if health[-1] != config["target"] or not service["read_only"]:
             fail(f"{name}: healthcheck or root")

@@ -218,6 +218,7 @@ mod tests {
             "domain = \"example.com\"\nproduction = true\n\
              [regions.de]\nnodes = [\"https://a:1\"]\nlink_key_file = \"FOLDER/absent.key\"\n\
              [regions.us]\nnodes = []\nlink_key = \"short\"\n\
+             [telemetry]\notlp_queue = 0\n\
              [limits]\nconnections = 0\n[tls]\ncertificates = [{ certificate_file = \
              \"FOLDER/absent.pem\", key_file = \"FOLDER/a.key\" }]\n\
              [redis]\nurl = \"http://a\"\n",
@@ -231,6 +232,7 @@ mod tests {
             "regions.us.link_key",
             "absent.pem",
             "redis.url",
+            "telemetry.otlp_queue",
         ] {
             let is_said = troubles.iter().any(|trouble| trouble.contains(said));
             assert!(is_said, "{said}: {troubles:?}");
@@ -238,6 +240,7 @@ mod tests {
 
         let troubles = failed(
             "region = \"de\"\nproduction = true\n[limits]\nrequest_ms = 0\n\
+             [telemetry]\nsample_ratio = 2.0\n\
              [store]\nengine = \"postgres\"\nurl = \"nonsense\"\n\
              [keys]\nlink_files = \"FOLDER/absent.key\"\ngrant_files = \"FOLDER/a.key\"\n\
              [link_tls]\ncertificate_file = \"FOLDER/a.pem\"\nkey_file = \"FOLDER/a.key\"\n\
@@ -249,6 +252,7 @@ mod tests {
             "absent.key",
             "keys.operator",
             "ca.pem",
+            "telemetry.sample_ratio",
         ] {
             let is_said = troubles.iter().any(|trouble| trouble.contains(said));
             assert!(is_said, "{said}: {troubles:?}");
