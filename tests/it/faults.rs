@@ -144,6 +144,8 @@ async fn a_node_that_does_not_know_the_link_key_is_503_and_comes_back() {
     node.stop().await;
     node.change_settings(LINK_KEY, &other_key);
     node.start();
+    // Until then calls are refused because nobody is there.
+    node.alive().await;
     let refused = told.refused();
     told.wait_until(|| told.refused() > refused + ENOUGH).await;
     node.stop().await;

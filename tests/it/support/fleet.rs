@@ -294,7 +294,8 @@ impl Program {
         self.signal("TERM");
         let mut process = self.process.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || process.wait().unwrap()).await;
-        assert!(ended.unwrap().success(), "{} did not stop well", self.name);
+        let ended = ended.unwrap();
+        assert!(ended.success(), "{} did not stop well: {ended}", self.name);
     }
 
     pub fn freeze(&self) {
