@@ -28,6 +28,8 @@ usage: tests/bench/run store [OPTIONS]
   --answers N           answers that are measured of each operation (20000)
   --engine sqlite|postgres   (sqlite)
   --url URL             of a PostgreSQL server that runs on this machine (a private one is started)
+  --activity            what keeping activity costs: of each size, one node with it and one without;
+                        docs/benchmarks stays as it is
   --keep                leave docs/benchmarks as it is";
 
 #[derive(Clone, Debug)]
@@ -36,6 +38,7 @@ pub(crate) struct Arguments {
     pub(crate) tenants: Option<u64>,
     pub(crate) answers: usize,
     pub(crate) engine: Engine,
+    pub(crate) activity: bool,
     pub(crate) keep: bool,
 }
 
@@ -47,6 +50,7 @@ impl Arguments {
             tenants: None,
             answers: 20_000,
             engine: Engine::Sqlite,
+            activity: false,
             keep: false,
         };
         let (mut engine, mut url) = ("sqlite".to_owned(), None);
@@ -62,6 +66,7 @@ impl Arguments {
                 "--answers" => arguments.answers = number(&value()?)? as usize,
                 "--engine" => engine = value()?,
                 "--url" => url = Some(value()?),
+                "--activity" => arguments.activity = true,
                 "--keep" => arguments.keep = true,
                 // Cargo says so to every benchmark.
                 "--bench" => {}

@@ -60,9 +60,14 @@ struct Group {
 
 impl Bench {
     /// Starts a node and fills it.
-    pub(crate) async fn open(arguments: &Arguments, database: Option<String>, users: u64) -> Self {
+    pub(crate) async fn open(
+        arguments: &Arguments,
+        database: Option<String>,
+        users: u64,
+        activity: bool,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let node = Node::start(folder.path(), database.as_deref());
+        let node = Node::start(folder.path(), database.as_deref(), activity);
         let tenants = arguments.tenants_beside(users);
         for number in 0..tenants {
             fill_other_tenant(&node, number, tenants).await;

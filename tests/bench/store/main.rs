@@ -43,15 +43,29 @@ async fn main() -> ExitCode {
         Engine::Sqlite => None,
         Engine::Postgres { url } => url.clone().or(server.as_ref().map(postgres::Postgres::url)),
     };
+    let kinds: &[bool] = if arguments.activity {
+        &[true, false]
+    } else {
+        &[true]
+    };
     let mut benches = Vec::new();
     for users in &arguments.users {
-        // A database of its own for each size.
-        let server = url.as_deref().and_then(|url| url.rsplit_once('/'));
-        let database = server
-            .map(|(server, _)| format!("{server}/meridian_bench_{}_{users}", std::process::id()));
-        benches.push(Bench::open(&arguments, database, *users).await);
+        for activity in kinds {
+            // A database of its own for each.
+            let server = url.as_deref().and_then(|url| url.rsplit_once('/'));
+            let number = benches.len();
+            let name = |server| format!("{server}/meridian_bench_{}_{number}", std::process::id());
+            let database = server.map(|(server, _)| name(server));
+            benches.push(Bench::open(&arguments, database, *users, *activity).await);
+        }
     }
     let measured = rounds::measure(&benches, arguments.answers).await;
+    if arguments.activity {
+        for (users, figures) in arguments.users.iter().zip(measured.chunks(kinds.len())) {
+            println!("{}", report::activity(*users, figures));
+        }
+        return ExitCode::SUCCESS;
+    }
     let mut sizes = Vec::new();
     for (bench, figures) in benches.into_iter().zip(measured) {
         sizes.push(bench.close(figures, arguments.answers));

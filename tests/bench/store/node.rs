@@ -34,8 +34,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on a folder, or on a PostgreSQL database.
-    pub(crate) fn start(folder: &Path, url: Option<&str>) -> Self {
+    /// Starts a node on a folder, or on a PostgreSQL database, which keeps activity or not.
+    pub(crate) fn start(folder: &Path, url: Option<&str>, activity: bool) -> Self {
         let database = folder.join("meridian.db");
         let settings = folder.join("node.toml");
         let mut keys = String::new();
@@ -50,7 +50,7 @@ impl Node {
         };
         let text = format!(
             "region = \"us\"\nlink_listen = \"127.0.0.1:0\"\nmanagement_listen = \"127.0.0.1:0\"\n\
-             production = true\n[store]\n{store}[keys]\n{keys}"
+             production = true\n[store]\n{store}[activity]\nenabled = {activity}\n[keys]\n{keys}"
         );
         fs::write(&settings, text).expect("a folder of our own");
         let mut command = Command::new(beside("meridian-region-node"));

@@ -179,6 +179,27 @@ pub(crate) fn tables(engine: &Engine, sizes: &[Size]) -> String {
     text
 }
 
+/// What keeping activity costs: figures of a node that does and of one that does not.
+pub(crate) fn activity(users: u64, figures: &[Vec<Figure>]) -> String {
+    let [kept, not_kept] = figures else {
+        return String::new();
+    };
+    let mut text = format!("# Activity, with {} users\n\n", grouped(users));
+    text.push_str("| operation | CPU us | without activity | times (goal: at most 1.1) |\n");
+    text.push_str("| --- | ---: | ---: | ---: |\n");
+    for (kept, not_kept) in kept.iter().zip(not_kept) {
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {:.1} | {:.2} |",
+            kept.operation.name(),
+            kept.cpu_us,
+            not_kept.cpu_us,
+            kept.times(not_kept)
+        );
+    }
+    text
+}
+
 fn goals(text: &mut String, engine: &Engine, sizes: &[Size]) {
     let at = |users: u64| sizes.iter().find(|size| size.users == users);
     if let Some(size) = at(100_000) {
