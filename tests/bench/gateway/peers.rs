@@ -42,14 +42,17 @@ pub(crate) enum Kind {
     /// The same.
     HaproxyMap,
     Gateway,
+    /// The same, with traces and figures going to a collector.
+    GatewayTraced,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::NginxPlain,
         Self::NginxMap,
         Self::HaproxyMap,
         Self::Gateway,
+        Self::GatewayTraced,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Kind {
             Self::NginxMap => "nginx with a token map",
             Self::HaproxyMap => "HAProxy with maps",
             Self::Gateway => "meridian-gateway",
+            Self::GatewayTraced => "the same, with OTLP",
         }
     }
 }
@@ -130,7 +134,11 @@ impl Peer {
             Kind::NginxPlain => nginx(&folder, &nginx_plain(address, site), site),
             Kind::NginxMap => nginx(&folder, &nginx_map(&folder, address, site), site),
             Kind::HaproxyMap => haproxy(&folder, address, site),
-            Kind::Gateway => gateway(&folder, address, site),
+            Kind::Gateway => gateway(&folder, address, site, ""),
+            Kind::GatewayTraced => {
+                let collector = format!("otlp_endpoint = \"http://{}\"\n", site.upstream);
+                gateway(&folder, address, site, &collector)
+            }
         };
         let mut program = Program::start(&mut command);
         while TcpStream::connect(address).await.is_err() {
@@ -389,8 +397,9 @@ fn haproxy(folder: &Path, address: SocketAddr, site: &Site<'_>) -> Command {
     command
 }
 
-/// Our program, with limits that nothing runs into, and else its default settings.
-fn gateway(folder: &Path, address: SocketAddr, site: &Site<'_>) -> Command {
+/// Our program, with limits that nothing runs into, what is said of telemetry, and else its default
+/// settings.
+fn gateway(folder: &Path, address: SocketAddr, site: &Site<'_>, telemetry: &str) -> Command {
     let cache_mib = 64 + site.tokens.len() / 256;
     let keep_s = KEEP.as_secs();
     let text = format!(
@@ -399,7 +408,8 @@ fn gateway(folder: &Path, address: SocketAddr, site: &Site<'_>) -> Command {
          [regions.us]\nnodes = [\"http://{}\"]\nlink_key = \"{KEY}\"\n\
          [limits]\nlookups_per_s = {ENOUGH}\nlookups_burst = {ENOUGH}\nlookups_in_flight = 4096\n\
          failures_per_s = {ENOUGH}\nfailures_burst = {ENOUGH}\nnode_in_flight = 4096\n\
-         connections_per_source = 4096\n[cache]\nlive_mib = {cache_mib}\nkeep_max_s = {keep_s}\n{}",
+         connections_per_source = 4096\n[cache]\nlive_mib = {cache_mib}\nkeep_max_s = {keep_s}\n\
+         [telemetry]\n{telemetry}{}",
         if site.tls.is_some() { "https" } else { "http" },
         site.upstream,
         site.of_tls(|tls| {

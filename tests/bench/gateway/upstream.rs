@@ -1,5 +1,6 @@
 //! The far end of every peer: answers as a region-node does, as cheaply as can be. It is a process
-//! of its own, so that what it uses is mixed with nothing that is measured.
+//! of its own, so that what it uses is mixed with nothing that is measured. It is the collector of
+//! traces and figures as well.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -94,6 +95,9 @@ fn write_answer(head: &str, body: &[u8], user: &str, answer: &mut String) {
     let other;
     let (media_type, body) = if target == HEALTH_PATH {
         (JSON, "{}")
+    } else if target.starts_with("/v1/") {
+        // A collector takes everything, and an empty message says so.
+        ("application/x-protobuf", "")
     } else if target == RESOLVE_PATH {
         other = resolve(body);
         (JSON, other.as_str())
