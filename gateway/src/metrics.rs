@@ -8,8 +8,8 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use shared::RegionId;
 use telemetry::{
-    Label, Metric, MetricKind, Requests, ShardedCounter, Snapshot, TopTenants, Unit, Words, export,
-    process, requests,
+    Label, Metric, Requests, ShardedCounter, Snapshot, TopTenants, Unit, Words, export, process,
+    requests,
 };
 
 use crate::console::Door;
@@ -21,157 +21,126 @@ use crate::routes;
 use crate::serve::Edge;
 use crate::telemetry::RequestRecord;
 
-const fn counter(
-    name: &'static str,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Metric {
-    Metric {
-        name,
-        kind: MetricKind::Counter,
-        unit,
-        help,
-        labels,
-    }
-}
-
-const fn gauge(
-    name: &'static str,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Metric {
-    Metric {
-        name,
-        kind: MetricKind::Gauge,
-        unit,
-        help,
-        labels,
-    }
-}
-
-static FAILURES: Metric = counter(
+static FAILURES: Metric = Metric::counter(
     "meridian.gateway.failures",
     Unit::Of("{request}"),
     "Requests that the gateway itself answered with an error, by reason: what was refused, limited, \
      shed, or could not be sent on.",
     &["region", "reason"],
 );
-static TENANT_REQUESTS: Metric = counter(
+static TENANT_REQUESTS: Metric = Metric::counter(
     "meridian.gateway.tenant.requests",
     Unit::Of("{request}"),
     "Requests of the tenants that ask for most, and of all others together (other): answered, \
      refused (4xx), limited (429) or failed (5xx, or no answer).",
     &["tenant.id", "outcome"],
 );
-static BODY_BYTES: Metric = counter(
+static BODY_BYTES: Metric = Metric::counter(
     "meridian.gateway.body.transferred",
     Unit::Bytes,
     "Bytes of bodies that were read from clients (in) and written to them (out).",
     &["direction"],
 );
-static BODY_MEMORY: Metric = gauge(
+static BODY_MEMORY: Metric = Metric::gauge(
     "meridian.gateway.body.memory",
     Unit::Bytes,
     "Memory that bodies of requests take up at the moment, by region.",
     &["region"],
 );
-static CONNECTIONS: Metric = gauge(
+static CONNECTIONS: Metric = Metric::gauge(
     "meridian.gateway.connections",
     Unit::Of("{connection}"),
     "Connections of clients that are open.",
     &[],
 );
-static TOKEN_LOOKUPS: Metric = counter(
+static TOKEN_LOOKUPS: Metric = Metric::counter(
     "meridian.gateway.token.lookups",
     Unit::Of("{lookup}"),
-    "Questions whose a token is, by who was asked (live and refused: this gateway's memory; redis; \
+    "Questions whose a token is, by who was asked (live and refused: this gateway's memory; \
      region: the region-node) and what came of it.",
     &["region", "layer", "outcome"],
 );
-static LOOKUP_DURATION: Metric = Metric {
-    name: "meridian.gateway.token.lookup.duration",
-    kind: MetricKind::Histogram,
-    unit: Unit::Seconds,
-    help: "How long a region took to say whose a token is, by what it said.",
-    labels: &["region", "outcome"],
-};
-static REDIS_ENTRIES: Metric = counter(
+static LOOKUP_DURATION: Metric = Metric::histogram(
+    "meridian.gateway.token.lookup.duration",
+    Unit::Seconds,
+    "How long a region took to say whose a token is, by what it said.",
+    &["region", "outcome"],
+);
+static REDIS_ENTRIES: Metric = Metric::counter(
     "meridian.gateway.redis.lookups",
     Unit::Of("{lookup}"),
     "Look-ups in Redis, by what came of them. rejected: an entry that does not open, because \
      somebody else writes there. spared: not asked, because Redis fails.",
     &["outcome"],
 );
-static REDIS_RESTING: Metric = gauge(
+static REDIS_RESTING: Metric = Metric::gauge(
     "meridian.gateway.redis.resting",
     Unit::Of("1"),
     "1 while Redis is left alone because it fails.",
     &[],
 );
-static CALLS: Metric = gauge(
+static CALLS: Metric = Metric::gauge(
     "meridian.gateway.calls",
     Unit::Of("{call}"),
     "Calls of a region that are under way, and that wait for their turn.",
     &["region", "state"],
 );
-static CALLS_DELAYED: Metric = counter(
+static CALLS_DELAYED: Metric = Metric::counter(
     "meridian.gateway.calls.delayed",
     Unit::Of("{call}"),
     "Calls that did not go through at once: held while no node could be reached, retried because \
      nothing was sent, resent because no answer came.",
     &["region", "how"],
 );
-static NODES: Metric = gauge(
+static NODES: Metric = Metric::gauge(
     "meridian.gateway.nodes",
     Unit::Of("{node}"),
     "Nodes of a region: up, unwelcome (stopping, or it refuses this gateway), away.",
     &["region", "state"],
 );
-static NODES_LOST: Metric = counter(
+static NODES_LOST: Metric = Metric::counter(
     "meridian.gateway.nodes.lost",
     Unit::Of("{node}"),
     "How often a node of a region stopped answering and was given no more calls.",
     &["region"],
 );
-static NOTICES: Metric = counter(
+static NOTICES: Metric = Metric::counter(
     "meridian.gateway.notices",
     Unit::Of("{notice}"),
     "Refused requests that the region was told of, for the administrators of its tenants.",
     &[],
 );
-static NOTICES_LOST: Metric = counter(
+static NOTICES_LOST: Metric = Metric::counter(
     "meridian.gateway.notices.lost",
     Unit::Of("{notice}"),
     "Refused requests that the region could not be told of.",
     &[],
 );
-static HANDSHAKES: Metric = counter(
+static HANDSHAKES: Metric = Metric::counter(
     "meridian.gateway.tls.handshakes",
     Unit::Of("{handshake}"),
     "TLS handshakes of clients that succeeded.",
     &[],
 );
-static HANDSHAKES_FAILED: Metric = counter(
+static HANDSHAKES_FAILED: Metric = Metric::counter(
     "meridian.gateway.tls.handshakes.failed",
     Unit::Of("{handshake}"),
     "TLS handshakes of clients that did not succeed, by reason.",
     &["reason"],
 );
-static CERTIFICATE_ENDS: Metric = gauge(
+static CERTIFICATE_ENDS: Metric = Metric::gauge(
     "meridian.gateway.tls.certificate.ends",
     Unit::Seconds,
     "When the first certificate of the edge ends, in seconds since 1970.",
     &[],
 );
-static LINK_CERTIFICATE_ENDS: Metric = gauge(
+static LINK_CERTIFICATE_ENDS: Metric = Metric::gauge(
     "meridian.gateway.link.certificate.ends",
     Unit::Seconds,
     "When this gateway's certificate on the link to a region ends, in seconds since 1970.",
     &["region"],
 );
-static STOPPING: Metric = gauge(
+static STOPPING: Metric = Metric::gauge(
     "meridian.gateway.stopping",
     Unit::Of("1"),
     "1 once the gateway is about to stop.",

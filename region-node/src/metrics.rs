@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use shared::RegionId;
-use telemetry::{
-    Label, Metric, MetricKind, Requests, Snapshot, Unit, Value, export, process, requests,
-};
+use telemetry::{Label, Metric, Requests, Snapshot, Unit, Value, export, process, requests};
 use tokio::time::timeout;
 
 use crate::routes;
@@ -18,125 +16,94 @@ use crate::store::events::Endpoint;
 /// The store may take so long to say whether it is well.
 const LONGEST_CHECK: Duration = Duration::from_secs(2);
 
-const fn metric(
-    name: &'static str,
-    kind: MetricKind,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Metric {
-    Metric {
-        name,
-        kind,
-        unit,
-        help,
-        labels,
-    }
-}
-
-static STEP_DURATION: Metric = metric(
+static STEP_DURATION: Metric = Metric::histogram(
     "meridian.provisioning.step.duration",
-    MetricKind::Histogram,
     Unit::Seconds,
     "How long the steps of provisioning requests took: read (the store is read), plan (what is to \
      be written is worked out), commit (from the queue until it is durable).",
     &["region", "step"],
 );
-static STORE_UP: Metric = metric(
+static STORE_UP: Metric = Metric::gauge(
     "meridian.store.up",
-    MetricKind::Gauge,
     Unit::Of("1"),
     "1 while the store reads and writes.",
     &["region"],
 );
-static COMMITS: Metric = metric(
+static COMMITS: Metric = Metric::counter(
     "meridian.store.commits",
-    MetricKind::Counter,
     Unit::Of("{commit}"),
     "Transactions that the store made durable.",
     &["region"],
 );
-static WRITES: Metric = metric(
+static WRITES: Metric = Metric::counter(
     "meridian.store.writes",
-    MetricKind::Counter,
     Unit::Of("{write}"),
     "Writes that were kept by them.",
     &["region"],
 );
-static COMMIT_FAILURES: Metric = metric(
+static COMMIT_FAILURES: Metric = Metric::counter(
     "meridian.store.commit.failures",
-    MetricKind::Counter,
     Unit::Of("{commit}"),
     "Transactions that the store did not make durable; nothing of them was acknowledged.",
     &["region"],
 );
-static COMMIT_SIZE: Metric = metric(
+static COMMIT_SIZE: Metric = Metric::histogram(
     "meridian.store.commit.size",
-    MetricKind::Histogram,
     Unit::Of("{write}"),
     "How many writes shared a transaction (group commit).",
     &["region"],
 );
-static COMMIT_DURATION: Metric = metric(
+static COMMIT_DURATION: Metric = Metric::histogram(
     "meridian.store.commit.duration",
-    MetricKind::Histogram,
     Unit::Seconds,
     "How long transactions took, from their begin until they were durable.",
     &["region"],
 );
-static EVENTS_LAG: Metric = metric(
+static EVENTS_LAG: Metric = Metric::gauge(
     "meridian.events.lag",
-    MetricKind::Gauge,
     Unit::Of("{write}"),
     "Writes that the receiver of events which is furthest behind has not had.",
     &["region"],
 );
-static EVENTS_ENDPOINTS: Metric = metric(
+static EVENTS_ENDPOINTS: Metric = Metric::gauge(
     "meridian.events.endpoints",
-    MetricKind::Gauge,
     Unit::Of("{endpoint}"),
     "Receivers of events: active, failing (its last delivery was not taken), paused.",
     &["region", "state"],
 );
-static EVENTS_DEAD_LETTERS: Metric = metric(
+static EVENTS_DEAD_LETTERS: Metric = Metric::gauge(
     "meridian.events.dead_letters",
-    MetricKind::Gauge,
     Unit::Of("{event}"),
     "Events that receivers did not take and that are kept for them.",
     &["region"],
 );
-static REVOCATIONS: Metric = metric(
+static REVOCATIONS: Metric = Metric::counter(
     "meridian.tokens.revoked",
-    MetricKind::Counter,
     Unit::Of("{token}"),
     "API tokens that this node revoked.",
     &["region"],
 );
-static ACTIVITY_LOST: Metric = metric(
+static ACTIVITY_LOST: Metric = Metric::counter(
     "meridian.activity.lost",
-    MetricKind::Counter,
     Unit::Of("{request}"),
     "Requests that found no room to be kept as activity: their tenants see a gap.",
     &["region"],
 );
-static QUEUE: Metric = metric(
+static QUEUE: Metric = Metric::gauge(
     "meridian.queue.depth",
-    MetricKind::Gauge,
     Unit::Of("{item}"),
     "What waits to be written beside requests: activity, last_used (times of last use of tokens), \
      refusals (counts for the audit).",
     &["region", "queue"],
 );
-static STOPPING: Metric = metric(
+static STOPPING: Metric = Metric::gauge(
     "meridian.node.stopping",
-    MetricKind::Gauge,
     Unit::Of("1"),
     "1 once the node is about to stop.",
     &["region"],
 );
-static LINK_CERTIFICATE_ENDS: Metric = metric(
+static LINK_CERTIFICATE_ENDS: Metric = Metric::gauge(
     "meridian.region.node.link.certificate.ends",
-    MetricKind::Gauge,
     Unit::Seconds,
     "When this node's certificate on the link ends, in seconds since 1970.",
     &["region"],

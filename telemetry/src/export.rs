@@ -24,26 +24,24 @@ use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::label::Label;
-use crate::metrics::{Counter, Metric, MetricKind, Snapshot, Unit};
+use crate::metrics::{Counter, Metric, Snapshot, Unit};
 use crate::otlp;
 use crate::trace::Tracing;
 
 /// Spans that found no room.
-pub static SPANS_DROPPED: Metric = Metric {
-    name: "meridian.telemetry.spans.dropped",
-    kind: MetricKind::Counter,
-    unit: Unit::Of("{span}"),
-    help: "Spans that found no room in the queue for the collector.",
-    labels: &[],
-};
+pub static SPANS_DROPPED: Metric = Metric::counter(
+    "meridian.telemetry.spans.dropped",
+    Unit::Of("{span}"),
+    "Spans that found no room in the queue for the collector.",
+    &[],
+);
 /// Batches sent to the collector.
-pub static EXPORTS: Metric = Metric {
-    name: "meridian.telemetry.exports",
-    kind: MetricKind::Counter,
-    unit: Unit::Of("{batch}"),
-    help: "Batches that were sent to the collector, by what they held and what became of them.",
-    labels: &["signal", "outcome"],
-};
+pub static EXPORTS: Metric = Metric::counter(
+    "meridian.telemetry.exports",
+    Unit::Of("{batch}"),
+    "Batches that were sent to the collector, by what they held and what became of them.",
+    &["signal", "outcome"],
+);
 /// All that are here.
 pub static METRICS: [&Metric; 2] = [&SPANS_DROPPED, &EXPORTS];
 

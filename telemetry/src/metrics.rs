@@ -81,6 +81,55 @@ impl Unit {
 }
 
 impl Metric {
+    const fn new(
+        kind: MetricKind,
+        name: &'static str,
+        unit: Unit,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            unit,
+            help,
+            labels,
+        }
+    }
+
+    /// Something that only grows.
+    #[must_use]
+    pub const fn counter(
+        name: &'static str,
+        unit: Unit,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Self {
+        Self::new(MetricKind::Counter, name, unit, help, labels)
+    }
+
+    /// Something that goes up and down.
+    #[must_use]
+    pub const fn gauge(
+        name: &'static str,
+        unit: Unit,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Self {
+        Self::new(MetricKind::Gauge, name, unit, help, labels)
+    }
+
+    /// A distribution.
+    #[must_use]
+    pub const fn histogram(
+        name: &'static str,
+        unit: Unit,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Self {
+        Self::new(MetricKind::Histogram, name, unit, help, labels)
+    }
+
     /// Its name at `/metrics`, by OpenTelemetry's rules for Prometheus: underscores, the unit
     /// behind, and `_total` behind what only grows.
     #[must_use]
@@ -471,17 +520,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_rules_for_prometheus() {
-        let metric = |name, kind, unit| {
-            let (help, labels) = ("", &[] as &[_]);
-            let metric = Metric {
-                name,
-                kind,
-                unit,
-                help,
-                labels,
-            };
-            metric.prometheus_name()
-        };
+        let metric = |name, kind, unit| Metric::new(kind, name, unit, "", &[]).prometheus_name();
         assert_eq!(
             metric(
                 "http.server.request.duration",

@@ -2,48 +2,43 @@
 
 use std::fs;
 
-use crate::metrics::{Metric, MetricKind, Snapshot, Unit};
+use crate::metrics::{Metric, Snapshot, Unit};
 
 /// Seconds of processor time.
-pub static CPU: Metric = Metric {
-    name: "process.cpu",
-    kind: MetricKind::Counter,
-    unit: Unit::Seconds,
-    help: "Processor time that the process has used, user and system.",
-    labels: &[],
-};
+pub static CPU: Metric = Metric::counter(
+    "process.cpu",
+    Unit::Seconds,
+    "Processor time that the process has used, user and system.",
+    &[],
+);
 /// Memory.
-pub static MEMORY: Metric = Metric {
-    name: "process.resident_memory",
-    kind: MetricKind::Gauge,
-    unit: Unit::Bytes,
-    help: "Memory of the process that is resident.",
-    labels: &[],
-};
+pub static MEMORY: Metric = Metric::gauge(
+    "process.resident_memory",
+    Unit::Bytes,
+    "Memory of the process that is resident.",
+    &[],
+);
 /// Open files.
-pub static FILES: Metric = Metric {
-    name: "process.open_fds",
-    kind: MetricKind::Gauge,
-    unit: Unit::Of("{count}"),
-    help: "Files and sockets that the process has open.",
-    labels: &[],
-};
+pub static FILES: Metric = Metric::gauge(
+    "process.open_fds",
+    Unit::Of("{count}"),
+    "Files and sockets that the process has open.",
+    &[],
+);
 /// How many files may be open.
-pub static FILES_LIMIT: Metric = Metric {
-    name: "process.max_fds",
-    kind: MetricKind::Gauge,
-    unit: Unit::Of("{count}"),
-    help: "Files and sockets that the process may have open.",
-    labels: &[],
-};
+pub static FILES_LIMIT: Metric = Metric::gauge(
+    "process.max_fds",
+    Unit::Of("{count}"),
+    "Files and sockets that the process may have open.",
+    &[],
+);
 /// Threads.
-pub static THREADS: Metric = Metric {
-    name: "process.threads",
-    kind: MetricKind::Gauge,
-    unit: Unit::Of("{thread}"),
-    help: "Threads of the process.",
-    labels: &[],
-};
+pub static THREADS: Metric = Metric::gauge(
+    "process.threads",
+    Unit::Of("{thread}"),
+    "Threads of the process.",
+    &[],
+);
 
 /// All that are here.
 pub static METRICS: [&Metric; 5] = [&CPU, &MEMORY, &FILES, &FILES_LIMIT, &THREADS];

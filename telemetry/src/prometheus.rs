@@ -82,24 +82,17 @@ fn write_line(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Histogram, Metric, MetricKind, SIZES, Unit};
+    use crate::metrics::{Histogram, Metric, SIZES, Unit};
 
     #[test]
     fn the_text_is_what_prometheus_reads() {
-        static COMMITS: Metric = Metric {
-            name: "meridian.store.commit.size",
-            kind: MetricKind::Histogram,
-            unit: Unit::Of("{write}"),
-            help: "Writes in a commit.",
-            labels: &["region"],
-        };
-        static UP: Metric = Metric {
-            name: "meridian.store.up",
-            kind: MetricKind::Gauge,
-            unit: Unit::Of("1"),
-            help: "Whether.",
-            labels: &[],
-        };
+        static COMMITS: Metric = Metric::histogram(
+            "meridian.store.commit.size",
+            Unit::Of("{write}"),
+            "Writes in a commit.",
+            &["region"],
+        );
+        static UP: Metric = Metric::gauge("meridian.store.up", Unit::Of("1"), "Whether.", &[]);
         let histogram = Histogram::new(&SIZES);
         histogram.record(2);
         histogram.record(1000);

@@ -10,21 +10,20 @@ use std::time::Duration;
 use shared::RegionId;
 
 use crate::label::Label;
-use crate::metrics::{Histogram, HistogramTotal, Metric, MetricKind, Sharded, Snapshot, Unit};
+use crate::metrics::{Histogram, HistogramTotal, Metric, Sharded, Snapshot, Unit};
 
 /// How long requests took.
-pub static DURATION: Metric = Metric {
-    name: "http.server.request.duration",
-    kind: MetricKind::Histogram,
-    unit: Unit::Seconds,
-    help: "How long requests took, by region, route template, method and status of the answer.",
-    labels: &[
+pub static DURATION: Metric = Metric::histogram(
+    "http.server.request.duration",
+    Unit::Seconds,
+    "How long requests took, by region, route template, method and status of the answer.",
+    &[
         "region",
         "http.route",
         "http.request.method",
         "http.response.status_code",
     ],
-};
+);
 
 /// The names of methods; what HTTP does not define is the last one.
 const METHODS: [&str; 10] = [

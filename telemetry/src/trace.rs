@@ -5,7 +5,7 @@
 //! made when what they tell of has ended, of times that were noted, so nothing is held meanwhile.
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
@@ -85,12 +85,6 @@ impl Tracing {
         }
     }
 
-    /// Whether anything is traced at all.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.sink.is_some()
-    }
-
     /// Whether a request that begins a trace of its own is traced. The trace's random id decides,
     /// as OpenTelemetry's `TraceIdRatioBased` does, so that all who look at it decide alike.
     #[must_use]
@@ -132,19 +126,17 @@ fn threshold(ratio: f64) -> u64 {
 
 /// A moment by both clocks: spans tell the machine's time, durations are measured by the other one.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+struct Moment {
     instant: Instant,
     system: SystemTime,
 }
 
 impl Moment {
-    /// Now.
-    #[must_use]
     #[expect(
         clippy::disallowed_methods,
         reason = "a trace tells the machine's time, as the log does"
     )]
-    pub fn now() -> Self {
+    fn now() -> Self {
         Self {
             instant: Instant::now(),
             system: SystemTime::now(),
@@ -263,12 +255,6 @@ impl Trace {
             },
             instrumentation_scope: InstrumentationScope::builder("meridian").build(),
         });
-    }
-
-    /// How long it has been traced.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.began.instant.elapsed()
     }
 }
 
