@@ -15,6 +15,7 @@ use super::activity::kept_filter;
 use super::cursor::Start;
 use super::resources::{Resources, derived_attribute, meta};
 use super::settings::Profile;
+use super::steps::Step;
 use super::{Caller, ProviderError, View};
 use crate::scim::document::Tree;
 use crate::scim::list::{ListRequest, Standing, list_response};
@@ -322,10 +323,13 @@ impl Resources {
         let from = start
             .behind
             .map_or(PageStart::Offset(start.rank), PageStart::Behind);
+        let reading = self.steps.begin(Step::Read);
         let page = self
             .store
             .page(caller.access, ask.kind, from, ask.count)
-            .await?;
+            .await;
+        reading.end(page.is_err());
+        let page = page?;
         let total = u64::try_from(page.total).unwrap_or(0);
         Ok(Found {
             total,
@@ -422,14 +426,16 @@ impl Resources {
         }
         loop {
             let size = batches.next().unwrap_or(MOST_BATCH);
+            let reading = self.steps.begin(Step::Read);
             let batch = self
                 .store
                 .candidates(access, ask.kind, &ask.narrowing, after, size)
-                .await
-                .map_err(|error| match error {
-                    StoreError::OverBudget => too_many(ask).into(),
-                    error => ProviderError::from(error),
-                })?;
+                .await;
+            reading.end(batch.is_err());
+            let batch = batch.map_err(|error| match error {
+                StoreError::OverBudget => too_many(ask).into(),
+                error => ProviderError::from(error),
+            })?;
             looked_at += batch.resources.len();
             after = batch.resources.last().map(|stored| stored.position);
             let mut resources = batch.resources;
