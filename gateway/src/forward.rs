@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -287,7 +288,13 @@ impl Passage<'_> {
     /// Writes the call for a node, up to its body. What is allowed of the client's headers, then
     /// ours. Values hold no line ends: they are parts of a header that was taken apart before, or
     /// made here.
-    fn write_head(&self, client: &ProvisioningClient, node: &Node, out: &mut BytesMut) {
+    fn write_head(
+        &self,
+        client: &ProvisioningClient,
+        node: &Node,
+        left: Duration,
+        out: &mut BytesMut,
+    ) {
         // HEAD goes as GET: what is left out is the body, and the listener leaves it out.
         let method = match *self.method {
             Method::HEAD => "GET",
@@ -319,8 +326,10 @@ impl Passage<'_> {
             }
         }
         line(&starts.request_id, self.ids.request_id().as_bytes());
-        let traceparent = self.ids.traceparent().concat();
-        line(&starts.traceparent, traceparent.as_bytes());
+        line(&starts.traceparent, b"");
+        for part in self.ids.traceparent() {
+            line(part, b"");
+        }
         if !self.is_read() {
             let of_client = self.text(&IDEMPOTENCY_KEY);
             let key = self
@@ -337,7 +346,6 @@ impl Passage<'_> {
         if self.was_sent.get() {
             line(&starts.resent, b"1");
         }
-        let left = self.deadline.saturating_duration_since(Instant::now());
         let mut digits = itoa::Buffer::new();
         let left = digits.format(left.as_millis());
         line(&starts.deadline_ms, left.as_bytes());
@@ -377,7 +385,9 @@ impl Passage<'_> {
         let Region { turns, link, .. } = &*client.region;
         let turn = turns.take(&client.tenant_id, link.nodes_up());
         let _turn = turn.await.map_err(Attempt::Busy)?;
-        let write_head = |node: &Node, out: &mut BytesMut| self.write_head(client, node, out);
+        let write_head = |node: &Node, left: Duration, out: &mut BytesMut| {
+            self.write_head(client, node, left, out);
+        };
         link.attempt(&node, self.deadline, write_head, &self.body)
             .await
     }

@@ -45,6 +45,16 @@ struct Connection {
 /// A connection without a call.
 struct Idle {
     connection: Box<Connection>,
+    /// When its last call began.
+    since: Instant,
+}
+
+/// A connection that carries a call.
+struct Carrier {
+    connection: Box<Connection>,
+    /// The number of its node.
+    node: usize,
+    /// When the call began.
     since: Instant,
 }
 
@@ -57,7 +67,7 @@ thread_local! {
 
 impl RegionLink {
     /// One attempt: sends a call to a node, over a connection that is at hand or a new one.
-    /// `write_head` writes its head, less what says where the body ends.
+    /// `write_head` writes its head, and is told how much time is left for the answer.
     ///
     /// # Errors
     /// [`Attempt`], which says whether anything was sent.
@@ -65,13 +75,14 @@ impl RegionLink {
         &self,
         node: &Arc<Node>,
         deadline: Instant,
-        write_head: impl Fn(&Node, &mut BytesMut),
+        write_head: impl Fn(&Node, Duration, &mut BytesMut),
         body: &Bytes,
     ) -> Result<Answer, Attempt> {
         beat::keep();
         let under_way = node.begin();
         loop {
-            let (mut connection, is_new) = match take_idle(node, self.idle_timeout) {
+            let now = Instant::now();
+            let (mut connection, is_new) = match take_idle(node, now, self.idle_timeout) {
                 Some(connection) => (connection, false),
                 // In a box: it is rare, and its room would be moved with every call.
                 None => {
@@ -80,7 +91,8 @@ impl RegionLink {
                 }
             };
             connection.write.clear();
-            write_head(node, &mut connection.write);
+            let left = deadline.saturating_duration_since(now);
+            write_head(node, left, &mut connection.write);
             let mut exchange = Exchange::begin(&mut connection, body);
             let losses = node.losses();
             let exchanged = loop {
@@ -97,8 +109,12 @@ impl RegionLink {
             match exchanged {
                 Ok(mut begun) => {
                     begun.is_lasting &= exchange.is_sent();
-                    let connection = (node.number(), connection);
-                    return Ok(Answer::new(begun, connection, deadline, under_way));
+                    let carrier = Carrier {
+                        connection,
+                        node: node.number(),
+                        since: now,
+                    };
+                    return Ok(Answer::new(begun, carrier, deadline, under_way));
                 }
                 // The node had closed it: nothing of the call was written.
                 Err(_) if exchange.is_untouched() && !is_new => {}
@@ -109,12 +125,12 @@ impl RegionLink {
     }
 }
 
-fn take_idle(node: &Node, idle_timeout: Duration) -> Option<Box<Connection>> {
+fn take_idle(node: &Node, now: Instant, idle_timeout: Duration) -> Option<Box<Connection>> {
     loop {
         let mut connection = IDLE.with_borrow_mut(|all| {
             let idle = all.get_mut(&node.number())?;
             let Idle { connection, since } = idle.pop()?;
-            if since.elapsed() > idle_timeout {
+            if now.saturating_duration_since(since) > idle_timeout {
                 // All others have been waiting for longer.
                 idle.clear();
                 return None;
@@ -127,11 +143,15 @@ fn take_idle(node: &Node, idle_timeout: Duration) -> Option<Box<Connection>> {
     }
 }
 
-fn keep_idle(number: usize, connection: Box<Connection>) {
+fn keep_idle(carrier: Carrier) {
+    let Carrier {
+        connection,
+        node,
+        since,
+    } = carrier;
     IDLE.with_borrow_mut(|all| {
-        let idle = all.entry(number).or_default();
+        let idle = all.entry(node).or_default();
         if idle.len() < MOST_IDLE {
-            let since = Instant::now();
             idle.push(Idle { connection, since });
         }
     });
@@ -300,7 +320,7 @@ pub struct Answer {
     /// What of the body is still to come; none where all of it was read.
     rest: Option<Framing>,
     /// Kept for the next call when the body was read to its end.
-    connection: Option<(usize, Box<Connection>)>,
+    carrier: Option<Carrier>,
     /// Whether the connection can carry another call.
     is_lasting: bool,
     deadline: Instant,
@@ -328,12 +348,7 @@ pub enum AnswerError {
 
 impl Answer {
     /// An answer whose head was read.
-    fn new(
-        begun: Begun,
-        connection: (usize, Box<Connection>),
-        deadline: Instant,
-        under_way: UnderWay,
-    ) -> Self {
+    fn new(begun: Begun, carrier: Carrier, deadline: Instant, under_way: UnderWay) -> Self {
         let length = match begun.framing {
             Framing::Left(length) => Some(length),
             Framing::Chunked(_) => None,
@@ -343,7 +358,7 @@ impl Answer {
             length,
             has_begun: false,
             rest: Some(begun.framing),
-            connection: Some(connection),
+            carrier: Some(carrier),
             is_lasting: begun.is_lasting,
             deadline,
             alarm: None,
@@ -384,9 +399,10 @@ impl Answer {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnswerError>>> {
-        let (Some(rest), Some((_, connection))) = (&mut self.rest, &mut self.connection) else {
+        let (Some(rest), Some(carrier)) = (&mut self.rest, &mut self.carrier) else {
             return Poll::Ready(None);
         };
+        let connection = &mut carrier.connection;
         loop {
             match rest {
                 Framing::Left(left) if !connection.read.is_empty() => {
@@ -430,17 +446,17 @@ impl Answer {
     fn give_back(&mut self) {
         self.rest = None;
         self.alarm = None;
-        if let Some((number, connection)) = self.connection.take()
+        if let Some(carrier) = self.carrier.take()
             && self.is_lasting
-            && connection.read.is_empty()
+            && carrier.connection.read.is_empty()
         {
-            keep_idle(number, connection);
+            keep_idle(carrier);
         }
     }
 
     fn give_up(&mut self) {
         self.rest = None;
         self.alarm = None;
-        self.connection = None;
+        self.carrier = None;
     }
 }
