@@ -265,6 +265,8 @@ async fn answer(
         false => (Bytes::new(), None),
     };
     record.bytes_in = body.len();
+    #[cfg(feature = "log-bodies-control")]
+    tracing::warn!(body = %String::from_utf8_lossy(&body), "this build is a control");
 
     let passage = Passage {
         begun,

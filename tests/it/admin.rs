@@ -35,7 +35,7 @@ async fn an_administrator_makes_rotates_and_revokes_tokens() {
         ("client_secret", secret),
     ];
     let url = made["tokenUrl"].as_str().unwrap();
-    let request = crate::oauth::with_form(acme.region.client.post(url), &form);
+    let request = crate::support::with_form(acme.region.client.post(url), &form);
     assert_eq!(Answer::of(request).await.status, 200);
 
     // Its secret is shown this once.

@@ -1,94 +1,14 @@
 //! The console: a session from an admin token, its end, and everything that somebody else's site,
 //! token or user might try. What pages look like, `tests/browser` looks at.
 
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::oauth::with_form;
 use crate::support::admin::Admin;
+use crate::support::browser::Browser;
 use crate::support::consumer::Consumer;
 use crate::support::fleet::{Fleet, Plan};
-use crate::support::{Answer, Region, Tenant, Token, World, id, patch, postgres_of_this_run};
-
-/// A browser with at most one session.
-struct Browser {
-    region: Region,
-    cookie: Option<String>,
-}
-
-impl Browser {
-    fn new(tenant: &Tenant) -> Self {
-        Self {
-            region: tenant.region.clone(),
-            cookie: None,
-        }
-    }
-
-    /// One that has signed in.
-    async fn of(admin: &Admin) -> Self {
-        let mut browser = Self::new(&admin.tenant);
-        let answer = browser.sign_in(&admin.token.secret).await;
-        assert_eq!(answer.status, 303, "{answer:?}");
-        assert_eq!(answer.header("location"), Some("/console"));
-        browser.cookie = Some(session(&answer));
-        browser
-    }
-
-    fn origin(&self) -> String {
-        let base_url = &self.region.base_url;
-        base_url.strip_suffix("/api/v1/scim").unwrap().to_owned()
-    }
-
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}{path}", self.origin());
-        let request = self.region.client.request(method, url);
-        match &self.cookie {
-            Some(cookie) => request.header("cookie", format!("meridian_session={cookie}")),
-            None => request,
-        }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path)).await
-    }
-
-    /// A page that must be there.
-    async fn page(&self, path: &str) -> String {
-        let answer = self.get(path).await;
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        String::from_utf8(answer.body).unwrap()
-    }
-
-    /// Sends a form as a page of the console would.
-    async fn send(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let request = self
-            .request(Method::POST, path)
-            .header("origin", self.origin());
-        Answer::of(with_form(request, fields)).await
-    }
-
-    async fn sign_in(&self, token: &str) -> Answer {
-        self.send("/console/sign-in", &[("token", token)]).await
-    }
-
-    /// What forms of this session hold.
-    async fn proof(&self) -> String {
-        let page = self.page("/console").await;
-        let (_, rest) = page.split_once("name=\"proof\" value=\"").unwrap();
-        rest.split_once('"').unwrap().0.to_owned()
-    }
-}
-
-/// The session in an answer's cookie.
-fn session(answer: &Answer) -> String {
-    let cookie = answer.header("set-cookie").unwrap();
-    let (pair, attributes) = cookie.split_once("; ").unwrap();
-    assert_eq!(
-        attributes, "Path=/; Max-Age=3600; HttpOnly; SameSite=Strict",
-        "there is no TLS here"
-    );
-    pair.strip_prefix("meridian_session=").unwrap().to_owned()
-}
+use crate::support::{Answer, Token, World, id, patch, postgres_of_this_run, with_form};
 
 /// Checks that a browser is sent to the sign-in page.
 #[track_caller]
@@ -113,28 +33,6 @@ fn guarded(answer: &Answer) {
         assert_eq!(answer.header(name), Some(value), "{answer:?}");
     }
     assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
-}
-
-/// Signs in, and looks at a user, with a word in whatever can be asked for; answers the session.
-pub async fn look_around(world: &World, tenant: &Tenant, user: &str, word: &str) -> String {
-    let admin = Admin::of(world, tenant).await;
-    let browser = Browser::of(&admin).await;
-    for path in [
-        format!("/console/users?search={word}"),
-        format!("/console/users?cursor={word}"),
-        format!("/console/users/{user}"),
-        format!("/console/users/{word}"),
-        format!("/console/{word}"),
-        format!("/console/activity?request={word}&from={word}"),
-        format!("/console/activity?resource={user}"),
-        format!("/console/sign-in?{word}"),
-        "/console/export".to_owned(),
-    ] {
-        browser.get(&path).await;
-    }
-    browser.send("/console/tokens", &[("name", word)]).await;
-    browser.sign_in(word).await;
-    browser.cookie.unwrap()
 }
 
 async fn acme(world: &World) -> Admin {

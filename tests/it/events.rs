@@ -39,18 +39,11 @@ impl Admin {
         }
     }
 
-    /// All events from the beginning, page by page.
+    /// All events from the beginning.
     async fn all_events(&self) -> Vec<Value> {
-        let (mut all, mut after) = (Vec::new(), String::new());
-        loop {
-            let page = self.get(&format!("/events?limit=50{after}")).await;
-            let events = page["events"].as_array().unwrap().clone();
-            if events.is_empty() {
-                return all;
-            }
-            all.extend(events);
-            after = format!("&after={}", page["nextCursor"].as_str().unwrap());
-        }
+        let mut all = Vec::new();
+        self.each_event(50, |event| all.push(event.clone())).await;
+        all
     }
 }
 

@@ -2,24 +2,13 @@
 //! from `/oauth2/token`, provisioning with it, and its end.
 
 use futures_util::future::join_all;
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{ApiToken, RegionId};
 
-use crate::support::{Answer, Region, Tenant, Token, World, encode};
+use crate::support::{Answer, Region, Tenant, Token, World, with_form};
 
 const CLIENT_CREDENTIALS: (&str, &str) = ("grant_type", "client_credentials");
-
-/// A request with a form as its body.
-pub fn with_form(request: RequestBuilder, parameters: &[(&str, &str)]) -> RequestBuilder {
-    let parameters: Vec<String> = parameters
-        .iter()
-        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
-        .collect();
-    request
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(parameters.join("&"))
-}
 
 /// The URL that a region's metadata names.
 async fn token_endpoint(region: &Region) -> String {

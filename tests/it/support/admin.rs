@@ -49,6 +49,20 @@ impl Admin {
         Answer::of(self.request(Method::GET, path)).await
     }
 
+    /// Looks at all events from the beginning, page by page.
+    pub async fn each_event(&self, of_page: usize, mut see: impl FnMut(&Value)) {
+        let mut after = String::new();
+        loop {
+            let page = self.get(&format!("/events?limit={of_page}{after}")).await;
+            let events = page["events"].as_array().unwrap();
+            if events.is_empty() {
+                return;
+            }
+            events.iter().for_each(&mut see);
+            after = format!("&after={}", page["nextCursor"].as_str().unwrap());
+        }
+    }
+
     /// A `POST` to the admin API.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, body).await

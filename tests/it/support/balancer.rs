@@ -24,8 +24,7 @@ pub struct Balancer {
 
 impl Balancer {
     /// Before these gateways, each with its management listener.
-    pub async fn before(gateways: Vec<(SocketAddr, String)>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub fn before(gateways: Vec<(SocketAddr, String)>, listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let gateways: Vec<_> = gateways
             .into_iter()

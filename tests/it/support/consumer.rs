@@ -30,6 +30,7 @@ pub enum Mood {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub headers: BTreeMap<String, String>,
+    pub bytes: Vec<u8>,
     pub text: String,
     pub body: Value,
 }
@@ -164,11 +165,13 @@ async fn serve(mut stream: TcpStream, book: Arc<Book>, mood: Arc<Mutex<Mood>>) {
             }
         }
         let rest = bytes.split_off(length);
-        let text = String::from_utf8(std::mem::replace(&mut bytes, rest)).unwrap();
+        let body = std::mem::replace(&mut bytes, rest);
+        let text = String::from_utf8_lossy(&body).into_owned();
         let mood = mood.lock().unwrap().clone();
         let delivery = Delivery {
             headers: head,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            bytes: body,
             text,
         };
         book.deliveries.lock().unwrap().push(delivery);

@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
+use super::admin::Admin;
 use super::balancer::Balancer;
 use super::link::Link;
 use super::{
@@ -21,7 +23,7 @@ use super::{
 
 pub const OPERATOR_KEY: &str = "operator-0123456789abcdefghijklmnop";
 pub const LINK_KEY: &str = "link-0123456789abcdefghijklmnopqrst";
-const GRANT_KEY: &str = "grant-0123456789abcdefghijklmnopqrs";
+pub const GRANT_KEY: &str = "grant-0123456789abcdefghijklmnopqrs";
 
 /// What is deployed.
 pub struct Plan<'p> {
@@ -40,6 +42,8 @@ pub struct Plan<'p> {
     /// Whether gateways reach the nodes over links that the test has in its hand. They are there
     /// when a node is not, as a load balancer may be: nobody is refused a connection.
     pub links: bool,
+    /// Another build of the gateway than the one beside the test.
+    pub gateway: Option<&'p Path>,
 }
 
 impl Default for Plan<'_> {
@@ -53,6 +57,7 @@ impl Default for Plan<'_> {
             of_nodes: "",
             scheme: "http",
             links: false,
+            gateway: None,
         }
     }
 }
@@ -64,6 +69,7 @@ pub struct Fleet {
     balancer: Balancer,
     folder: TempDir,
     scheme: &'static str,
+    postgres: Option<String>,
 }
 
 /// A region-node and the way to it.
@@ -76,6 +82,7 @@ pub struct Node {
 /// A running program.
 pub struct Program {
     name: &'static str,
+    program: PathBuf,
     settings: PathBuf,
     log: PathBuf,
     pub management: String,
@@ -117,30 +124,37 @@ impl Fleet {
                 format!("[regions.{region}]\nnodes = {nodes:?}\nlink_key = \"{LINK_KEY}\"\n")
             })
             .collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let public_port = listener.local_addr().unwrap().port();
         let mut gateways = Vec::new();
         let mut addresses: Vec<(SocketAddr, String)> = Vec::new();
         for number in 0..plan.gateways {
             let [listen, management] = [(); 2].map(|()| address_to_come_back_to());
             let settings = format!(
                 "listen = \"{listen}\"\nmanagement_listen = \"{management}\"\n\
-                 {}\n{regions}",
+                 public_port = {public_port}\n{}\n{regions}",
                 plan.of_gateways
             );
             addresses.push((listen.parse().unwrap(), management.clone()));
-            gateways.push(Program::new(
+            let mut gateway = Program::new(
                 "meridian-gateway",
                 folder.path(),
                 &format!("gateway{number}"),
                 &settings,
                 management,
-            ));
+            );
+            if let Some(other) = plan.gateway {
+                gateway.program = other.to_owned();
+            }
+            gateways.push(gateway);
         }
         Self {
             gateways,
             nodes,
-            balancer: Balancer::before(addresses).await,
+            balancer: Balancer::before(addresses, listener),
             folder,
             scheme: plan.scheme,
+            postgres: plan.postgres.map(str::to_owned),
         }
     }
 
@@ -155,18 +169,19 @@ impl Fleet {
     /// A tenant without limits.
     pub async fn tenant(&self, name: &str, region: &'static str) -> Tenant {
         let settings: Value = serde_json::from_str(NO_LIMITS).unwrap();
+        self.tenant_with(name, region, settings).await
+    }
+
+    /// A tenant with settings.
+    pub async fn tenant_with(&self, name: &str, region: &'static str, settings: Value) -> Tenant {
         let body = json!({ "name": name, "settings": settings });
         let tenant = self.operator(region, "/tenants", body).await;
         let id = tenant["id"].as_str().unwrap().to_owned();
         let path = format!("/tenants/{id}/tokens");
         let token = self.operator(region, &path, json!({})).await;
-        let text = |member: &str| token[member].as_str().unwrap().to_owned();
         Tenant {
             id,
-            token: Token {
-                id: text("id"),
-                secret: text("token"),
-            },
+            token: token_of(&token),
             region: self.region(region),
         }
     }
@@ -175,6 +190,17 @@ impl Fleet {
     pub async fn operator(&self, region: &str, path: &str, body: Value) -> Value {
         let link = self.endpoint(region);
         operator_call(&link, OPERATOR_KEY, Method::POST, path, Some(body)).await
+    }
+
+    /// An administrator of a tenant.
+    pub async fn admin(&self, tenant: &Tenant) -> Admin {
+        let body = json!({ "scope": "admin" });
+        let path = format!("/tenants/{}/tokens", tenant.id);
+        let token = self.operator(&tenant.region.name, &path, body).await;
+        Admin {
+            tenant: tenant.clone(),
+            token: token_of(&token),
+        }
     }
 
     /// Where the operator reaches the first node of a region.
@@ -196,6 +222,49 @@ impl Fleet {
     pub fn database(&self, region: &str) -> PathBuf {
         self.folder.path().join(format!("{region}0.db"))
     }
+
+    /// The database of a region on a PostgreSQL server.
+    pub fn url(&self, region: &str) -> String {
+        let server = self.postgres.as_deref().unwrap();
+        database_on(server, region)
+    }
+
+    /// Where all that the programs write is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All files there.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.folder().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    &mut folders
+                } else {
+                    &mut files
+                }
+                .push(path);
+            }
+        }
+        files
+    }
+}
+
+/// The token in an answer of the operator API.
+pub fn token_of(made: &Value) -> Token {
+    let text = |member: &str| made[member].as_str().unwrap().to_owned();
+    Token {
+        id: text("id"),
+        secret: text("token"),
+    }
+}
+
+/// A database that no other test has.
+fn database_on(server: &str, region: &str) -> String {
+    let (server, _) = server.rsplit_once('/').unwrap();
+    format!("{server}/fleet{}_{region}", std::process::id())
 }
 
 async fn node(folder: &Path, region: &str, number: usize, plan: &Plan<'_>) -> Node {
@@ -203,9 +272,8 @@ async fn node(folder: &Path, region: &str, number: usize, plan: &Plan<'_>) -> No
     let name = format!("{region}{number}");
     let store = match plan.postgres {
         Some(server) => {
-            let (server, _) = server.rsplit_once('/').unwrap();
-            let database = format!("fleet{}_{region}", std::process::id());
-            format!("engine = \"postgres\"\nurl = \"{server}/{database}\"\n")
+            let url = database_on(server, region);
+            format!("engine = \"postgres\"\nurl = \"{url}\"\n")
         }
         None => format!("path = {:?}\n", folder.join(format!("{name}.db"))),
     };
@@ -237,6 +305,7 @@ impl Program {
         fs::write(&file, settings).unwrap();
         Self {
             name,
+            program: program(name),
             settings: file,
             log: folder.join(format!("{own}.log")),
             management,
@@ -248,7 +317,7 @@ impl Program {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log);
-        let mut command = Command::new(program(self.name));
+        let mut command = Command::new(&self.program);
         command
             .arg(&self.settings)
             .stdin(Stdio::null())
@@ -330,6 +399,11 @@ impl Program {
             .args([format!("-{name}"), pid])
             .status();
         assert!(told.unwrap().success());
+    }
+
+    /// The process's id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// What it has logged.

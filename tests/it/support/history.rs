@@ -12,13 +12,15 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::disk::Disk;
-use super::{Answer, Stored, Tenant, World, id, patch, postgres};
+use super::shape::Shape;
+use super::{Answer, Stored, Tenant, World, id, postgres};
 
 /// What is true of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,6 +396,8 @@ pub struct Load {
     /// The path of the group that people join and leave.
     pub group: String,
     pub told: Arc<Told>,
+    /// Whose requests they look like.
+    pub shape: Shape,
 }
 
 /// What all clients of a test were told.
@@ -406,6 +410,8 @@ pub struct Told {
     wrong: Mutex<Vec<String>>,
     /// Answers that something cannot be done at the moment.
     refused: AtomicUsize,
+    /// How long each answer took, and its status, until somebody takes it.
+    answered: Mutex<Vec<(Duration, u16)>>,
     /// Clients that were answered nothing.
     silence: AtomicUsize,
     /// Even: the store works; odd: it takes no writes.
@@ -432,6 +438,7 @@ impl Load {
                 disk,
                 ..Told::default()
             }),
+            shape: Shape::Plain,
         }
     }
 
@@ -468,6 +475,9 @@ impl Load {
 
     /// What happens to one person. Ends early when something could not be done.
     async fn one_life(&self, name: &str, n: u32) -> Result<(), Gone> {
+        if let Some(path) = self.shape.look(name) {
+            self.look(&path).await?;
+        }
         let body = json!({ "userName": name, "title": "0", "emails": emails(name, 0) });
         let Some(created) = self
             .ask(name, Change::Create, Method::POST, "/Users", Some(body))
@@ -478,28 +488,26 @@ impl Load {
         let created = created.json();
         let (id, url) = (id(&created), super::path(&created));
         let number = |number: u32| {
-            patch(&json!([{ "op": "replace", "value": {
-                "title": number.to_string(), "emails": emails(name, number),
-            } }]))
+            let (title, email) = (number.to_string(), email_of(name, number));
+            self.shape.change(id, name, &title, &email)
         };
-        let join = json!([{ "op": "add", "path": "members", "value": [{ "value": id }] }]);
-        let leave = json!([{ "op": "remove", "path": format!("members[value eq \"{id}\"]") }]);
+        let [first, second] = [number(1), number(2)];
         let group = self.group.as_str();
         let steps = [
+            (Change::Number(1), first.0, url.as_str(), Some(first.1)),
             (
-                Change::Number(1),
+                Change::Join,
                 Method::PATCH,
-                url.as_str(),
-                Some(number(1)),
+                group,
+                Some(self.shape.join(id)),
             ),
-            (Change::Join, Method::PATCH, group, Some(patch(&join))),
-            (Change::Leave, Method::PATCH, group, Some(patch(&leave))),
             (
-                Change::Number(2),
+                Change::Leave,
                 Method::PATCH,
-                url.as_str(),
-                Some(number(2)),
+                group,
+                Some(self.shape.leave(id)),
             ),
+            (Change::Number(2), second.0, url.as_str(), Some(second.1)),
             (Change::Delete, Method::DELETE, url.as_str(), None),
         ];
         // Some stay as they were created, some stay members, some are deleted as members.
@@ -518,6 +526,28 @@ impl Load {
             }
         }
         Ok(())
+    }
+
+    /// Reads, which must be answered.
+    async fn look(&self, path: &str) -> Result<(), Gone> {
+        let answer = self.send(self.tenant.request(Method::GET, path)).await?;
+        match answer.status {
+            200 => {}
+            503 | 429 => self.told.is_refused(&answer),
+            _ => self.told.complain(format!("a look-up: {answer:?}")),
+        }
+        Ok(())
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, Gone> {
+        let begun = Instant::now();
+        let Ok(answer) = Answer::try_of(request).await else {
+            self.told.silence.fetch_add(1, Ordering::Relaxed);
+            return Err(Gone::Silence);
+        };
+        let mut answered = self.told.answered.lock().unwrap();
+        answered.push((begun.elapsed(), answer.status));
+        Ok(answer)
     }
 
     /// Sends one change. `None` if it was not acknowledged, though somebody answered.
@@ -539,10 +569,7 @@ impl Load {
             Some(body) => request.body(body.to_string()),
             None => request,
         };
-        let Ok(answer) = Answer::try_of(request).await else {
-            self.told.silence.fetch_add(1, Ordering::Relaxed);
-            return Err(Gone::Silence);
-        };
+        let answer = self.send(request).await?;
         match answer.status {
             200 | 201 | 204 => {
                 self.told.acknowledge(name);
@@ -552,14 +579,7 @@ impl Load {
                 }
                 return Ok(Some(answer));
             }
-            503 | 429 => {
-                self.told.refused.fetch_add(1, Ordering::Relaxed);
-                let after = answer.header("retry-after").unwrap_or_default();
-                if after.parse::<u32>().is_err() {
-                    self.told
-                        .complain(format!("Retry-After is {after:?}: {answer:?}"));
-                }
-            }
+            503 | 429 => self.told.is_refused(&answer),
             _ => self.told.complain(format!("{name} {change}: {answer:?}")),
         }
         Ok(None)
@@ -601,6 +621,25 @@ impl Told {
         self.phase.load(Ordering::Relaxed)
     }
 
+    /// Something cannot be done at the moment: the client must be told when it can.
+    fn is_refused(&self, answer: &Answer) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let after = answer.header("retry-after").unwrap_or_default();
+        if after.parse::<u32>().is_err() {
+            self.complain(format!("Retry-After is {after:?}: {answer:?}"));
+        }
+    }
+
+    /// How long each answer took since the last time that somebody asked, and its status.
+    pub fn take_answered(&self) -> Vec<(Duration, u16)> {
+        std::mem::take(&mut *self.answered.lock().unwrap())
+    }
+
+    /// Answers that no client should ever get.
+    pub fn wrong(&self) -> Vec<String> {
+        self.wrong.lock().unwrap().clone()
+    }
+
     fn complain(&self, what: String) {
         self.wrong.lock().unwrap().push(what);
     }
@@ -633,7 +672,7 @@ impl Told {
 
     /// Waits until something is so. Fails at once when a client got an answer that it should not.
     pub async fn wait_until(&self, so: impl Fn() -> bool) {
-        let patience = std::time::Instant::now();
+        let patience = Instant::now();
         while !so() {
             self.nothing_wrong();
             assert!(patience.elapsed().as_secs() < 60, "it does not come about");
@@ -643,8 +682,13 @@ impl Told {
 
     /// Lets the clients end after what they do now, and waits until they have.
     pub async fn enough(&self, clients: Vec<tokio::task::JoinHandle<()>>) {
-        self.enough.store(true, Ordering::Relaxed);
+        self.is_enough();
         self.ended(clients).await;
+    }
+
+    /// Lets the clients end after what they do now.
+    pub fn is_enough(&self) {
+        self.enough.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the clients have ended because nobody answers them any more.

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod authority;
 pub mod balancer;
+pub mod browser;
 pub mod collector;
 pub mod consumer;
 pub mod conversation;
@@ -15,8 +16,10 @@ pub mod link;
 pub mod postgres;
 pub mod prometheus;
 pub mod raw;
-#[expect(dead_code, reason = "the gateway's own tests use more of it")]
 pub mod redis;
+pub mod residency;
+pub mod shape;
+pub mod soak;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -125,17 +128,6 @@ impl World {
             log_level,
             Store::of_this_run(),
         )
-    }
-
-    /// As [`World::restartable`], with something beside it.
-    pub fn restartable_beside(
-        regions: &[&'static str],
-        log_level: &'static str,
-        beside: Beside,
-    ) -> Self {
-        let (folder, listen) = (new_folder(), address_to_come_back_to());
-        let store = Store::of_this_run();
-        Self::starting(folder, listen, regions, log_level, store, beside)
     }
 
     /// What both programs answer at `/metrics`, the gateway and each region's node.
@@ -850,6 +842,17 @@ pub fn patch(operations: &Value) -> Value {
 pub fn scale(variable: &str, ordinary: usize) -> usize {
     let asked = std::env::var(variable).ok();
     asked.and_then(|n| n.parse().ok()).unwrap_or(ordinary)
+}
+
+/// A request with a form as its body.
+pub fn with_form(request: RequestBuilder, parameters: &[(&str, &str)]) -> RequestBuilder {
+    let parameters: Vec<String> = parameters
+        .iter()
+        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+        .collect();
+    request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(parameters.join("&"))
 }
 
 /// Percent-encodes everything but letters and digits.
