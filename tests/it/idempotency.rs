@@ -155,7 +155,7 @@ async fn a_crash_between_commit_and_answer_leaves_one_row() {
     let disk = Arc::new(Disk::new());
     let mut world = World::on(Store::Disk(disk.clone()));
     let mut acme = world.tenant("acme", "us").await;
-    // Another commit may come before ours, of the time when a token was used; seldom.
+    // Another commit may come before ours: of the time when a token was used, of activity.
     let mut hits = 0;
     for round in 0..rounds {
         let name = format!("user{round}");
@@ -201,7 +201,7 @@ async fn a_crash_between_commit_and_answer_leaves_one_row() {
         "{hits} of {} crashes were between commit and answer",
         2 * rounds
     );
-    assert!(hits > rounds);
+    assert!(hits > rounds / 2, "{hits}");
     assert_eq!(
         acme.get("/Users?count=0").await.json()["totalResults"],
         rounds
