@@ -3,12 +3,14 @@
 //!
 //! actix-http limits the time of a connection's first header only. Here the header of every
 //! further request has its limit too, a client that takes nothing of its answer is cut off, and a
-//! connection that is to be closed does not stay for a body that nobody reads. Framing errors end
+//! connection that is to be closed does not stay for a body that nobody reads. How long a connection
+//! is kept without a request is also counted here: one timer that is set rarely, where actix-http
+//! makes and ends one with each request. Framing errors end
 //! inside actix-http, as a bare status line; the bytes are exchanged for a SCIM answer on their
 //! way out. All of this is the same for plain and for encrypted connections; how one becomes
 //! encrypted is in `tls`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -27,12 +29,15 @@ use tokio_rustls::server::TlsStream;
 
 use crate::host::RegionalHost;
 use crate::limits::network;
+use crate::telemetry::RequestRecord;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// For the header of a request.
     pub header_read: Duration,
+    /// Without a request, after the first.
+    pub keep_alive: Duration,
     /// Without a byte taken.
     pub write_stall: Duration,
     /// To notice that it is closed.
@@ -43,10 +48,13 @@ pub struct ConnectionLimits {
 #[derive(Debug, Default)]
 pub struct Activity {
     serving: Cell<bool>,
-    served: Cell<bool>,
+    /// When the last request had its answer.
+    served: Cell<Option<Instant>>,
     header_since: Cell<Option<Instant>>,
     close_at: Cell<Option<Instant>>,
     abandoned: Cell<bool>,
+    /// Of the request whose answer is being sent; told by being dropped.
+    untold: RefCell<Option<RequestRecord>>,
 }
 
 impl Activity {
@@ -54,6 +62,12 @@ impl Activity {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.close_at.get().is_some()
+    }
+
+    /// Since when there has been no request, or no more of one than a part of its header. Nothing
+    /// before the first: actix-http limits its time.
+    fn unserved(&self) -> Option<Instant> {
+        self.served.get().filter(|_| !self.serving.get())
     }
 }
 
@@ -85,6 +99,15 @@ impl Serving {
         self.answered = true;
     }
 
+    /// What there is to tell of the request is told when its answer was sent, or never will be.
+    pub fn tell_when_sent(&self, record: RequestRecord) {
+        if let Some(activity) = &self.activity {
+            // One before it, whose answer goes out together with this one.
+            let before = activity.untold.replace(Some(record));
+            drop(before);
+        }
+    }
+
     /// After the answer the connection ends, whatever of the request is still to come.
     pub fn close_after(&mut self, linger: Duration) {
         self.close_in = Some(linger);
@@ -94,12 +117,13 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(activity) = &self.activity {
+            let now = Instant::now();
             activity.serving.set(false);
-            activity.served.set(true);
+            activity.served.set(Some(now));
             activity.header_since.set(None);
             activity.abandoned.set(!self.answered);
             if let Some(linger) = self.close_in {
-                activity.close_at.set(Some(Instant::now() + linger));
+                activity.close_at.set(Some(now + linger));
             }
         }
     }
@@ -309,14 +333,31 @@ impl Connection {
     /// The next moment at which this connection's patience ends.
     fn deadline(&self) -> Option<Instant> {
         let activity = &self.activity;
-        let header = (!activity.serving.get() && activity.served.get())
-            .then(|| activity.header_since.get())
-            .flatten()
-            .map(|since| since + self.limits.header_read);
+        let header = activity
+            .unserved()
+            .map(|since| match activity.header_since.get() {
+                Some(since) => since + self.limits.header_read,
+                None => since + self.limits.keep_alive,
+            });
         let blocked_since = self.io.as_ref().and_then(|io| io.wire().blocked_since);
         let write = blocked_since.map(|since| since + self.limits.write_stall);
         let ends = [header, write, activity.close_at.get()];
         ends.into_iter().flatten().min()
+    }
+
+    /// Whether a connection whose patience has ended was just not used for too long. Then it ends as
+    /// if its client had ended it, and in order.
+    fn is_unused(&self) -> bool {
+        let Activity {
+            header_since,
+            close_at,
+            ..
+        } = &*self.activity;
+        let is_blocked = self
+            .io
+            .as_ref()
+            .is_some_and(|io| io.wire().blocked_since.is_some());
+        header_since.get().is_none() && close_at.get().is_none() && !is_blocked
     }
 
     /// Whether patience has ended; if not, wakes the task when it does.
@@ -365,10 +406,9 @@ impl AsyncRead for Connection {
                 self.client_gone = true;
                 Poll::Ready(Err(error))
             }
-            Poll::Pending if self.poll_patience(cx) => {
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending if !self.poll_patience(cx) => Poll::Pending,
+            Poll::Pending if self.is_unused() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -413,11 +453,15 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.io()?.poll_flush(cx);
-        if flushed.is_pending() && self.poll_patience(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        match flushed {
+            Poll::Pending if self.poll_patience(cx) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Poll::Pending => {}
+            Poll::Ready(_) => drop(self.activity.untold.take()),
         }
         // The dispatcher may not read again before the client sends; the alarm must be set now.
-        if self.activity.close_at.get().is_some() && self.poll_patience(cx) {
+        if !self.activity.serving.get() && self.poll_patience(cx) {
             cx.waker().wake_by_ref();
         }
         flushed
@@ -636,6 +680,7 @@ mod tests {
         let long = Duration::from_secs(3600);
         let limits = ConnectionLimits {
             header_read: long,
+            keep_alive: long,
             write_stall: long,
             linger: long,
         };

@@ -115,7 +115,7 @@ impl Edge {
 }
 
 /// Serves any request there is. Never panics, and never fails: an error is an answer too.
-pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Observed<Serving>> {
+pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Observed> {
     let mut payload = request.take_payload();
     let activity = request.conn_data::<Rc<Activity>>().cloned();
     if activity

@@ -387,10 +387,10 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
     let timeouts = &settings.timeouts;
     let connection_limits = ConnectionLimits {
         header_read: Duration::from_millis(timeouts.header_read_ms),
+        keep_alive: Duration::from_millis(timeouts.keep_alive_ms),
         write_stall: Duration::from_millis(timeouts.write_stall_ms),
         linger: LINGER,
     };
-    let keep_alive = KeepAlive::Timeout(Duration::from_millis(timeouts.keep_alive_ms));
     let seats = edge.seats.clone();
     let mut server = Server::build()
         .disable_signals()
@@ -405,7 +405,8 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
         let edge = Data::clone(&edge);
         let (draining, drained) = (draining.clone(), Data::clone(&edge));
         let http = HttpService::build()
-            .keep_alive(keep_alive)
+            // Connections see to it themselves.
+            .keep_alive(KeepAlive::Os)
             .client_request_timeout(connection_limits.header_read)
             .client_disconnect_timeout(LINGER)
             .graceful_shutdown_signal(move || {

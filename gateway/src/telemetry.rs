@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, StatusCode};
@@ -15,13 +16,14 @@ use shared::{Fault, RegionId, TenantId, TokenId};
 use telemetry::{Label, Part, Trace, Tracing, method_name};
 use tokio::time::Instant;
 
+use crate::connection::Serving;
 use crate::error::Error;
 use crate::forward::CallIds;
 use crate::metrics::{Metrics, is_failure};
 use crate::provisioning_client::ProvisioningClient;
 
-/// What is known of a request. Told when it is dropped, which is when the answer's last byte was
-/// handed over or the client was gone.
+/// What is known of a request. Counted when its answer's last byte is there or the client is gone,
+/// and told when it is dropped, which is when that byte was sent.
 #[derive(Debug)]
 pub struct RequestRecord {
     /// When it began.
@@ -46,6 +48,8 @@ pub struct RequestRecord {
     pub upstream_ms: Option<u64>,
     bytes_out: usize,
     complete: bool,
+    /// How long it took, once it was counted.
+    duration: Option<Duration>,
     metrics: Arc<Metrics>,
     traced: Option<Box<Traced>>,
 }
@@ -115,6 +119,7 @@ impl RequestRecord {
             upstream_ms: None,
             bytes_out: 0,
             complete: false,
+            duration: None,
             metrics: Arc::clone(metrics),
             traced,
         }
@@ -152,6 +157,17 @@ impl RequestRecord {
             Step::Resolve => traced.trace.part(&part("resolve"), region),
             Step::Forward => traced.trace.call(&part("forward"), ids.span(), region),
         }
+    }
+
+    /// Counts it, once; answers how long it took.
+    fn count(&mut self) -> Duration {
+        if let Some(duration) = self.duration {
+            return duration;
+        }
+        let duration = self.started.elapsed();
+        self.duration = Some(duration);
+        self.metrics.note(self, duration, self.bytes_out);
+        duration
     }
 
     fn end_trace(&mut self) {
@@ -200,8 +216,7 @@ impl RequestRecord {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
-        self.metrics.note(self, duration, self.bytes_out);
+        let duration = self.count();
         if self.traced.is_some() {
             self.end_trace();
         }
@@ -235,26 +250,29 @@ pub fn millis_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An answer's body that counts for its request's line, and holds `keep` until it is sent.
-pub struct Observed<K> {
+/// An answer's body that counts for its request's line. The line is written when the connection has
+/// sent the answer: no client waits for it.
+pub struct Observed {
     body: BoxBody,
-    record: RequestRecord,
-    _keep: K,
+    /// There until it is dropped.
+    record: Option<RequestRecord>,
+    serving: Serving,
 }
 
-impl<K> Observed<K> {
+impl Observed {
     /// Observes a body.
-    pub fn new(body: BoxBody, mut record: RequestRecord, keep: K) -> Self {
+    #[must_use]
+    pub fn new(body: BoxBody, mut record: RequestRecord, serving: Serving) -> Self {
         record.complete = body.size().is_eof();
         Self {
             body,
-            record,
-            _keep: keep,
+            record: Some(record),
+            serving,
         }
     }
 }
 
-impl<K: Unpin> MessageBody for Observed<K> {
+impl MessageBody for Observed {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -267,12 +285,23 @@ impl<K: Unpin> MessageBody for Observed<K> {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = Pin::get_mut(self);
         let next = std::task::ready!(Pin::new(&mut this.body).poll_next(cx));
-        match &next {
-            Some(Ok(part)) => this.record.bytes_out += part.len(),
-            Some(Err(_)) => {}
-            None => this.record.complete = true,
+        if let Some(record) = &mut this.record {
+            match &next {
+                Some(Ok(part)) => record.bytes_out += part.len(),
+                Some(Err(_)) => {}
+                None => record.complete = true,
+            }
         }
         Poll::Ready(next)
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.count();
+            self.serving.tell_when_sent(record);
+        }
     }
 }
 

@@ -346,6 +346,31 @@ async fn a_slow_handshake_is_cut_off_and_takes_a_place_until_then() {
 }
 
 #[tokio::test]
+async fn a_connection_without_a_request_ends_in_order_and_one_with_requests_stays() {
+    let secured = Secured::start_with(|settings| settings.timeouts.keep_alive_ms = 700).await;
+    let token = secured.world.token("us");
+    let request = get(US, token.reveal());
+    let (mut used, mut unused) = (secured.connect(US).await, secured.connect(US).await);
+    ask(&mut unused, &request).await;
+    let mut rest = Vec::new();
+    let ends = unused.read_to_end(&mut rest);
+    let mut ended = std::pin::pin!(timeout(PATIENCE, ends));
+    // The other one is used until this one has ended.
+    let ended = loop {
+        tokio::select! {
+            ended = &mut ended => break ended,
+            _answer = ask(&mut used, &request) => {}
+        }
+    };
+    // TLS says that it ends (RFC 8446 section 6.1), else this would be an error.
+    ended.expect("the connection stays open").unwrap();
+    assert!(rest.is_empty());
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, used.read_to_end(&mut rest)).await;
+    ended.expect("the connection stays open").unwrap();
+}
+
+#[tokio::test]
 async fn the_limits_of_a_connection_hold_within_tls_too() {
     let secured = Secured::start_with(|settings| {
         settings.timeouts.write_stall_ms = 300;

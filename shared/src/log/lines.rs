@@ -11,10 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(10);
+/// How long they are gathered further while there is always something to write: waking the thread
+/// costs whoever logs more than the line does. Warnings do not wait for it.
+const GATHER_MORE: Duration = Duration::from_millis(90);
 /// So many bytes are written without waiting for more.
 const ENOUGH: usize = 256 * 1024;
 /// So many bytes may wait, so that memory stays bounded when nobody reads the log.
@@ -47,6 +51,10 @@ struct Waiting {
     patience_ends: Option<Instant>,
     /// Lines that found no room, or could not be written.
     lost: u64,
+    /// The thread waits for a line, for as long as it takes.
+    asleep: bool,
+    /// Something waits that should be read soon.
+    urgent: bool,
     stopped: bool,
     ended: bool,
 }
@@ -94,7 +102,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, line: &[u8]) -> io::Result<()> {
+    fn append(&self, line: &[u8], is_urgent: bool) -> io::Result<()> {
         let mut waiting = self.lock();
         while waiting.bytes.len() >= MOST && !waiting.stopped {
             let now = Instant::now();
@@ -117,7 +125,9 @@ impl Shared {
         let before = waiting.bytes.len();
         waiting.bytes.extend_from_slice(line);
         // The thread is woken once for what gathers, not for each line.
-        if before == 0 || (before < ENOUGH && waiting.bytes.len() >= ENOUGH) {
+        let is_enough = before < ENOUGH && waiting.bytes.len() >= ENOUGH;
+        let is_first_urgent = is_urgent && !std::mem::replace(&mut waiting.urgent, true);
+        if std::mem::take(&mut waiting.asleep) || is_enough || is_first_urgent {
             self.filled.notify_one();
         }
         Ok(())
@@ -127,17 +137,25 @@ impl Shared {
         let mut bytes = Vec::new();
         loop {
             let mut waiting = self.lock();
+            let mut has_slept = false;
             while waiting.bytes.is_empty() && !waiting.stopped {
+                has_slept = true;
+                waiting.asleep = true;
                 waiting = self
                     .filled
                     .wait(waiting)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            let more = |waiting: &mut Waiting| waiting.bytes.len() < ENOUGH && !waiting.stopped;
-            let gathered = self.filled.wait_timeout_while(waiting, GATHER, more);
-            let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+            waiting.asleep = false;
+            let more = |waiting: &Waiting| waiting.bytes.len() < ENOUGH && !waiting.stopped;
+            let mut waiting = self.gather(waiting, GATHER, more);
+            if !has_slept {
+                let more = |waiting: &Waiting| more(waiting) && !waiting.urgent;
+                waiting = self.gather(waiting, GATHER_MORE, more);
+            }
             std::mem::swap(&mut bytes, &mut waiting.bytes);
             waiting.patience_ends = None;
+            waiting.urgent = false;
             let (stopped, lost) = (waiting.stopped, std::mem::take(&mut waiting.lost));
             drop(waiting);
             self.taken.notify_all();
@@ -159,6 +177,19 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Waits until there is no more to gather, or for so long.
+    fn gather<'w>(
+        &self,
+        waiting: MutexGuard<'w, Waiting>,
+        time: Duration,
+        more: impl Fn(&Waiting) -> bool,
+    ) -> MutexGuard<'w, Waiting> {
+        let gathered = self
+            .filled
+            .wait_timeout_while(waiting, time, |waiting| more(waiting));
+        gathered.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// What could not be written. A log that can take nothing at the moment is waited for.
@@ -209,9 +240,15 @@ impl Drop for LinesGuard {
 }
 
 /// Takes one line with each `write`.
-impl Write for &Lines {
+pub(super) struct LineWriter<'l> {
+    lines: &'l Lines,
+    is_urgent: bool,
+}
+
+impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.append(line).map(|()| line.len())
+        self.lines.0.append(line, self.is_urgent)?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -220,10 +257,20 @@ impl Write for &Lines {
 }
 
 impl<'l> MakeWriter<'l> for Lines {
-    type Writer = &'l Self;
+    type Writer = LineWriter<'l>;
 
     fn make_writer(&'l self) -> Self::Writer {
-        self
+        LineWriter {
+            lines: self,
+            is_urgent: false,
+        }
+    }
+
+    fn make_writer_for(&'l self, event: &Metadata<'_>) -> Self::Writer {
+        LineWriter {
+            lines: self,
+            is_urgent: *event.level() <= Level::WARN,
+        }
     }
 }
 
@@ -369,6 +416,22 @@ mod tests {
         drop(guard);
         let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
         assert_eq!(written, "second\n1 lines were lost\n");
+    }
+
+    #[test]
+    fn a_line_is_written_whether_or_not_another_follows() {
+        let output = Output::default();
+        let (lines, guard) = Lines::start(output.clone(), lost_line).unwrap();
+        let mut said = String::new();
+        // The first finds the thread asleep, the others while it gathers or between.
+        for number in 0..5 {
+            said.push_str(&format!("{number}\n"));
+            write!(lines.make_writer(), "{number}\n").unwrap();
+            while *output.0.lock().unwrap() != said.as_bytes() {
+                std::thread::yield_now();
+            }
+        }
+        drop(guard);
     }
 
     #[test]
