@@ -347,7 +347,7 @@ async fn a_slow_handshake_is_cut_off_and_takes_a_place_until_then() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_ends_in_order_and_one_with_requests_stays() {
-    let secured = Secured::start_with(|settings| settings.timeouts.keep_alive_ms = 700).await;
+    let secured = Secured::start_with(|settings| settings.timeouts.keep_alive_ms = 1000).await;
     let token = secured.world.token("us");
     let request = get(US, token.reveal());
     let (mut used, mut unused) = (secured.connect(US).await, secured.connect(US).await);

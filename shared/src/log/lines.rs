@@ -422,12 +422,12 @@ mod tests {
     fn a_line_is_written_whether_or_not_another_follows() {
         let output = Output::default();
         let (lines, guard) = Lines::start(output.clone(), lost_line).unwrap();
-        let mut said = String::new();
+        let mut said = Vec::new();
         // The first finds the thread asleep, the others while it gathers or between.
         for number in 0..5 {
-            said.push_str(&format!("{number}\n"));
-            write!(lines.make_writer(), "{number}\n").unwrap();
-            while *output.0.lock().unwrap() != said.as_bytes() {
+            writeln!(said, "{number}").unwrap();
+            writeln!(lines.make_writer(), "{number}").unwrap();
+            while *output.0.lock().unwrap() != said {
                 std::thread::yield_now();
             }
         }
