@@ -76,6 +76,8 @@ impl Activity {
 pub struct Serving {
     activity: Option<Rc<Activity>>,
     answered: bool,
+    /// When the answer was complete.
+    ended: Option<Instant>,
     close_in: Option<Duration>,
 }
 
@@ -90,6 +92,7 @@ impl Serving {
         Self {
             activity,
             answered: false,
+            ended: None,
             close_in: None,
         }
     }
@@ -99,8 +102,10 @@ impl Serving {
         self.answered = true;
     }
 
-    /// What there is to tell of the request is told when its answer was sent, or never will be.
-    pub fn tell_when_sent(&self, record: RequestRecord) {
+    /// The answer's last byte is there. What there is to tell of the request is told when it was
+    /// sent, or never will be.
+    pub fn tell_when_sent(&mut self, record: RequestRecord, ended: Instant) {
+        self.ended = Some(ended);
         if let Some(activity) = &self.activity {
             // One before it, whose answer goes out together with this one.
             let before = activity.untold.replace(Some(record));
@@ -117,7 +122,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(activity) = &self.activity {
-            let now = Instant::now();
+            let now = self.ended.unwrap_or_else(Instant::now);
             activity.serving.set(false);
             activity.served.set(Some(now));
             activity.header_since.set(None);

@@ -315,13 +315,11 @@ impl Passage<'_> {
             out.extend_from_slice(value);
         };
         line(&starts.host, node.authority().as_bytes());
-        for (name, start) in &starts.to_node {
-            for value in self.headers.get_all(name) {
+        // A client sends few: to look at each costs less than to look for those that may travel.
+        for (name, value) in self.headers {
+            if let Some((_, start)) = starts.to_node.iter().find(|(it, _)| it == name) {
                 line(start, value.as_bytes());
-            }
-        }
-        if *self.method == Method::POST {
-            for value in self.headers.get_all(&METHOD_OVERRIDE) {
+            } else if *self.method == Method::POST && *name == METHOD_OVERRIDE {
                 line(&starts.method_override, value.as_bytes());
             }
         }
@@ -388,7 +386,7 @@ impl Passage<'_> {
         let write_head = |node: &Node, left: Duration, out: &mut BytesMut| {
             self.write_head(client, node, left, out);
         };
-        link.attempt(&node, self.deadline, write_head, &self.body)
+        link.attempt(node, self.deadline, write_head, &self.body)
             .await
     }
 }

@@ -15,6 +15,7 @@ pub mod forward;
 pub mod host;
 pub mod limits;
 pub mod link;
+pub mod local;
 pub mod metrics;
 pub mod notices;
 pub mod oauth;

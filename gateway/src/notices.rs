@@ -229,10 +229,11 @@ mod tests {
     use telemetry::Tracing;
 
     use super::*;
+    use crate::local::Local;
     use crate::metrics::Metrics;
 
     fn record() -> RequestRecord {
-        let metrics = Arc::new(Metrics::new(&[], 1));
+        let metrics = Local::new(Arc::new(Metrics::new(&[], 1)));
         let (ids, tracing) = (CallIds::generate().ok(), Tracing::default());
         let mut record = RequestRecord::begin(ids, &Method::GET, &metrics, &tracing);
         record.region = RegionId::parse("us").ok();

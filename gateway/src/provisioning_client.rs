@@ -3,14 +3,16 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use shared::link::{Refusal, Resolved, TenantLimits};
-use shared::{ApiToken, Networks, Scope, TenantId, TokenDigest, TokenId};
+use shared::{ApiToken, Networks, Scope, TenantId, Timestamp, TokenDigest, TokenId};
 
 use crate::error::Error;
 use crate::host::ServedHost;
-use crate::limits::{TenantGate, Tenants};
+use crate::limits::{HasGate, TenantGate, TenantPass, Tenants, TooMany};
 use crate::region::Region;
 use crate::resolver::{BadToken, ResolveError, Resolver};
 use crate::routes::Base;
@@ -37,9 +39,29 @@ pub struct ProvisioningClient {
     pub digest: TokenDigest,
     /// `Bearer <grant>`, which takes the token's place.
     pub authorization: HeaderValue,
+    /// No second refresh of what is known before this, in milliseconds since the epoch.
+    next_refresh: AtomicI64,
+}
+
+/// A request of a client, under way, is one of its tenant.
+pub type ClientPass = TenantPass<Arc<ProvisioningClient>>;
+
+/// A client is at hand for each request, so its tenant's gate need not be held besides.
+impl HasGate for Arc<ProvisioningClient> {
+    fn gate(&self) -> &TenantGate {
+        &self.gate
+    }
 }
 
 impl ProvisioningClient {
+    /// Admits one request of the client's tenant.
+    ///
+    /// # Errors
+    /// As [`TenantGate::admit`].
+    pub fn admit(self: &Arc<Self>, now: Timestamp) -> Result<ClientPass, TooMany> {
+        TenantGate::admit(Arc::clone(self), self.limits, now)
+    }
+
     /// Puts a region's answer together; `None` when its grant cannot travel in a header.
     #[must_use]
     pub fn new(
@@ -62,7 +84,20 @@ impl ProvisioningClient {
             networks: resolved.networks,
             digest,
             authorization,
+            next_refresh: AtomicI64::new(0),
         })
+    }
+
+    /// Whether the caller should ask its region about it again, and no other caller for `pause`.
+    #[must_use]
+    pub fn claim_refresh(&self, now: Timestamp, pause: Duration) -> bool {
+        let next = self.next_refresh.load(Ordering::Relaxed);
+        let then = now.after(pause).as_millis();
+        let claim = || {
+            self.next_refresh
+                .compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        now.as_millis() >= next && claim().is_ok()
     }
 
     /// Refuses an address from which the token may not be used.

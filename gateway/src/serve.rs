@@ -28,6 +28,7 @@ use crate::forward::{self, CallIds, Passage};
 use crate::host::{HostError, Hosts, RegionalHost, ServedHost};
 use crate::limits::{BodyMemory, BodyRoom};
 use crate::link;
+use crate::local::Local;
 use crate::metrics::{self, Metrics};
 use crate::notices::Notices;
 use crate::oauth::{self, OAuthEndpoint, TokenRequest};
@@ -115,7 +116,11 @@ impl Edge {
 }
 
 /// Serves any request there is. Never panics, and never fails: an error is an answer too.
-pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Observed> {
+pub async fn serve(
+    mut request: Request,
+    edge: Local<Edge>,
+    metrics: Local<Metrics>,
+) -> HttpResponse<Observed> {
     let mut payload = request.take_payload();
     let activity = request.conn_data::<Rc<Activity>>().cloned();
     if activity
@@ -128,12 +133,12 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
     }
     let mut serving = Serving::begin(activity);
     let face = face_of(request.path());
-    let (metrics, tracing) = (&edge.metrics, edge.export.tracing());
+    let tracing = edge.export.tracing();
     let (outcome, mut record) = match CallIds::generate() {
         Ok(ids) => {
             let ids = ids.traced(tracing, edge.believed_trace(request.headers()));
             let mut record =
-                RequestRecord::begin(Some(ids.clone()), request.method(), metrics, tracing);
+                RequestRecord::begin(Some(ids.clone()), request.method(), &metrics, tracing);
             // Whatever goes wrong in one request must not end its connection without an answer.
             // The future is made where it is awaited: in a variable it would have its room twice.
             let outcome =
@@ -144,7 +149,7 @@ pub async fn serve(mut request: Request, edge: Data<Edge>) -> HttpResponse<Obser
             (outcome, record)
         }
         Err(error) => {
-            let record = RequestRecord::begin(None, request.method(), metrics, tracing);
+            let record = RequestRecord::begin(None, request.method(), &metrics, tracing);
             (Err(error.into()), record)
         }
     };
@@ -247,7 +252,7 @@ async fn answer(
     record.client = Some(Arc::clone(&client));
     client.check_source(source)?;
     let begun = edge.clock.now();
-    let tenant_pass = client.gate.admit(client.limits, begun)?;
+    let tenant_pass = client.admit(begun)?;
 
     let takes_body =
         matches!(method, Method::POST | Method::PUT | Method::PATCH) && has_body(request.headers());
@@ -393,23 +398,23 @@ fn check_header(request: &Request) -> Result<(), Error> {
     if request.uri().path().len() + request.uri().query().map_or(0, str::len) > MAX_TARGET_BYTES {
         return Err(Error::TargetTooLong);
     }
-    let size = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4);
-    if size.sum::<usize>() > MAX_HEADER_BYTES || headers.len() > MAX_HEADERS {
+    let (mut size, mut expects_other, mut upgrades) = (0, false, request.head().upgrade());
+    for (name, value) in headers {
+        size += name.as_str().len() + value.len() + 4;
+        upgrades |= *name == header::UPGRADE;
+        expects_other |=
+            *name == header::EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    }
+    if size > MAX_HEADER_BYTES || headers.len() > MAX_HEADERS {
         return Err(Error::HeaderTooLarge);
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Error::Method { allowed: &METHODS });
     }
-    if headers.contains_key(header::UPGRADE) || request.head().upgrade() {
+    if upgrades {
         return Err(Error::Refused("Protocol upgrades are not offered."));
     }
-    let expects = headers.get_all(header::EXPECT);
-    if expects
-        .into_iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
+    if expects_other {
         return Err(Error::Expectation);
     }
     Ok(())

@@ -29,6 +29,7 @@ use crate::connection::{Connection, ConnectionLimits, Seat, Seats, Stream, Wire}
 use crate::host::{self, Hosts};
 use crate::limits::{BodyMemory, Bucket, Rate};
 use crate::link::{self, LinkTls, Looks, RegionLink};
+use crate::local::Local;
 use crate::metrics::{self, Metrics};
 use crate::oauth;
 use crate::region::{LookupCounts, LookupLimits, Region};
@@ -402,7 +403,9 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
     let tls = edge.tls.clone();
     let draining = server.graceful_shutdown_signal();
     let server = server.listen("edge", listener, move || {
-        let edge = Data::clone(&edge);
+        // This runs once in each worker.
+        let metrics = Local::new(Arc::clone(&edge.metrics));
+        let local = Local::new(Data::clone(&edge).into_inner());
         let (draining, drained) = (draining.clone(), Data::clone(&edge));
         let http = HttpService::build()
             // Connections see to it themselves.
@@ -433,7 +436,7 @@ fn serve_edge(settings: &Settings, listener: TcpListener, edge: Data<Edge>) -> i
                 }
             })
             .finish(fn_service(move |request: Request| {
-                serve::serve(request, Data::clone(&edge)).map(Ok::<_, Infallible>)
+                serve::serve(request, local.clone(), metrics.clone()).map(Ok::<_, Infallible>)
             }));
         let seats = seats.clone();
         let tls = tls.clone();

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::connection::Serving;
 use crate::error::Error;
 use crate::forward::CallIds;
+use crate::local::Local;
 use crate::metrics::{Metrics, is_failure};
 use crate::provisioning_client::ProvisioningClient;
 
@@ -50,7 +51,7 @@ pub struct RequestRecord {
     complete: bool,
     /// How long it took, once it was counted.
     duration: Option<Duration>,
-    metrics: Arc<Metrics>,
+    metrics: Local<Metrics>,
     traced: Option<Box<Traced>>,
 }
 
@@ -98,7 +99,7 @@ impl RequestRecord {
     pub fn begin(
         ids: Option<CallIds>,
         method: &Method,
-        metrics: &Arc<Metrics>,
+        metrics: &Local<Metrics>,
         tracing: &Tracing,
     ) -> Self {
         let traced = ids
@@ -120,7 +121,7 @@ impl RequestRecord {
             bytes_out: 0,
             complete: false,
             duration: None,
-            metrics: Arc::clone(metrics),
+            metrics: metrics.clone(),
             traced,
         }
     }
@@ -299,8 +300,8 @@ impl MessageBody for Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.count();
-            self.serving.tell_when_sent(record);
+            let ended = record.started + record.count();
+            self.serving.tell_when_sent(record, ended);
         }
     }
 }

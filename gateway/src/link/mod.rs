@@ -24,7 +24,7 @@ use crate::turns::Busy;
 
 pub use self::answer::{AnswerHead, MalformedAnswer};
 pub use self::health::{Looks, Readiness, Trouble, keep_watch, readiness};
-pub use self::node::Node;
+pub use self::node::{Node, UnderWay};
 pub use self::pool::{Answer, AnswerError};
 pub use self::tls::LinkTls;
 
@@ -434,7 +434,7 @@ pub(crate) mod tests {
         let [busy, ..] = link.nodes.as_slice() else {
             panic!()
         };
-        let _calls: Vec<_> = (0..10).map(|_| busy.begin()).collect();
+        let _calls: Vec<_> = (0..10).map(|_| UnderWay::begin(Arc::clone(busy))).collect();
         for _ in 0..50 {
             let chosen = link.choose(false).unwrap();
             assert_ne!(chosen.number(), busy.number());

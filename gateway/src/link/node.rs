@@ -132,13 +132,6 @@ impl Node {
         })
     }
 
-    /// Notes that a call is under way, until the answer is dropped.
-    #[must_use]
-    pub fn begin(self: &Arc<Self>) -> UnderWay {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
-    }
-
     /// Calls under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -271,6 +264,21 @@ impl Node {
 /// A call under way at a node.
 #[derive(Debug)]
 pub struct UnderWay(Arc<Node>);
+
+impl UnderWay {
+    /// Counts for its node, until the answer is dropped.
+    #[must_use]
+    pub fn begin(node: Arc<Node>) -> Self {
+        node.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(node)
+    }
+
+    /// Where it is under way.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

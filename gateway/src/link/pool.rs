@@ -73,13 +73,14 @@ impl RegionLink {
     /// [`Attempt`], which says whether anything was sent.
     pub async fn attempt(
         &self,
-        node: &Arc<Node>,
+        node: Arc<Node>,
         deadline: Instant,
         write_head: impl Fn(&Node, Duration, &mut BytesMut),
         body: &Bytes,
     ) -> Result<Answer, Attempt> {
         beat::keep();
-        let under_way = node.begin();
+        let under_way = UnderWay::begin(node);
+        let node = under_way.node();
         loop {
             let now = Instant::now();
             let (mut connection, is_new) = match take_idle(node, now, self.idle_timeout) {
@@ -95,15 +96,16 @@ impl RegionLink {
             write_head(node, left, &mut connection.write);
             let mut exchange = Exchange::begin(&mut connection, body);
             let losses = node.losses();
+            let mut looked = now;
             let exchanged = loop {
                 // One timer for both: most answers are here long before it is looked at.
-                let look = deadline.min(Instant::now() + LOOK_EVERY);
+                let look = deadline.min(looked + LOOK_EVERY);
                 let head = std::future::poll_fn(|cx| exchange.poll(&mut connection, cx));
                 match timeout_at(look, head).await {
                     Ok(head) => break head,
                     Err(_elapsed) if node.losses() != losses => break Err(NodeError::Lost),
                     Err(_elapsed) if look == deadline => return Err(Attempt::Deadline),
-                    Err(_elapsed) => {}
+                    Err(_elapsed) => looked = Instant::now(),
                 }
             };
             match exchanged {

@@ -9,6 +9,7 @@
 mod request;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderMap};
@@ -143,7 +144,7 @@ pub async fn issue(
     if client.is_access_token || client.token_id != request.client_id {
         return Err(TokenRequestError::Client.into());
     }
-    record.client = Some(std::sync::Arc::clone(&client));
+    record.client = Some(Arc::clone(&client));
     client.check_source(source)?;
     if request.scope.is_some_and(|scope| scope != client.scope) {
         return Err(TokenRequestError::Scope.into());
@@ -173,14 +174,14 @@ pub struct Issued {
 /// # Errors
 /// [`Error`]: whatever keeps the API token from being used.
 pub async fn issue_to(
-    client: &ProvisioningClient,
+    client: &Arc<ProvisioningClient>,
     edge: &Edge,
     host: &ServedHost,
     secret: &ApiToken,
     source: IpAddr,
     is_sign_in: bool,
 ) -> Result<Issued, Error> {
-    let _tenant_pass = client.gate.admit(client.limits, edge.clock.now())?;
+    let _tenant_pass = client.admit(edge.clock.now())?;
     let issuing = client
         .gate
         .admit_issuing(host.region.lookups.issuing_of_tenant)

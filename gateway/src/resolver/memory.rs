@@ -7,7 +7,6 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -33,15 +32,13 @@ pub struct Key {
     pub digest: TokenDigest,
 }
 
-/// A token that its region called live.
-#[derive(Debug)]
+/// A token that its region called live. Lies within the cache: the way to a client is one step.
+#[derive(Clone, Debug)]
 pub struct Live {
     /// Whose it is, and the grant.
     pub client: Arc<ProvisioningClient>,
     keep_until: Timestamp,
     refresh_from: Timestamp,
-    /// No second refresh before this, in milliseconds since the epoch.
-    next_refresh: AtomicI64,
     /// Until when it is worth remembering that the token was live.
     formerly_until: Timestamp,
 }
@@ -50,7 +47,7 @@ pub struct Live {
 #[derive(Debug)]
 pub enum Known {
     /// It is live.
-    Live(Arc<Live>),
+    Live(Live),
     /// It was live; what we knew is too old.
     Formerly,
     /// It is bad.
@@ -62,7 +59,7 @@ pub enum Known {
 /// The two caches.
 #[derive(Debug)]
 pub struct Memory {
-    live: LiveCache<Key, Arc<Live>, Weight, BuildHasherDefault<DigestHash>>,
+    live: LiveCache<Key, Live, Weight, BuildHasherDefault<DigestHash>>,
     refused: Cache<Key, (BadToken, Timestamp)>,
     keep_max: Duration,
     refused_for: Duration,
@@ -89,7 +86,6 @@ impl Live {
         Self {
             keep_until: asked.after(keep),
             refresh_from: asked.after(keep.mul_f64(share)),
-            next_refresh: AtomicI64::new(0),
             formerly_until: asked.after(client.remembered_for()),
             client,
         }
@@ -98,18 +94,7 @@ impl Live {
     /// Whether the caller should refresh this entry. Says yes to one caller at a time.
     #[must_use]
     pub fn claim_refresh(&self, now: Timestamp) -> bool {
-        let next = self.next_refresh.load(Ordering::Relaxed);
-        now >= self.refresh_from
-            && now.as_millis() >= next
-            && self
-                .next_refresh
-                .compare_exchange(
-                    next,
-                    now.after(REFRESH_PAUSE).as_millis(),
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        now >= self.refresh_from && self.client.claim_refresh(now, REFRESH_PAUSE)
     }
 }
 
@@ -131,8 +116,8 @@ impl ProvisioningClient {
 #[derive(Clone, Debug)]
 struct Weight;
 
-impl Weighter<Key, Arc<Live>> for Weight {
-    fn weight(&self, _: &Key, live: &Arc<Live>) -> u64 {
+impl Weighter<Key, Live> for Weight {
+    fn weight(&self, _: &Key, live: &Live) -> u64 {
         u64::from(live.client.weight())
     }
 }
@@ -198,7 +183,7 @@ impl Memory {
     }
 
     /// Keeps a live token, for as long as its region allows and the settings do.
-    pub fn keep(&self, key: &Key, live: Arc<Live>) {
+    pub fn keep(&self, key: &Key, live: Live) {
         self.refused.invalidate(key);
         self.live.insert(key.clone(), live);
     }
@@ -255,7 +240,7 @@ mod tests {
         let (memory, key) = (memory(), key("us"));
         let start = Timestamp(1_000_000);
         let live = Live::new(client(), &key, start, Duration::from_secs(100));
-        memory.keep(&key, Arc::new(live));
+        memory.keep(&key, live);
         let last = start.after(Duration::from_millis(99_999));
         assert!(matches!(memory.get(&key, last), Known::Live(_)));
         let end = start.after(Duration::from_secs(100));
@@ -269,7 +254,7 @@ mod tests {
         let (hour, keep) = (Duration::from_secs(3600), Duration::from_secs(300));
         for is_access_token in [true, false] {
             let client = client_with(|resolved| resolved.is_access_token = is_access_token);
-            let live = Arc::new(Live::new(client, &key, start, keep));
+            let live = Live::new(client, &key, start, keep);
             memory.keep(&key, live);
             let last = start.after(hour - Duration::from_millis(1));
             assert!(matches!(memory.get(&key, last), Known::Formerly));
@@ -282,10 +267,7 @@ mod tests {
     fn an_entry_of_one_region_is_not_found_for_another() {
         let (memory, us) = (memory(), key("us"));
         let start = Timestamp(0);
-        memory.keep(
-            &us,
-            Arc::new(Live::new(client(), &us, start, Duration::from_secs(9))),
-        );
+        memory.keep(&us, Live::new(client(), &us, start, Duration::from_secs(9)));
         let de = Key {
             region: RegionId::parse("de").unwrap(),
             ..us
@@ -318,7 +300,7 @@ mod tests {
     fn the_last_verdict_wins() {
         let (memory, key) = (memory(), key("us"));
         let start = Timestamp(0);
-        let live = || Arc::new(Live::new(client(), &key, start, Duration::from_secs(9)));
+        let live = || Live::new(client(), &key, start, Duration::from_secs(9));
         memory.keep(&key, live());
         memory.refuse(&key, revoked(), start);
         assert!(matches!(memory.get(&key, start), Known::Refused(_)));
@@ -332,7 +314,7 @@ mod tests {
         let start = Timestamp(0);
         let (old, new) = (client(), client());
         let live = Live::new(Arc::clone(&new), &key, start, Duration::from_secs(9));
-        memory.keep(&key, Arc::new(live));
+        memory.keep(&key, live);
         memory.forget(&key, &old);
         assert!(matches!(memory.get(&key, start), Known::Live(_)));
         memory.forget(&key, &new);

@@ -201,16 +201,17 @@ impl Resolver {
             way,
             source,
         };
-        match self.memory.get(&key, self.clock.now()) {
+        let now = self.clock.now();
+        match self.memory.get(&key, now) {
             Known::Live(live) => {
                 region.counts.live.increment();
-                if live.claim_refresh(self.clock.now()) {
+                if live.claim_refresh(now) {
                     // Whether it can start or not, this request has what it needs. What is in
                     // Redis is about as old as what we know, so the region is asked.
                     let refresh = question(key, Standing::Known, Way::Region);
                     let _flight = self.board(region, refresh);
                 }
-                Ok(Arc::clone(&live.client))
+                Ok(live.client)
             }
             Known::Refused(bad) => {
                 region.counts.refused.increment();
@@ -247,7 +248,7 @@ impl Resolver {
         self.memory.forget(&key, stale);
         match self.memory.get(&key, self.clock.now()) {
             // Another request of this token was faster.
-            Known::Live(live) => Ok(Arc::clone(&live.client)),
+            Known::Live(live) => Ok(live.client),
             Known::Refused(bad) => Err(ResolveError::Refused(bad)),
             Known::Formerly | Known::Nothing => {
                 let question = Question {
@@ -352,7 +353,7 @@ impl Resolver {
         if question.way == Way::Nearest
             && let Known::Live(live) = self.memory.get(&question.key, self.clock.now())
         {
-            let (_landed, flight) = watch::channel(Some(Ok(Arc::clone(&live.client))));
+            let (_landed, flight) = watch::channel(Some(Ok(live.client)));
             return Ok(flight);
         }
         let leave = self.admit(region, &mut question)?;
@@ -590,7 +591,7 @@ impl TakenOff {
             &self.resolver.tenants,
         )?);
         let live = Live::new(Arc::clone(&client), key, asked, keep);
-        self.resolver.memory.keep(key, Arc::new(live));
+        self.resolver.memory.keep(key, live);
         Some(client)
     }
 }

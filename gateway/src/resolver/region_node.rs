@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use shared::link::LINK_KEY;
 use tokio::time::Instant;
 
-use crate::link::{Attempt, LinkError, Node, NodeError};
+use crate::link::{Attempt, LinkError, Node, NodeError, UnderWay};
 use crate::region::Region;
 
 /// Why a region did not answer about a token. None of these says anything about the token.
@@ -58,10 +58,10 @@ pub async fn ask<Q: Serialize, A: DeserializeOwned>(
             .body(question.clone())
             .timeout(timeout.min(deadline.saturating_duration_since(Instant::now())));
         async move {
-            let _under_way = node.begin();
+            let under_way = UnderWay::begin(node);
             let answer = tokio::select! {
                 answer = call.send() => answer,
-                () = node.lost() => return Err(Attempt::Unanswered(NodeError::Lost)),
+                () = under_way.node().lost() => return Err(Attempt::Unanswered(NodeError::Lost)),
             };
             answer.map_err(|error| {
                 let error = error.without_url();
