@@ -1,7 +1,8 @@
 //! The production example of `deploy/example`, as an operator starts it: two gateways, two regions
 //! with two nodes each, PostgreSQL, Redis, and TLS with certificates everywhere.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,6 +11,7 @@ use serde_json::Value;
 use shared::tls::{authorities, client_config};
 
 use crate::support::conversation::Conversation;
+use crate::support::prometheus::{Prometheus, queries};
 use crate::support::{Region, Tenant, Token, program};
 
 /// What `deploy/example` says, and the test shifts.
@@ -17,6 +19,8 @@ const PORTS: [u16; 14] = [
     8443, 8444, 8081, 8082, 9001, 9002, 9101, 9102, 9011, 9012, 9111, 9112, 5442, 6389,
 ];
 const GATEWAYS: [u16; 2] = [8443, 8444];
+const MANAGEMENT_OF_GATEWAYS: [u16; 2] = [8081, 8082];
+const MANAGEMENT_OF_NODES: [u16; 4] = [9101, 9102, 9111, 9112];
 /// Those of the identity providers; what else is replayed is about one program.
 const CLIENTS: [&str; 5] = ["okta", "entra", "pingone", "onelogin", "jumpcloud"];
 
@@ -107,6 +111,15 @@ impl Example {
         }
     }
 
+    /// Where the management listeners of the gateways and of the nodes are.
+    fn management(&self) -> [Vec<String>; 2] {
+        let place = |port: &u16| format!("127.0.0.1:{}", port + self.shift);
+        [
+            MANAGEMENT_OF_GATEWAYS.iter().map(place).collect(),
+            MANAGEMENT_OF_NODES.iter().map(place).collect(),
+        ]
+    }
+
     fn pids(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.place("run")).unwrap();
         let pids = files.map(|file| file.unwrap().path());
@@ -182,6 +195,9 @@ async fn the_example_serves_identity_providers_through_both_gateways() {
         assert!(told.to_string().contains(said), "{said}: {told}");
     }
 
+    let [gateways, nodes] = example.management();
+    let prometheus = Prometheus::at(&gateways, &nodes);
+    prometheus.until("meridian_gateway_connections").await;
     let [first, second] = GATEWAYS;
     let (of_first, of_second) = tokio::join!(
         replay(&example, "de", first),
@@ -189,6 +205,17 @@ async fn the_example_serves_identity_providers_through_both_gateways() {
     );
     let failures = [of_first, of_second].concat();
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n\n"));
+
+    // The panels of TLS show something, also of a client that speaks none.
+    let mut plain = TcpStream::connect(("127.0.0.1", first + example.shift)).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let queries = queries(true);
+    assert!(queries.len() > 3, "{queries:?}");
+    for query in queries {
+        prometheus.until(&query).await;
+    }
+    let failed = "sum(meridian_gateway_tls_handshakes_failed_total) > 0";
+    prometheus.until(failed).await;
 
     // A node less: nobody notices but the doctor.
     let pid = std::fs::read_to_string(example.place("run/node-us-2.pid")).unwrap();

@@ -25,15 +25,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a server that looks at both programs several times a second.
-    ///
-    /// # Panics
-    /// If `prometheus` is not installed or does not start.
+    /// Starts a server that looks at both programs of a world.
     pub fn of(world: &World) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
         let authority = |url: &Value| {
             let url = url.as_str().unwrap();
             url.strip_prefix("http://").unwrap().to_owned()
@@ -42,13 +35,26 @@ impl Prometheus {
         let state = fs::read(world.data_dir().join("local.json")).unwrap();
         let state: Value = serde_json::from_slice(&state).unwrap();
         let node = authority(&state["regions"]["us"]["management"]);
+        Self::at(&[gateway], &[node])
+    }
+
+    /// Starts a server that looks several times a second at the management listeners of these
+    /// gateways and nodes.
+    ///
+    /// # Panics
+    /// If `prometheus` is not installed or does not start.
+    pub fn at(gateways: &[String], nodes: &[String]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
         let rules = deployed("prometheus");
         let settings = format!(
             "global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n  evaluation_interval: 200ms\n\
              rule_files: ['{rules}/rules.yml', '{rules}/alerts.yml']\n\
              scrape_configs:\n\
-             - job_name: meridian-gateway\n  static_configs: [{{targets: ['{gateway}']}}]\n\
-             - job_name: meridian-region-node\n  static_configs: [{{targets: ['{node}']}}]\n",
+             - job_name: meridian-gateway\n  static_configs: [{{targets: {gateways:?}}}]\n\
+             - job_name: meridian-region-node\n  static_configs: [{{targets: {nodes:?}}}]\n",
             rules = rules.display(),
         );
         let file = folder.path().join("prometheus.yml");
@@ -104,6 +110,31 @@ impl Drop for Prometheus {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The dashboards and their panels: `deploy/grafana/panels.json`.
+pub fn panels() -> Value {
+    let file = deployed("grafana").join("panels.json");
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// What the panels ask for, of those that show something only where there is TLS or of the others.
+pub fn queries(needs_tls: bool) -> Vec<String> {
+    let panels = panels();
+    let panels = panels.as_array().unwrap().iter();
+    panels
+        .flat_map(|of| of["panels"].as_array().unwrap())
+        .filter(|panel| (panel["needs_tls"] == true) == needs_tls)
+        .flat_map(|panel| panel["queries"].as_array().unwrap())
+        .map(|query| {
+            query["expr"]
+                .as_str()
+                .unwrap()
+                .replace("$region", ".*")
+                .replace("$tenant", ".*")
+                .replace("$__rate_interval", "1m")
+        })
+        .collect()
 }
 
 /// A folder of what is deployed.
