@@ -358,7 +358,7 @@ def end(visit, meridian, token):
 
 PAGES = ["", "/activity", "/activity?outcome=failed", "/activity/cycles", "/doctor", "/audit", "/audit/verify", "/webhooks",
          "/webhooks/new", "/tokens", "/tokens/new", "/settings", "/guides", "/guides/okta", "/guides/entra",
-         "/guides/pingone", "/guides/other", "/users", "/groups", "/nothing"]
+         "/guides/pingone", "/guides/onelogin", "/guides/jumpcloud", "/guides/google", "/guides/other", "/users", "/groups", "/nothing"]
 PICTURES = {"": "overview", "/activity": "activity", "/tokens": "tokens", "/users": "users", "/guides/okta": "guide-okta"}
 
 

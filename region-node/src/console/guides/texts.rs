@@ -1,156 +1,12 @@
-//! How identity providers are connected, with this tenant's own base URL to copy.
+//! What the guides say: the fields of each identity provider's own pages, what to put into them, and
+//! what then happens here. docs/guides says the same at greater length.
 
-use actix_web::HttpResponse;
-use actix_web::web::{Data, Path};
 use maud::{Markup, html};
 
-use super::layout::{Frame, Section, cell, copyable, head, table, table_with_caption, trail};
-use super::session::Visitor;
-use crate::admin::tokens::token_url;
-use crate::error::Error;
-use crate::startup::Parts;
+use super::{Values, code, effects, fields, mapping, the_token};
+use crate::console::layout::copyable;
 
-/// A guide: the last part of its path, the identity provider, and its text.
-struct Guide {
-    name: &'static str,
-    title: &'static str,
-    about: &'static str,
-    text: fn(&Values) -> Markup,
-}
-
-const GUIDES: [Guide; 4] = [
-    Guide {
-        name: "okta",
-        title: "Okta",
-        about: "SCIM connector, or the application SCIM 2.0 Test App (Header Auth).",
-        text: okta,
-    },
-    Guide {
-        name: "entra",
-        title: "Microsoft Entra ID",
-        about: "Enterprise application with automatic provisioning.",
-        text: entra,
-    },
-    Guide {
-        name: "pingone",
-        title: "PingOne",
-        about: "SCIM Outbound connection, by bearer token or client credentials.",
-        text: pingone,
-    },
-    Guide {
-        name: "other",
-        title: "Another client",
-        about: "Anything that speaks SCIM 2.0 or 1.1, and a first try by curl.",
-        text: other,
-    },
-];
-
-/// What a guide says of this tenant.
-struct Values {
-    base_url: String,
-    token_url: String,
-}
-
-/// `GET /console/guides`
-///
-/// # Errors
-/// As the store.
-pub async fn list(visitor: Visitor, parts: Data<Parts>) -> Result<HttpResponse, Error> {
-    let frame = Frame::of(&visitor, &parts);
-    let body = html! {
-        (head("Set-up guides", "Each needs two things: the base URL, and an API token of its own.", None))
-        div.card.stack {
-            (copyable("base-url", "Base URL", visitor.scope.base_url.as_str()))
-            p { a.button href="/console/tokens/new" { "Create an API token" } }
-        }
-        ul.cards {
-            @for guide in &GUIDES {
-                li.card {
-                    h2 { a href={ "/console/guides/" (guide.name) } { (guide.title) } }
-                    p { (guide.about) }
-                }
-            }
-        }
-        (test_connection())
-    };
-    Ok(frame.page(Section::Guides, "Set-up guides", &body))
-}
-
-/// `GET /console/guides/{name}`
-///
-/// # Errors
-/// 404 if there is no such guide, and as the store.
-pub async fn show(
-    visitor: Visitor,
-    name: Path<String>,
-    parts: Data<Parts>,
-) -> Result<HttpResponse, Error> {
-    let guide = GUIDES.iter().find(|guide| guide.name == name.as_str());
-    let guide = guide.ok_or(Error::NoSuchPage)?;
-    let frame = Frame::of(&visitor, &parts);
-    let values = Values {
-        base_url: visitor.scope.base_url.as_str().to_owned(),
-        token_url: token_url(&visitor.scope.base_url),
-    };
-    let body = html! {
-        (trail(&[("/console/guides", "Set-up guides")], guide.title))
-        (head(&format!("Connect {}", guide.title), guide.about, Some(("/console/tokens/new", "Create token"))))
-        div.guide {
-            ((guide.text)(&values))
-            (test_connection())
-        }
-    };
-    Ok(frame.page(Section::Guides, guide.title, &body))
-}
-
-/// A table of fields and what to put into them.
-fn fields(caption: &str, rows: &[(&str, Markup)]) -> Markup {
-    let rows: Vec<Vec<Markup>> = rows
-        .iter()
-        .map(|(name, value)| vec![cell(name), value.clone()])
-        .collect();
-    table_with_caption(caption, &["Field", "Value"], &rows)
-}
-
-/// A table of attributes: theirs, ours, and a note.
-fn mapping(theirs: &str, rows: &[(&str, &str, &str)]) -> Markup {
-    let rows: Vec<Vec<Markup>> = rows
-        .iter()
-        .map(|(from, to, note)| vec![code(from), code(to), cell(note)])
-        .collect();
-    html! {
-        section.stack aria-labelledby="mapping" {
-            h2 #mapping { "Mapping" }
-            (table("Attribute mapping", &[theirs, "SCIM attribute", "Note"], &rows))
-        }
-    }
-}
-
-/// What an event at the identity provider does here.
-fn effects(theirs: &str, rows: &[(&str, &str)]) -> Markup {
-    html! {
-        section.stack aria-labelledby="effects" {
-            h2 #effects { "What happens" }
-            (table("What happens", &[theirs, "Here"], &pairs(rows)))
-        }
-    }
-}
-
-fn pairs(rows: &[(&str, &str)]) -> Vec<Vec<Markup>> {
-    rows.iter()
-        .map(|(left, right)| vec![cell(left), cell(right)])
-        .collect()
-}
-
-fn code(text: &str) -> Markup {
-    html! { code { (text) } }
-}
-
-fn the_token() -> Markup {
-    html! { "The API token (" a href="/console/tokens/new" { "create one" } ")" }
-}
-
-fn okta(values: &Values) -> Markup {
+pub(super) fn okta(values: &Values) -> Markup {
     html! {
         (copyable("base-url", "Base URL", &values.base_url))
         section.stack aria-labelledby="connect" {
@@ -193,7 +49,7 @@ fn okta(values: &Values) -> Markup {
     }
 }
 
-fn entra(values: &Values) -> Markup {
+pub(super) fn entra(values: &Values) -> Markup {
     html! {
         (copyable("base-url", "Tenant URL", &values.base_url))
         section.stack aria-labelledby="connect" {
@@ -235,7 +91,7 @@ fn entra(values: &Values) -> Markup {
     }
 }
 
-fn pingone(values: &Values) -> Markup {
+pub(super) fn pingone(values: &Values) -> Markup {
     html! {
         (copyable("base-url", "SCIM base URL", &values.base_url))
         section.stack aria-labelledby="connect" {
@@ -291,7 +147,130 @@ fn pingone(values: &Values) -> Markup {
     }
 }
 
-fn other(values: &Values) -> Markup {
+pub(super) fn onelogin(values: &Values) -> Markup {
+    html! {
+        (copyable("base-url", "SCIM Base URL", &values.base_url))
+        section.stack aria-labelledby="connect" {
+            h2 #connect { "Connect" }
+            ol.steps {
+                li { p { "In OneLogin's administration: " strong { "Applications" } " › " strong { "Add App" } " › search " em { "SCIM" } " › " strong { "SCIM Provisioner with SAML (SCIM v2 Enterprise)" } ", or " em { "SCIM v2 Core" } " › a display name › " strong { "Save" } "." } }
+                li {
+                    p { strong { "Configuration" } "." }
+                    (fields("Configuration", &[
+                        ("SCIM Base URL", code(&values.base_url)),
+                        ("SCIM JSON Template", html! { "The one below" }),
+                        ("SCIM Bearer Token", the_token()),
+                    ]))
+                    (copyable("template", "SCIM JSON Template", ONELOGIN_TEMPLATE))
+                    p { "API Connection: " strong { "Enable" } "; then " strong { "Save" } "." }
+                }
+                li { p { strong { "Provisioning" } " › " em { "Enable provisioning" } ". Leave " em { "Create user" } ", " em { "Delete user" } " and " em { "Update user" } " unchecked under " em { "Require admin approval" } ", or approve each under " strong { "Users" } " › " strong { "Provisioning" } ". Choose what happens to users that are deleted in OneLogin › " strong { "Save" } "." } }
+                li { p { strong { "Parameters" } ": " em { "SCIM Username" } " to " em { "Email" } ". For groups: " em { "Groups" } " › " em { "Include in User Provisioning" } " › " strong { "Save" } ", and " strong { "More Actions" } " › " strong { "Refresh Entitlements" } "." } }
+                li { p { strong { "Access" } ", or " strong { "Users" } " › a user › " strong { "Applications" } ": give the application to one person, and look at " a href="/console/users" { "Users" } " here." } }
+            }
+        }
+        (mapping("OneLogin", &[
+            ("{$parameters.scimusername}", "userName", "Required; unique without case. SCIM Username = Email"),
+            ("{$user.firstname}", "name.givenName", ""),
+            ("{$user.lastname}", "name.familyName", ""),
+            ("{$user.email}", "emails[type eq \"work\"].value", "Primary"),
+            ("{$user.display_name}", "displayName", "Optional"),
+        ]))
+        (effects("In OneLogin", &[
+            ("Access is given", "Looked up by userName; linked if found, else created"),
+            ("A user changes", "Replaced as a whole (PUT)"),
+            ("Suspended, or access is taken away", "Disabled (active: false) or deleted, as you chose"),
+            ("A rule sets groups", "Members are added and removed"),
+        ]))
+        p.quiet { "Leave " code { "active" } " out of the template. A user that stays " em { "Pending" } " waits for approval in OneLogin." }
+    }
+}
+
+/// What OneLogin sends of a user.
+const ONELOGIN_TEMPLATE: &str = concat!(
+    r#"{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"#,
+    r#""userName":"{$parameters.scimusername}","#,
+    r#""name":{"givenName":"{$user.firstname}","familyName":"{$user.lastname}"},"#,
+    r#""displayName":"{$user.display_name}","#,
+    r#""emails":[{"value":"{$user.email}","type":"work","primary":true}]}"#,
+);
+
+pub(super) fn jumpcloud(values: &Values) -> Markup {
+    html! {
+        (copyable("base-url", "Base URL", &values.base_url))
+        section.stack aria-labelledby="connect" {
+            h2 #connect { "Connect" }
+            ol.steps {
+                li { p { "In the JumpCloud Admin Portal: " strong { "SSO Applications" } " › " strong { "+ Add New Application" } " › " strong { "Custom Application" } " › " em { "Export users to this app (Identity Management)" } "; or open an application of yours." } }
+                li {
+                    p { "Tab " strong { "Identity Management" } "." }
+                    (fields("Identity Management", &[
+                        ("SCIM Version", html! { "SCIM 2.0" }),
+                        ("Base URL", code(&values.base_url)),
+                        ("Token Key", the_token()),
+                        ("Test User Email", html! { "An address that none of your users has: the user with it is deleted again" }),
+                        ("Enable management of User Groups and Group Membership", html! { "If you want groups" }),
+                    ]))
+                    p.hint { "With SCIM 1.1 the base URL is " code { (values.base_url) "/v1" } "." }
+                }
+                li { p { strong { "Test Connection" } ", then " strong { "Activate" } ", then " strong { "Save" } "." } }
+                li { p { "Tab " strong { "User Groups" } ": choose the groups whose members are to be provisioned › " strong { "Save" } "." } }
+            }
+        }
+        (mapping("JumpCloud", &[
+            ("Company Email, or Username", "userName", "Required; unique without case"),
+            ("Company Email", "emails[type eq \"work\"].value", "Primary"),
+            ("First Name", "name.givenName", ""),
+            ("Last Name", "name.familyName", ""),
+            ("Display Name", "displayName", "Optional"),
+        ]))
+        (effects("In JumpCloud", &[
+            ("Activate", "A test user and a test group are made and removed again"),
+            ("A user is in a chosen group", "Looked up by userName; linked if found, else created"),
+            ("A user changes", "Replaced as a whole (PUT), or patched"),
+            ("A user leaves the groups, is suspended or deleted", "Disabled (active: false), or deleted"),
+        ]))
+        p.quiet { "If the activation fails on the group, switch groups on in " a href="/console/settings" { "Settings" } " here, or group management off in JumpCloud." }
+    }
+}
+
+pub(super) fn google(values: &Values) -> Markup {
+    html! {
+        p { "Google describes this for applications of its own catalogue that have " em { "auto-provisioning" } ". If yours is not one of them, let another identity provider provision." }
+        (copyable("base-url", "Endpoint URL", &values.base_url))
+        section.stack aria-labelledby="connect" {
+            h2 #connect { "Connect" }
+            ol.steps {
+                li { p { "In the Google Admin console: " strong { "Apps" } " › " strong { "Web and mobile apps" } " › the application, with single sign-on set up." } }
+                li {
+                    p { strong { "Auto-provisioning" } " › " strong { "Configure auto-provisioning" } "." }
+                    (fields("Auto-provisioning", &[
+                        ("Access token, or API token", the_token()),
+                        ("Endpoint URL", code(&values.base_url)),
+                    ]))
+                }
+                li { p { strong { "Continue" } " › the mapping below; what has a star has to be mapped › " strong { "Continue" } "." } }
+                li { p { "Restrict it to groups, if you want to › " strong { "Continue" } "." } }
+                li { p { strong { "Deprovisioning" } ": after which time an account is deleted › " strong { "Finish" } "; then turn " strong { "Auto-provisioning" } " on." } }
+            }
+        }
+        (mapping("Google directory", &[
+            ("Primary email", "userName", "Required; unique without case"),
+            ("Primary email", "emails[type eq \"work\"].value", ""),
+            ("First name", "name.givenName", ""),
+            ("Last name", "name.familyName", ""),
+            ("Job title", "title", "Optional"),
+        ]))
+        (effects("In Google Workspace", &[
+            ("The application is turned on for a user", "Looked up; created if not found"),
+            ("A user changes", "Changed"),
+            ("Suspended, turned off, or deleted", "Disabled (active: false) or deleted, after the time that was chosen"),
+        ]))
+        p.quiet { "Google publishes no description of its requests. If one is refused, " a href="/console/activity" { "Activity" } " shows it." }
+    }
+}
+
+pub(super) fn other(values: &Values) -> Markup {
     let curl = format!(
         "curl -H \"Authorization: Bearer $TOKEN\" {}/Users?count=2",
         values.base_url
@@ -313,46 +292,6 @@ fn other(values: &Values) -> Markup {
             p { "The token in the variable " code { "TOKEN" } ":" }
             (copyable("curl", "Command", &curl))
             p { "The answer is a list of users, also where it is empty." }
-        }
-    }
-}
-
-/// What a connection test that fails means.
-fn test_connection() -> Markup {
-    let rows = [
-        (
-            "401",
-            "The token is not good here: copied incompletely, expired, revoked, or of another region. The message says which. Create or rotate a token, and paste it again.",
-        ),
-        (
-            "403",
-            "The token is for administration, or may not be used from the identity provider's network. Create one for provisioning, or change its networks.",
-        ),
-        (
-            "404",
-            "The path is not right. The base URL ends in /api/v1/scim, and the identity provider adds /Users itself.",
-        ),
-        (
-            "421",
-            "The hostname belongs to another region, or to nobody. Copy the base URL from this page.",
-        ),
-        (
-            "429",
-            "Too many requests at once. The identity provider tries again by itself.",
-        ),
-        (
-            "503",
-            "The region cannot answer at the moment. The identity provider tries again by itself, and nothing is lost.",
-        ),
-        (
-            "A time-out, or a certificate error",
-            "The identity provider does not reach this host. It must be allowed to connect to it on port 443.",
-        ),
-    ];
-    html! {
-        section.stack aria-labelledby="test" {
-            h2 #test { "If the connection test fails" }
-            (table("What a failed test means", &["It says", "What to do"], &pairs(&rows)))
         }
     }
 }
