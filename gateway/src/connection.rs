@@ -5,10 +5,9 @@
 //! further request has its limit too, a client that takes nothing of its answer is cut off, and a
 //! connection that is to be closed does not stay for a body that nobody reads. How long a connection
 //! is kept without a request is also counted here: one timer that is set rarely, where actix-http
-//! makes and ends one with each request. Framing errors end
-//! inside actix-http, as a bare status line; the bytes are exchanged for a SCIM answer on their
-//! way out. All of this is the same for plain and for encrypted connections; how one becomes
-//! encrypted is in `tls`.
+//! makes and ends one with each request. Framing errors end inside actix-http, as a bare status
+//! line; the bytes are exchanged for a SCIM answer on their way out. All of this is the same for
+//! plain and for encrypted connections; how one becomes encrypted is in `tls`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
