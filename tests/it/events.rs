@@ -277,7 +277,8 @@ async fn nothing_is_left_out_when_the_node_is_killed() {
 /// stopped. PostgreSQL whichever engine the run is on: no other is shared by nodes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_nodes_each_goes_on_where_the_other_was_killed() {
-    let kills = scale("MERIDIAN_TEST_KILLS", 6) / 3;
+    // Each takes as long as the lease of the node that was killed.
+    let kills = 2 + scale("MERIDIAN_TEST_KILLS", 6) / 25;
     let server = Postgres::start();
     let url = server.url().replace("/postgres", "/meridian");
     let mut worlds = [(); 2].map(|()| World::on(Store::Postgres(url.clone())));
