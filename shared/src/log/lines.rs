@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long lines are gathered before they are written.
+/// How long lines are gathered before they are written, after a silence or with a warning.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long they are gathered further while there is always something to write: waking the thread
-/// costs whoever logs more than the line does. Warnings do not wait for it.
-const GATHER_MORE: Duration = Duration::from_millis(90);
+/// How long they are gathered while there is always something to write: the thread takes a processor
+/// from whoever logs, and waking it costs more than a line does.
+const GATHER_MORE: Duration = Duration::from_millis(200);
 /// So many bytes are written without waiting for more.
 const ENOUGH: usize = 256 * 1024;
 /// So many bytes may wait, so that memory stays bounded when nobody reads the log.
@@ -148,10 +148,12 @@ impl Shared {
             }
             waiting.asleep = false;
             let more = |waiting: &Waiting| waiting.bytes.len() < ENOUGH && !waiting.stopped;
-            let mut waiting = self.gather(waiting, GATHER, more);
             if !has_slept {
                 let more = |waiting: &Waiting| more(waiting) && !waiting.urgent;
                 waiting = self.gather(waiting, GATHER_MORE, more);
+            }
+            if has_slept || waiting.urgent {
+                waiting = self.gather(waiting, GATHER, more);
             }
             std::mem::swap(&mut bytes, &mut waiting.bytes);
             waiting.patience_ends = None;
