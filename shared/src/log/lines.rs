@@ -135,11 +135,17 @@ impl Shared {
 
     fn write_all(&self, mut output: impl Write) {
         let mut bytes = Vec::new();
+        let mut has_written = false;
+        let more = |waiting: &Waiting| waiting.bytes.len() < ENOUGH && !waiting.stopped;
         loop {
             let mut waiting = self.lock();
-            let mut has_slept = false;
+            if has_written {
+                // Also where nothing waits yet: nobody has to wake a thread that is not asleep.
+                let more = |waiting: &Waiting| more(waiting) && !waiting.urgent;
+                waiting = self.gather(waiting, GATHER_MORE, more);
+            }
+            let is_idle = waiting.bytes.is_empty();
             while waiting.bytes.is_empty() && !waiting.stopped {
-                has_slept = true;
                 waiting.asleep = true;
                 waiting = self
                     .filled
@@ -147,12 +153,7 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner);
             }
             waiting.asleep = false;
-            let more = |waiting: &Waiting| waiting.bytes.len() < ENOUGH && !waiting.stopped;
-            if !has_slept {
-                let more = |waiting: &Waiting| more(waiting) && !waiting.urgent;
-                waiting = self.gather(waiting, GATHER_MORE, more);
-            }
-            if has_slept || waiting.urgent {
+            if is_idle || waiting.urgent {
                 waiting = self.gather(waiting, GATHER, more);
             }
             std::mem::swap(&mut bytes, &mut waiting.bytes);
@@ -163,6 +164,7 @@ impl Shared {
             self.taken.notify_all();
             // Whatever waited came before what found no room.
             let lines = count_lines(&bytes);
+            has_written = true;
             if lost > 0 {
                 bytes.extend_from_slice((self.lost_line)(lost).as_bytes());
             }

@@ -94,6 +94,15 @@ impl Figures {
         let rounds = self.peer(kind).fixed.iter().zip(&self.upstream.fixed);
         median(rounds.map(|(peer, alone)| of(peer) - of(alone)))
     }
+
+    /// By how much a latency is above that of nginx with a token map: the quartiles of the rounds.
+    fn above_us(&self, kind: Kind, of: fn(&Fixed) -> f64) -> [f64; 2] {
+        let rounds = self.peer(kind).fixed.iter();
+        let rounds = rounds.zip(&self.peer(Kind::NginxMap).fixed);
+        let above = sorted(rounds.map(|(peer, nginx)| of(peer) - of(nginx)));
+        let at = |place: usize| above.get(place).copied().unwrap_or(f64::NAN);
+        [at(above.len() / 4), at(above.len() * 3 / 4)]
+    }
 }
 
 fn p50(round: &Fixed) -> f64 {
@@ -105,11 +114,16 @@ fn p99(round: &Fixed) -> f64 {
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
+    let values = sorted(values);
     let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
     let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
     f64::midpoint(at(low), at(high))
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 /// The tables, in Markdown that is readable on a screen as well.
@@ -152,22 +166,25 @@ pub(crate) fn tables(arguments: &Arguments, figures: &Figures) -> String {
         text,
         "\nThe first call with a token, for which the gateway asks the region: {:.0} us of CPU.\n\n\
          ## At {} requests a second\n\n\
-         | | p50 us | p99 us | added p50 us | added p99 us |\n\
-         | --- | ---: | ---: | ---: | ---: |\n",
+         {} rounds of a second each.\n\n\
+         | | p50 us | p99 us | added p50 us | added p99 us | p50 above nginx with a token map, in the middle half of the rounds |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |\n",
         figures.first_call_us,
         grouped(arguments.rate),
+        figures.upstream.fixed.len(),
     );
     let of = |rounds: &Rounds, value: fn(&Fixed) -> f64| median(rounds.fixed.iter().map(value));
     let _ = writeln!(
         text,
-        "| the far end alone | {:.0} | {:.0} | | |",
+        "| the far end alone | {:.0} | {:.0} | | | |",
         of(&figures.upstream, p50),
         of(&figures.upstream, p99)
     );
     for kind in Kind::ALL {
+        let [least, most] = figures.above_us(kind, p50);
         let _ = writeln!(
             text,
-            "| {} | {:.0} | {:.0} | {:.0} | {:.0} |",
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {least:.0} to {most:.0} |",
             kind.name(),
             of(figures.peer(kind), p50),
             of(figures.peer(kind), p99),
