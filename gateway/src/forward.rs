@@ -381,8 +381,14 @@ impl Passage<'_> {
         client: &ProvisioningClient,
     ) -> Result<Answer, Attempt> {
         let Region { turns, link, .. } = &*client.region;
-        let turn = turns.take(&client.tenant_id, link.nodes_up());
-        let _turn = turn.await.map_err(Attempt::Busy)?;
+        let nodes = link.nodes_up();
+        let _turn = match turns.at_once(client.gate.in_flight(), nodes) {
+            Some(turn) => turn,
+            None => {
+                let turn = turns.take(&client.tenant_id, nodes);
+                turn.await.map_err(Attempt::Busy)?
+            }
+        };
         let write_head = |node: &Node, left: Duration, out: &mut BytesMut| {
             self.write_head(client, node, left, out);
         };

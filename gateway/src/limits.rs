@@ -188,6 +188,12 @@ impl TenantGate {
         }
     }
 
+    /// How many requests of the tenant are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Admits one request of the tenant, by whatever keeps its gate.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! A region gets no more calls at a time than its nodes do well with; the others wait here, where
 //! waiting costs nothing. Each tenant has a line of its own and the lines are served in turn, so
 //! that one tenant's full cycle makes another wait for one call and not for all of them (failure
-//! class 93). When more wait than can be served soon, the newest call of the longest line goes
+//! class 93), or for none if the other has few under way. When more wait than can be served soon, the newest call of the longest line goes
 //! (class 94): it has waited least, and its client has the others to wait for anyway. How many that
 //! are follows from how long calls take.
 
@@ -97,6 +97,25 @@ impl Turns {
             // Waited for too long, or another one's call was given the place.
             _ => Err(Busy),
         }
+    }
+
+    /// A turn for a call whose tenant has few under way, this one included: where few tenants have made
+    /// the others wait, an eighth more calls than else may be under way for such. Calls that began
+    /// together end together, and whoever comes in between would wait for as long as one takes.
+    #[must_use]
+    pub fn at_once(&self, of_tenant: u32, nodes: usize) -> Option<Turn> {
+        let most = self.0.most_at_a_node.saturating_mul(nodes.max(1));
+        let more = most / 8;
+        if of_tenant as usize > (more / 2).max(1) {
+            return None;
+        }
+        let mut state = self.0.lock();
+        if state.under_way >= most + more || state.order.len() > more {
+            return None;
+        }
+        state.most_under_way = most;
+        state.under_way += 1;
+        Some(Turn::begin(&self.0))
     }
 
     /// How many calls are under way, and how many wait.
@@ -313,6 +332,40 @@ mod tests {
         assert_eq!(most(Duration::from_micros(100)), 1_000);
         assert_eq!(most(Duration::from_millis(10)), 20);
         assert_eq!(most(Duration::from_secs(5)), 2);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_tenant_does_not_wait_where_few_tenants_made_it_busy() {
+        let turns = Turns::new(16, 100, LONG);
+        let busy = tenant();
+        let mut under_way = Vec::new();
+        for _ in 0..16 {
+            under_way.push(turns.take(&busy, 1).await.unwrap());
+        }
+        let mut waiting = Box::pin(turns.take(&busy, 1));
+        assert!((&mut waiting).now_or_never().is_none());
+        let only = [turns.at_once(1, 1), turns.at_once(1, 1)];
+        assert!(only.iter().all(Option::is_some) && turns.at_once(1, 1).is_none());
+        // What was let in besides is made up for before a line goes on.
+        under_way.truncate(14);
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(only);
+        assert!(turns.at_once(2, 1).is_none());
+        assert!((&mut waiting).now_or_never().unwrap().is_ok());
+
+        // Where many tenants wait, all wait in turn.
+        while turns.load().0 < 16 {
+            under_way.push(turns.take(&busy, 1).await.unwrap());
+        }
+        let tenants = [(); 3].map(|()| tenant());
+        let mut lines: Vec<_> = tenants
+            .iter()
+            .map(|tenant| Box::pin(turns.take(tenant, 1)))
+            .collect();
+        for line in &mut lines {
+            assert!(line.now_or_never().is_none());
+        }
+        assert!(turns.at_once(1, 1).is_none());
     }
 
     #[tokio::test]
