@@ -3,9 +3,9 @@
 //! A region gets no more calls at a time than its nodes do well with; the others wait here, where
 //! waiting costs nothing. Each tenant has a line of its own and the lines are served in turn, so
 //! that one tenant's full cycle makes another wait for one call and not for all of them (failure
-//! class 93), or for none if the other has few under way. When more wait than can be served soon, the newest call of the longest line goes
-//! (class 94): it has waited least, and its client has the others to wait for anyway. How many that
-//! are follows from how long calls take.
+//! class 93), or for none if the other has few under way. When more wait than can be served soon,
+//! the newest call of the longest line goes (class 94): it has waited least, and its client has the
+//! others to wait for anyway. How many that are follows from how long calls take.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,7 +82,7 @@ impl Turns {
     pub async fn take(&self, tenant: &TenantId, nodes: usize) -> Result<Turn, Busy> {
         let waiting = {
             let mut state = self.0.lock();
-            state.most_under_way = self.0.most_at_a_node.saturating_mul(nodes.max(1));
+            state.most_under_way = self.0.most_under_way(nodes);
             if state.under_way < state.most_under_way && state.waiting == 0 {
                 state.under_way += 1;
                 return Ok(Turn::begin(&self.0));
@@ -104,7 +104,7 @@ impl Turns {
     /// together end together, and whoever comes in between would wait for as long as one takes.
     #[must_use]
     pub fn at_once(&self, of_tenant: u32, nodes: usize) -> Option<Turn> {
-        let most = self.0.most_at_a_node.saturating_mul(nodes.max(1));
+        let most = self.0.most_under_way(nodes);
         let more = most / 8;
         if of_tenant as usize > (more / 2).max(1) {
             return None;
@@ -129,6 +129,11 @@ impl Turns {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many may be under way where so many nodes are up.
+    fn most_under_way(&self, nodes: usize) -> usize {
+        self.most_at_a_node.saturating_mul(nodes.max(1))
     }
 
     /// How many may wait at the moment: as many as can be served soon, and at least one for each
